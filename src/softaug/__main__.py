@@ -1,0 +1,5 @@
+"""`python -m softaug` is the command line."""
+
+from softaug.lab.cli import main
+
+main()

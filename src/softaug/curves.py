@@ -1,0 +1,71 @@
+"""Curves: from visibility to the confidence that the label keeps.
+
+A curve is any function from visibility [N] in [0, 1] to confidence [N] in [0, 1].
+"""
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Curve = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class PowerCurve:
+    """confidence = ceiling - (ceiling - chance) (1 - v)^k.
+
+    k > 0: 1 is linear, larger is flatter near v = 1; the paper takes 2.
+    chance in [0, 1): the confidence where nothing is seen, 1/num_classes in the paper.
+    ceiling in (chance, 1]: the confidence where all is seen; below 1 it adds label smoothing.
+    Source: Liu et al. 2023, eq. 7 (ceiling 1).
+
+    >>> PowerCurve(k=2, chance=0.01)(torch.tensor([0.375]))
+    tensor([0.6133])
+    """
+
+    k: float = 2.0
+    _: KW_ONLY
+    chance: float
+    ceiling: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.k < float("inf"):
+            raise ValueError(
+                f"PowerCurve: k must be finite and above 0 (the paper: 2), got {self.k}"
+            )
+        if not 0 <= self.chance < 1:
+            raise ValueError(
+                "PowerCurve: chance must be in [0, 1) (the paper: 1/num_classes), "
+                f"got {self.chance}"
+            )
+        if not self.chance < self.ceiling <= 1:
+            raise ValueError(
+                f"PowerCurve: ceiling must be above chance {self.chance} and at most 1, "
+                f"got {self.ceiling}"
+            )
+
+    def __call__(self, visibility: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+        # Resampled maps may exceed a mean of 1 by rounding; a root of a negative number is NaN.
+        lost = (1 - visibility).clamp(min=0)
+        return self.ceiling - (self.ceiling - self.chance) * lost**self.k
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same confidence p in [0, 1] for every image: label smoothing.
+
+    On rows of sum 1, p = 1 - e(K-1)/K equals torch's `label_smoothing=e` over K classes;
+    p = 1 keeps labels hard.
+    """
+
+    p: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p <= 1:
+            raise ValueError(f"Constant: p must be in [0, 1], got {self.p}")
+
+    def __call__(self, visibility: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+        return torch.full_like(visibility, self.p)

@@ -1,0 +1,1 @@
+"""Experiments: data, models, training, evaluation, comparison; the method never knows them."""

@@ -1,0 +1,423 @@
+"""The command line: softaug train | evaluate | compare | preview | predict."""
+
+import shlex
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+import softaug
+from softaug.lab.errors import SoftaugError, UsageError
+from softaug.lab.recipe import ARMS, SIX_ARMS, Recipe
+
+if TYPE_CHECKING:
+    from softaug.lab.data import Data
+    from softaug.lab.train import Progress as StepProgress
+
+app = App(
+    name="softaug",
+    help="Soft augmentation: harsher augmentation, with targets softened by what it destroyed.",
+    version=softaug.__version__,
+)
+console = Console()
+messages = Console(stderr=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """How the images are read."""
+
+    size: Annotated[int | None, Parameter(help="Short side to SIZE, then centre crop.")] = None
+    train_images: Annotated[
+        int | None, Parameter(help="Train on a balanced subset of so many images.")
+    ] = None
+    skip_unreadable: Annotated[
+        bool, Parameter(negative="", help="Leave out images that cannot be read, and count them.")
+    ] = False
+
+
+Source = Annotated[
+    str,
+    Parameter(help="demo, cifar10, cifar100, a folder of class folders, or Parquet files."),
+]
+Arm = Annotated[str, Parameter(help=f"One of {', '.join(ARMS)}; NAME@SIGMA for another sigma.")]
+RecipeOptions = Annotated[Recipe, Parameter(name="*")]
+ReadOptions = Annotated[DataOptions, Parameter(name="*")]
+Device = Annotated[str, Parameter(help="auto, cpu, cuda, mps, ...")]
+READ = DataOptions()
+RECIPE = Recipe()
+
+
+@app.command
+def train(
+    data: Source,
+    /,
+    *,
+    arm: Arm = "soft",
+    recipe: RecipeOptions = RECIPE,
+    read: ReadOptions = READ,
+    run: Path | None = None,
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    device: Device = "auto",
+) -> None:
+    """Train one model, evaluate it, and write a run folder with its report.
+
+    Parameters
+    ----------
+    run
+        The run folder, new (default: runs/DATA-ARM-seed-SEED).
+    resume
+        Go on with a run that was interrupted, in the same folder.
+    """
+    from softaug.lab.experiment import perform
+    from softaug.lab.report import write_report
+    from softaug.lab.results import collect
+    from softaug.lab.run import open_run
+    from softaug.lab.train import choose_device
+
+    recipe = replace(recipe, arm=arm)
+    chosen = choose_device(device)
+    loaded = _load(data, read)
+    folder = run or Path("runs") / f"{loaded.name}-{recipe.arm}-seed-{recipe.seed}"
+    opened = open_run(folder, recipe, loaded, _source(data, read), resume)
+    with _progress() as bar:
+        task = bar.add_task(recipe.arm, total=None, figures="")
+        record = perform(recipe, loaded, opened, chosen, lambda step: _advance(bar, task, step))
+    results = collect(f"{recipe.arm} on {loaded.name}", _command(), [opened], loaded, [])
+    write_report(results, folder / "report.html")
+    console.print(_evaluation_table(record["evaluation"]))
+    console.print(f"model   {opened.model_file}\nreport  {folder / 'report.html'}", soft_wrap=True)
+
+
+@app.command
+def evaluate(
+    run: Path,
+    data: Source | None = None,
+    /,
+    *,
+    read: ReadOptions = READ,
+    json: Annotated[Path | None, Parameter(help="Write the figures to this file.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Measure a trained model: top-1 and top-5 error, NLL, ECE, gap, Brier, occlusion curve.
+
+    Parameters
+    ----------
+    run
+        A run folder, or a .safetensors file that softaug wrote.
+    """
+    from softaug.lab.evaluate import evaluate as measure
+    from softaug.lab.files import write_json
+    from softaug.lab.models import load_model
+    from softaug.lab.run import Run
+    from softaug.lab.train import choose_device, pixel_statistics
+
+    model = load_model(_model_file(run)).to(choose_device(device))
+    if data is None:
+        if not run.is_dir():
+            raise UsageError(f"{run}: a model file names no data; add DATA after it")
+        source = Run(run).description()["data"]["source"]
+        data, read = source["data"], DataOptions(**source["read"])
+    loaded = _load(data, read)
+    _check_fit(model.card, loaded)
+    fill, _ = pixel_statistics(loaded.train.images)
+    evaluation, _ = measure(model, loaded.test, fill=fill)
+    figures = evaluation.as_dict()
+    if json is not None:
+        write_json(json, figures)
+    console.print(_evaluation_table(figures))
+
+
+@app.command
+def compare(
+    data: Source,
+    /,
+    *,
+    arms: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = SIX_ARMS,
+    seeds: int = 3,
+    recipe: RecipeOptions = RECIPE,
+    read: ReadOptions = READ,
+    run: Path | None = None,
+    device: Device = "auto",
+) -> None:
+    """Compare augmentations fairly: same budget, order and weights; several seeds; one report.
+
+    What is finished in the folder is kept, so the same command goes on after a crash, and more
+    arms or seeds can be added later.
+
+    Parameters
+    ----------
+    arms
+        Names of arms; NAME@SIGMA for another sigma.
+    seeds
+        How many, counted from --seed.
+    run
+        The folder of the comparison (default: runs/compare-DATA).
+    """
+    from softaug.lab.compare import compare_runs, run_arms
+    from softaug.lab.files import write_json
+    from softaug.lab.recipe import split_arm
+    from softaug.lab.report import write_report
+    from softaug.lab.results import collect
+    from softaug.lab.train import choose_device
+
+    if seeds < 1:
+        raise UsageError(f"--seeds must be at least 1, got {seeds}")
+    for arm in arms:
+        split_arm(arm, recipe.sigma)
+    chosen = choose_device(device)
+    loaded = _load(data, read)
+    folder = run or Path("runs") / f"compare-{loaded.name}"
+    with _progress() as bar:
+        tasks: dict[tuple[str, int], TaskID] = {}
+
+        def watch(one: Recipe, step: "StepProgress") -> None:
+            key = (one.arm, one.seed)
+            if key not in tasks:
+                tasks[key] = bar.add_task(f"{one.arm} seed {one.seed}", total=None, figures="")
+            _advance(bar, tasks[key], step)
+
+        numbers = range(recipe.seed, recipe.seed + seeds)
+        source = _source(data, read)
+        runs = run_arms(recipe, arms, numbers, loaded, folder, source, chosen, watch)
+    title = f"{len(arms)} augmentations on {loaded.name}"
+    results = collect(title, _command(), runs, loaded, compare_runs(runs, arms))
+    write_json(folder / "results.json", results)
+    write_report(results, folder / "report.html")
+    console.print(_arms_table(results["runs"]))
+    if seeds == 1:
+        console.print("One seed: differences may be chance; no claim can be made from them.")
+    console.print(f"report  {folder / 'report.html'}", soft_wrap=True)
+
+
+@app.command
+def preview(
+    data: Source,
+    /,
+    *,
+    arm: Arm = "soft",
+    sigma: float = 0.3,
+    k: float = 2.0,
+    read: ReadOptions = READ,
+    images: int = 16,
+    seed: int = 0,
+    out: Path = Path("preview.png"),
+) -> None:
+    """Draw a picture of training images under an augmentation, with visibility and confidence."""
+    from softaug.lab.recipe import build_arm
+    from softaug.lab.report.figures import sample_sheet
+    from softaug.lab.results import augmented_samples
+
+    if images < 1:
+        raise UsageError(f"--images must be at least 1, got {images}")
+    recipe = Recipe(arm=arm, sigma=sigma, k=k)
+    loaded = _load(data, read)
+    _, height, width = loaded.image_shape
+    augment = build_arm(recipe, loaded.num_classes, height, width)
+    pixels, labels, share, confidence = augmented_samples(augment, loaded, images, seed)
+    captions = [
+        f"{loaded.classes[int(label)]}\nv {v:.2f}  p {p:.2f}"
+        for label, v, p in zip(labels, share.tolist(), confidence.tolist(), strict=True)
+    ]
+    try:
+        sample_sheet(pixels, captions).savefig(out)
+    except (OSError, ValueError) as error:
+        raise SoftaugError(f"{out}: the picture could not be written ({error})") from error
+    console.print(f"{len(pixels)} images under {augment!r}", soft_wrap=True)
+    console.print(f"picture  {out}", soft_wrap=True)
+
+
+@app.command
+def predict(
+    run: Path,
+    images: Annotated[list[Path], Parameter(consume_multiple=True)],
+    /,
+    *,
+    top: Annotated[int, Parameter(help="How many classes for each image.")] = 1,
+    device: Device = "auto",
+) -> None:
+    """Name the class of image files, with its confidence.
+
+    Parameters
+    ----------
+    run
+        A run folder, or a .safetensors file that softaug wrote.
+    """
+    from softaug.lab.evaluate import predict_logits
+    from softaug.lab.images import read_image
+    from softaug.lab.models import load_model
+    from softaug.lab.train import choose_device
+
+    if top < 1:
+        raise UsageError(f"--top must be at least 1, got {top}")
+    model = load_model(_model_file(run)).to(choose_device(device))
+    card = model.card
+    failures = []
+    for path in images:
+        try:
+            image = read_image(path, card.channels, card.height, card.width)
+        except SoftaugError as error:
+            failures.append(str(error))
+            continue
+        probabilities = predict_logits(model, image[None])[0].softmax(dim=0)
+        best = probabilities.topk(min(top, len(card.classes)))
+        for p, index in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+            print(f"{path}\t{card.classes[index]}\t{p:.4f}")  # noqa: T201  for other programs
+    if failures:
+        raise SoftaugError("; ".join(failures))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exit with 0, 1 for a failure, 2 for a wrong request."""
+    tokens = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in tokens
+    tokens = [token for token in tokens if token != "--debug"]
+    try:
+        app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        if debug:
+            raise
+        _fail(f"{error}; see softaug --help", 2)
+    except SoftaugError as error:
+        if debug:
+            raise
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except Exception as error:
+        if debug:
+            raise
+        reason = " ".join(str(error).split()) or "no message"
+        _fail(f"{type(error).__name__}: {reason}; --debug shows where", 1)
+
+
+app.help_epilogue = "--debug shows the traceback of an error."
+
+
+def _fail(message: str, code: int) -> None:
+    messages.print(
+        f"softaug: {message}", style="red", markup=False, highlight=False, soft_wrap=True
+    )
+    raise SystemExit(code)
+
+
+def _command() -> str:
+    return shlex.join(["softaug", *sys.argv[1:]])
+
+
+def _load(source: str, read: DataOptions) -> "Data":
+    from softaug.lab.data import load
+
+    loaded = load(source, **asdict(read))
+    for note in loaded.notes:
+        messages.print(f"softaug: {note}", markup=False, highlight=False, soft_wrap=True)
+    return loaded
+
+
+def _source(data: str, read: DataOptions) -> dict[str, Any]:
+    return {"data": data, "read": asdict(read)}
+
+
+def _model_file(run: Path) -> Path:
+    from softaug.lab.run import Run
+
+    return Run(run).model_file if run.is_dir() else run
+
+
+def _check_fit(card: Any, data: "Data") -> None:
+    shape = (card.channels, card.height, card.width)
+    if data.classes != card.classes:
+        raise UsageError(
+            f"the model knows {len(card.classes)} classes ({', '.join(card.classes[:5])} ...), "
+            f"{data.name} has {data.num_classes} ({', '.join(data.classes[:5])} ...)"
+        )
+    if data.image_shape != shape:
+        raise UsageError(
+            f"the model takes images {list(shape)} [C,H,W], {data.name} has "
+            f"{list(data.image_shape)}; --size {min(card.height, card.width)} may mend it"
+        )
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description:24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        console=messages,
+    )
+
+
+def _advance(bar: Progress, task: TaskID, step: "StepProgress") -> None:
+    figures = f"epoch {step.epoch}  loss {step.loss:.3f}  {step.images_per_second:,.0f} images/s"
+    bar.update(task, completed=step.step, total=step.steps, figures=figures)
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f}"
+
+
+def _evaluation_table(figures: dict[str, Any]) -> Table:
+    """All figures of one model, then how they fall as more of the image is hidden."""
+    table = Table("", "", show_header=False, caption=f"on {figures['images']:,} test images")
+    table.columns[1].justify = "right"
+    for name, text in {
+        "top-1 error %": _percent(figures["top1_error"]),
+        "top-5 error %": _percent(figures["top5_error"]),
+        "NLL": f"{figures['nll']:.4f}",
+        f"ECE % ({figures['ece_bins']} equal-width bins)": _percent(figures["ece"]),
+        "  a calibrated model would measure %": _percent(figures["ece_floor"]),
+        "confidence minus accuracy, points": f"{100 * figures['calibration_gap']:+.2f}",
+        "Brier score": f"{figures['brier']:.4f}",
+        **{
+            f"top-1 error % with {level['actual_share']:.1%} hidden": _percent(level["top1_error"])
+            for level in figures["occlusion"][1:]
+        },
+    }.items():
+        table.add_row(name, text)
+    return table
+
+
+def _arms_table(records: list[dict[str, Any]]) -> Table:
+    """One line for each arm: means over its seeds."""
+    from softaug.lab.compare import OCCLUDED_SHARE, occluded_error
+
+    table = Table(
+        "arm", "error %", "NLL", "ECE %", "floor %", "gap %", f"error % at {OCCLUDED_SHARE:.0%}"
+    )
+    table.caption = (
+        "top-1 error; floor: the ECE of a calibrated model; gap: confidence minus accuracy; "
+        f"last: top-1 error with {OCCLUDED_SHARE:.0%} of each image hidden"
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for arm in dict.fromkeys(record["arm"] for record in records):
+        evaluations = [record["evaluation"] for record in records if record["arm"] == arm]
+        mean = {
+            name: sum(e[name] for e in evaluations) / len(evaluations)
+            for name in ("top1_error", "nll", "ece", "ece_floor", "calibration_gap")
+        }
+        hidden = sum(occluded_error(e) for e in evaluations) / len(evaluations)
+        table.add_row(
+            arm,
+            _percent(mean["top1_error"]),
+            f"{mean['nll']:.3f}",
+            _percent(mean["ece"]),
+            _percent(mean["ece_floor"]),
+            f"{100 * mean['calibration_gap']:+.2f}",
+            _percent(hidden),
+        )
+    return table

@@ -1,0 +1,158 @@
+"""A fair comparison: arms by seeds, paired, with honest statistics.
+
+Arms share data order, initial weights, schedule, fill colour, operation order and budget, and
+differ in the augmentation alone. Every finished (arm, seed) is kept and never done again.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from softaug.lab.data import Data
+from softaug.lab.errors import UsageError
+from softaug.lab.evaluate import Predictions
+from softaug.lab.experiment import perform
+from softaug.lab.files import read_json
+from softaug.lab.metrics import sample_nll, top_confidence
+from softaug.lab.recipe import Recipe
+from softaug.lab.run import Run, open_run
+from softaug.lab.stats import (
+    holm,
+    paired_bootstrap,
+    paired_bootstrap_ece,
+    paired_t,
+    seeds_needed,
+)
+from softaug.lab.train import Progress
+
+OCCLUDED_SHARE = 0.4  # of the area, for the one figure of robustness in the comparison
+METRICS = ("top1_error", "nll", "ece", "occluded_error")
+LEVEL = 0.05  # of a claim that a difference is larger than chance
+
+
+def run_arms(
+    recipe: Recipe,
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    data: Data,
+    folder: Path,
+    source: dict[str, Any],
+    device: torch.device,
+    watch: Callable[[Recipe, Progress], None],
+) -> list[Run]:
+    """Train and evaluate every (arm, seed) that is not finished yet, one after another.
+
+    Seeds go round outside and arms inside, so that a comparison cut short still has whole rounds.
+    Raises UsageError before any work where a run was made for another recipe or other data.
+    """
+    if len(set(arms)) < len(arms):
+        raise UsageError(f"each arm can stand once in a comparison, got {', '.join(arms)}")
+    recipes = [replace(recipe, arm=arm, seed=seed) for seed in seeds for arm in arms]
+    runs = [
+        open_run(folder / "runs" / f"{one.arm}-seed-{one.seed}", one, data, source, resume=True)
+        for one in recipes
+    ]
+    for one, run in zip(recipes, runs, strict=True):
+        perform(one, data, run, device, partial(watch, one))
+    return runs
+
+
+def compare_runs(runs: Sequence[Run], arms: Sequence[str]) -> list[dict[str, Any]]:
+    """Soft arms against their rivals in four figures, lower is better; a record for each.
+
+    Two intervals: a paired t over seeds, and a paired bootstrap over test images conditional on
+    these seeds. A difference is larger than chance when both say so after Holm's correction.
+    """
+    figures = {arm: _figures(runs, arm) for arm in arms}
+    records = []
+    for arm in arms:
+        for against in _rivals(arm, arms):
+            for metric in METRICS:
+                records.append(_compared(arm, against, metric, figures))
+    # Both tests must refuse chance, so the larger of the two p-values is the one of the pair.
+    adjusted = holm(
+        [None if r["p_seeds"] is None else max(r["p_seeds"], r["p_images"]) for r in records]
+    )
+    for record, p in zip(records, adjusted, strict=True):
+        record["p_adjusted"] = p
+        record["larger_than_chance"] = p is not None and p < LEVEL
+    return records
+
+
+def _compared(
+    arm: str, against: str, metric: str, figures: dict[str, "_Figures"]
+) -> dict[str, Any]:
+    first, second = figures[arm], figures[against]
+    differences = first.per_seed[metric] - second.per_seed[metric]
+    over_seeds = paired_t(differences)
+    if metric == "ece":
+        over_images = paired_bootstrap_ece(
+            first.confidence, first.correct, second.confidence, second.correct
+        )
+    else:
+        over_images = paired_bootstrap(first.per_image[metric], second.per_image[metric])
+    return {
+        "arm": arm,
+        "against": against,
+        "metric": metric,
+        "difference": float(differences.mean()),
+        "seed_interval": None if over_seeds is None else [over_seeds.low, over_seeds.high],
+        "image_interval": [over_images.low, over_images.high],
+        "p_seeds": None if over_seeds is None else over_seeds.p,
+        "p_images": over_images.p,
+        "seeds_needed": seeds_needed(differences),
+    }
+
+
+def _rivals(arm: str, arms: Sequence[str]) -> list[str]:
+    """What a soft arm is judged against: the standard, and its own crop otherwise softened."""
+    name, at, sigma = arm.partition("@")
+    if not name.startswith("soft"):
+        return []
+    rivals = ("standard", "standard-smoothed", f"harsh{at}{sigma}", f"harsh-constant{at}{sigma}")
+    return [rival for rival in rivals if rival in arms]
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """One arm's figures over its seeds, [seeds], and image by image, [seeds, images]."""
+
+    per_seed: dict[str, npt.NDArray[np.float64]]
+    per_image: dict[str, npt.NDArray[np.float64]]
+    confidence: npt.NDArray[np.float64]
+    correct: npt.NDArray[np.bool_]
+
+
+def _figures(runs: Sequence[Run], arm: str) -> _Figures:
+    predictions, evaluations = [], []
+    for run in runs:
+        if run.recipe().arm == arm:
+            predictions.append(Predictions.load(run.predictions_file))
+            evaluations.append(read_json(run.evaluation_file))
+    plain = [top_confidence(p.logits, p.labels) for p in predictions]
+    hidden = [top_confidence(p.at(OCCLUDED_SHARE), p.labels) for p in predictions]
+    correct = np.stack([c.numpy() for _, c in plain])
+    per_seed = {name: np.array([e[name] for e in evaluations]) for name in METRICS[:3]}
+    per_seed["occluded_error"] = np.array([occluded_error(e) for e in evaluations])
+    return _Figures(
+        per_seed,
+        {
+            "top1_error": 1.0 - correct,
+            "nll": np.stack([sample_nll(p.logits, p.labels).numpy() for p in predictions]),
+            "occluded_error": 1.0 - np.stack([c.numpy() for _, c in hidden]),
+        },
+        np.stack([c.numpy() for c, _ in plain]),
+        correct,
+    )
+
+
+def occluded_error(evaluation: dict[str, Any]) -> float:
+    """Top-1 error of an evaluation with OCCLUDED_SHARE of each image hidden."""
+    levels = {level["share"]: level["top1_error"] for level in evaluation["occlusion"]}
+    return float(levels[OCCLUDED_SHARE])

@@ -1,0 +1,289 @@
+"""One trained model on one test set: predictions to keep, and the figures computed from them.
+
+Evaluation = summarise(Predictions): the logits are kept, so that every figure can be recomputed
+and arms can be compared image by image. n samples, c channels, h w pixels, k classes.
+"""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64, UInt8
+from torch import Tensor, nn
+
+from softaug.lab import metrics
+from softaug.lab.data import ImageSet
+from softaug.lab.errors import SoftaugError
+from softaug.lab.files import write_atomically
+
+OCCLUSION_SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
+
+
+@dataclass(frozen=True)
+class OcclusionLevel:
+    """Figures with a rectangle hiding `actual_share` of each image's area; fractions."""
+
+    share: float
+    actual_share: float
+    top1_error: float
+    nll: float
+    ece: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All figures of one model on one test set; fractions, not percent."""
+
+    images: int
+    top1_error: float
+    top5_error: float
+    nll: float
+    ece: float
+    ece_bins: int
+    ece_floor: float
+    calibration_gap: float
+    brier: float
+    reliability: tuple[metrics.Bin, ...]
+    occlusion: tuple[OcclusionLevel, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as dicts, lists and numbers, ready for JSON."""
+        fields = asdict(self)
+        for name in ("reliability", "occlusion"):
+            fields[name] = list(fields[name])
+        return fields
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Labels int64 [N] and logits float32 [N,K], plain and with a share of each image hidden.
+
+    occluded_logits: float32 [N,K] for each share of OCCLUSION_SHARES above 0.
+    """
+
+    labels: Int64[Tensor, "n"]
+    logits: Float32[Tensor, "n k"]
+    occluded_logits: Mapping[float, Float32[Tensor, "n k"]]
+
+    def at(self, share: float) -> Float32[Tensor, "n k"]:
+        """The logits with this share of each image hidden; share 0 is the plain ones."""
+        return self.logits if share == 0 else self.occluded_logits[share]
+
+    def save(self, path: str | Path) -> None:
+        """Write an .npz file, whole or not at all."""
+        arrays = {"labels": self.labels.numpy(), "logits": self.logits.numpy()}
+        for share, logits in self.occluded_logits.items():
+            arrays[f"occluded_{share}"] = logits.numpy()
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        write_atomically(Path(path), buffer.getvalue())
+
+    @staticmethod
+    def load(path: str | Path) -> "Predictions":
+        """Read what `save` wrote; raises SoftaugError where it is absent or broken."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+            labels, logits = arrays.pop("labels"), arrays.pop("logits")
+            occluded = {float(name.removeprefix("occluded_")): arrays[name] for name in arrays}
+        # numpy has no one error for a file that is no archive.
+        except Exception as error:
+            raise SoftaugError(
+                f"{path}: not readable as predictions ({type(error).__name__}: {error}); "
+                "evaluate the model again to write them"
+            ) from error
+        return Predictions(labels, logits, occluded)
+
+
+def evaluate(
+    model: nn.Module,
+    test: ImageSet,
+    *,
+    fill: float | Sequence[float],
+    seed: int = 0,
+    bins: int = 15,
+    batch_size: int = 500,
+) -> tuple[Evaluation, Predictions]:
+    """Predict the test set, plain and under occlusion, and sum it up.
+
+    The hidden rectangles depend on `seed` and the images' number and size alone: they are the same
+    for every model. fill: what they are filled with, in pixel values 0 to 255, a number or one for
+    each channel. Raises SoftaugError where the model's logits are not finite.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    plain = _finite(predict_logits(model, test.images, batch_size), share=0.0)
+    occluded, actual_shares = {}, [0.0]
+    for share in OCCLUSION_SHARES[1:]:
+        rectangles = draw_rectangles(test.images, share, generator)
+        # A batch at a time: a test set of photographs need not fit into memory twice.
+        batches = [
+            predict_logits(model, cover(test.images[some], rectangles[some], fill), batch_size)
+            for some in _slices(len(test.images), batch_size)
+        ]
+        occluded[share] = _finite(torch.cat(batches), share)
+        actual_shares.append(hidden_share(test.images, share))
+    predictions = Predictions(test.labels.cpu(), plain, occluded)
+    return summarise(predictions, actual_shares, bins), predictions
+
+
+def summarise(
+    predictions: Predictions, actual_shares: Sequence[float], bins: int = 15
+) -> Evaluation:
+    """Every figure from the saved logits alone.
+
+    actual_shares: the share of the area hidden in truth, for each of OCCLUSION_SHARES.
+    """
+    labels, logits = predictions.labels, predictions.logits
+    confidence, correct = metrics.top_confidence(logits, labels)
+    diagram = metrics.reliability(confidence, correct, bins)
+    return Evaluation(
+        images=len(labels),
+        top1_error=metrics.top_k_error(logits, labels, k=1),
+        top5_error=metrics.top_k_error(logits, labels, k=5),
+        nll=metrics.nll(logits, labels),
+        ece=metrics.ece(diagram),
+        ece_bins=bins,
+        ece_floor=metrics.ece_floor(confidence, bins),
+        calibration_gap=metrics.calibration_gap(logits, labels),
+        brier=metrics.brier(logits, labels),
+        reliability=tuple(diagram),
+        occlusion=tuple(
+            _level(predictions, share, actual, bins)
+            for share, actual in zip(OCCLUSION_SHARES, actual_shares, strict=True)
+        ),
+    )
+
+
+def predict_logits(
+    model: nn.Module,
+    images: UInt8[Tensor, "n c h w"],
+    batch_size: int = 500,
+    device: torch.device | str | None = None,
+) -> Float32[Tensor, "n k"]:
+    """The model's logits for uint8 images, float32 [N,K] on the CPU.
+
+    Predicts in eval mode without gradients and leaves every module in the mode it was in. device:
+    where the batches go; the default is where the model's parameters are.
+    """
+    if len(images) == 0:
+        raise ValueError("predict_logits needs at least one image, got none")
+    if device is None:
+        first = next(model.parameters(), None)
+        device = torch.device("cpu") if first is None else first.device
+    with _eval_mode(model), torch.inference_mode():
+        batches = [
+            model(images[some].to(device)).float().cpu()
+            for some in _slices(len(images), batch_size)
+        ]
+    # Tensors born in inference mode refuse autograd for ever; a copy made outside does not.
+    return torch.cat(batches)
+
+
+def occlude(
+    images: UInt8[Tensor, "n c h w"],
+    share: float,
+    generator: torch.Generator,
+    fill: float | Sequence[float],
+) -> tuple[UInt8[Tensor, "n c h w"], float]:
+    """Hide one rectangle of the image's aspect in each image, wholly inside, at a uniform place.
+
+    share: of the area, in [0, 1); the sides are rounded to whole pixels, and the share hidden in
+    truth is returned beside the images. fill: 0 to 255, a number or one for each channel. The
+    rectangles depend on the generator's state and the images' number and size alone.
+    """
+    rectangles = draw_rectangles(images, share, generator)
+    return cover(images, rectangles, fill), hidden_share(images, share)
+
+
+def draw_rectangles(
+    images: UInt8[Tensor, "n c h w"], share: float, generator: torch.Generator
+) -> Int64[Tensor, "n 4"]:
+    """Top, left, bottom and right of one rectangle for each image, the ends exclusive: [N,4]."""
+    height, width = images.shape[-2:]
+    tall, wide = _sides(images, share)
+    top = torch.randint(height - tall + 1, (len(images),), generator=generator)
+    left = torch.randint(width - wide + 1, (len(images),), generator=generator)
+    return torch.stack([top, left, top + tall, left + wide], dim=1)
+
+
+def cover(
+    images: UInt8[Tensor, "n c h w"],
+    rectangles: Int64[Tensor, "n 4"],
+    fill: float | Sequence[float],
+) -> UInt8[Tensor, "n c h w"]:
+    """The images with each one's rectangle filled; the fill is rounded to whole pixel values."""
+    channels, height, width = images.shape[1:]
+    values = [fill] if isinstance(fill, int | float) else list(fill)
+    if len(values) not in (1, channels) or not all(0 <= value <= 255 for value in values):
+        raise ValueError(
+            f"fill must be in [0, 255], one number or one for each of {channels} channels, "
+            f"got {fill}"
+        )
+    top, left, bottom, right = rectangles.to(images.device).T[:, :, None]
+    y = torch.arange(height, device=images.device)
+    x = torch.arange(width, device=images.device)
+    rows, columns = (y >= top) & (y < bottom), (x >= left) & (x < right)
+    hidden = rows[:, None, :, None] & columns[:, None, None, :]
+    rounded = torch.tensor([round(v) for v in values], dtype=images.dtype, device=images.device)
+    return torch.where(hidden, rounded.view(1, -1, 1, 1), images)
+
+
+def hidden_share(images: UInt8[Tensor, "n c h w"], share: float) -> float:
+    """The share of the area that a rectangle with whole-pixel sides hides in truth."""
+    tall, wide = _sides(images, share)
+    return tall * wide / (images.shape[-2] * images.shape[-1])
+
+
+def _sides(images: Tensor, share: float) -> tuple[int, int]:
+    """Height and width, in pixels, of the rectangle with this share of an image's area."""
+    if not 0 <= share < 1:
+        raise ValueError(f"share must be in [0, 1), got {share}")
+    height, width = images.shape[-2:]
+    return round(height * share**0.5), round(width * share**0.5)
+
+
+def _level(
+    predictions: Predictions, share: float, actual_share: float, bins: int
+) -> OcclusionLevel:
+    logits, labels = predictions.at(share), predictions.labels
+    diagram = metrics.reliability(*metrics.top_confidence(logits, labels), bins)
+    return OcclusionLevel(
+        share=share,
+        actual_share=actual_share,
+        top1_error=metrics.top_k_error(logits, labels),
+        nll=metrics.nll(logits, labels),
+        ece=metrics.ece(diagram),
+    )
+
+
+def _finite(logits: Tensor, share: float) -> Tensor:
+    bad = int((~logits.isfinite()).any(dim=1).sum())
+    if bad:
+        raise SoftaugError(
+            f"the model's logits are not finite for {bad} of {len(logits)} test images with "
+            f"{share:.0%} hidden; training has probably diverged: lower the learning rate"
+        )
+    return logits
+
+
+def _slices(n: int, size: int) -> Iterator[slice]:
+    if size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {size}")
+    return (slice(start, start + size) for start in range(0, n, size))
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; each module gets back its own mode, frozen ones stay frozen."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,50 @@
+"""One experiment from recipe to figures: train, evaluate, keep; done once, however often asked."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from softaug.lab.data import Data
+from softaug.lab.evaluate import evaluate
+from softaug.lab.files import read_json, write_json
+from softaug.lab.models import load_model
+from softaug.lab.recipe import Recipe
+from softaug.lab.run import Run
+from softaug.lab.train import Progress, pixel_statistics, train
+
+
+def perform(
+    recipe: Recipe,
+    data: Data,
+    run: Run,
+    device: torch.device,
+    watch: Callable[[Progress], None],
+) -> dict[str, Any]:
+    """Train and evaluate what is not yet, and return the record of the run.
+
+    A finished run is not touched; a trained one is only evaluated; a begun one goes on.
+    """
+    if not run.finished:
+        trained = run.model_file.exists()
+        model = load_model(run.model_file) if trained else train(recipe, data, run, device, watch)
+        # The hidden part takes the mean colour: no arm has met it as the fill of its crops.
+        fill, _ = pixel_statistics(data.train.images)
+        evaluation, predictions = evaluate(model.to(device), data.test, fill=fill)
+        predictions.save(run.predictions_file)
+        write_json(run.evaluation_file, evaluation.as_dict())
+        run.checkpoint_file.unlink(missing_ok=True)
+    return record(run)
+
+
+def record(run: Run) -> dict[str, Any]:
+    """What is known of a finished run: arm, seed, speed, history, evaluation."""
+    recipe, history = run.recipe(), run.history()
+    return {
+        "arm": recipe.arm,
+        "seed": recipe.seed,
+        "seconds": history[-1]["seconds"],
+        "images_per_second": history[-1]["images_per_second"],
+        "history": history,
+        "evaluation": read_json(run.evaluation_file),
+    }

@@ -1,0 +1,51 @@
+"""Files that are whole or not there at all."""
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from softaug.lab.errors import SoftaugError
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write to a temporary file beside `path`, sync it, and rename it into place.
+
+    A crash or a full disk leaves what stood at `path` whole. Raises SoftaugError when the system
+    refuses to write.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = ""
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+        kept = "; what was there before is kept" if path.exists() else ""
+        raise SoftaugError(
+            f"{path}: could not be written ({error.strerror}), {len(data):,} bytes are needed; "
+            f"free some space or check the permissions{kept}"
+        ) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomically(path, json.dumps(value, indent=1, allow_nan=True) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; raises SoftaugError where it is absent or broken."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise SoftaugError(f"{path}: no such file; is this a run folder of softaug?") from error
+    except (OSError, ValueError) as error:
+        raise SoftaugError(f"{path}: not readable as JSON ({error})") from error

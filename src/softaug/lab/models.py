@@ -1,0 +1,179 @@
+"""Models: a network between uint8 images and logits, saved as one file that can be shipped."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from softaug.lab.errors import SoftaugError, UsageError, unknown_name
+from softaug.lab.files import write_atomically
+
+SMALL_IMAGE = 64  # pixels; up to here a network begins with a 3x3 stem and does not pool
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """All that is needed to build a model again and to name what it says."""
+
+    model: str
+    classes: tuple[str, ...]
+    channels: int
+    height: int
+    width: int
+    pretrained: bool = False
+
+
+class Classifier(nn.Module):
+    """uint8 images [N,C,H,W] to logits [N,K]: normalisation, then the network.
+
+    mean, std: one number for each channel, in units of the pixels (0 to 255).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        card: ModelCard,
+        mean: tuple[float, ...] = (127.5,),
+        std: tuple[float, ...] = (127.5,),
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.card = card
+        shape = (1, card.channels, 1, 1)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1).expand(shape).clone())
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1).expand(shape).clone())
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = images.contiguous(memory_format=torch.channels_last).float()
+        return cast(Tensor, self.network((pixels - self.mean) / self.std))
+
+
+def build(card: ModelCard, mean: tuple[float, ...], std: tuple[float, ...]) -> Classifier:
+    """Build `small`, or a model of timm by its name, for the card's classes and images.
+
+    ResNets for images up to 64 px get a 3x3 stem without max-pool, as the field does for CIFAR;
+    pretrained ones keep the stem that their weights were made for, and timm's normalisation.
+    Raises UsageError for an unknown model, SoftaugError where pretrained weights can't be had.
+    """
+    network = _network(card, fetch=card.pretrained)
+    if card.pretrained:
+        config = network.pretrained_cfg
+        mean, std = (tuple(255 * value for value in config[key]) for key in ("mean", "std"))
+        if card.channels != len(mean):
+            mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+    return Classifier(network, card, mean, std)
+
+
+def _network(card: ModelCard, fetch: bool) -> Any:
+    """The network of a card: a torch module, with timm's attributes where timm has built it."""
+    if card.model == "small":
+        if card.pretrained:
+            raise UsageError("model 'small' has no pretrained weights; choose one of timm's")
+        return small_resnet(card.channels, len(card.classes))
+    import timm
+
+    if not timm.is_model(card.model):
+        raise unknown_name("model", card.model, ["small", *timm.list_models()])
+    try:
+        network = timm.create_model(
+            card.model, pretrained=fetch, num_classes=len(card.classes), in_chans=card.channels
+        )
+    except Exception as error:
+        what = "built with pretrained weights" if fetch else "built"
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SoftaugError(
+            f"model {card.model!r} could not be {what} for {card.channels} channels: {reason}"
+        ) from error
+    if max(card.height, card.width) <= SMALL_IMAGE and not card.pretrained:
+        _small_stem(network)
+    return network
+
+
+def _small_stem(network: nn.Module) -> None:
+    """Replace timm's ResNet stem for large images by the one of CIFAR networks."""
+    stem, pool = getattr(network, "conv1", None), getattr(network, "maxpool", None)
+    if isinstance(stem, nn.Conv2d) and pool is not None:
+        network.conv1 = nn.Conv2d(stem.in_channels, stem.out_channels, 3, 1, 1, bias=False)
+        network.maxpool = nn.Identity()
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions around a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *_conv(inputs, outputs, stride),
+            nn.ReLU(inplace=True),
+            *_conv(outputs, outputs, 1),
+        )
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else nn.Sequential(*_conv(inputs, outputs, stride, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.body(x) + self.shortcut(x))
+
+
+def _conv(inputs: int, outputs: int, stride: int, size: int = 3) -> tuple[nn.Module, nn.Module]:
+    return (
+        nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+    )
+
+
+def small_resnet(channels: int, num_classes: int, width: int = 16) -> nn.Module:
+    """A ResNet of three blocks for CPUs: about 78,000 parameters at 3 channels and 10 classes."""
+    return nn.Sequential(
+        *_conv(channels, width, 1),
+        nn.ReLU(inplace=True),
+        _Block(width, width, 1),
+        _Block(width, 2 * width, 2),
+        _Block(2 * width, 4 * width, 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4 * width, num_classes),
+    )
+
+
+def save_model(model: Classifier, path: Path) -> None:
+    """Write weights, normalisation, class names and configuration as one safetensors file."""
+    from safetensors.torch import save
+
+    tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    content = save(tensors, metadata={"softaug": json.dumps(asdict(model.card))})
+    write_atomically(path, content)
+
+
+def load_model(path: Path) -> Classifier:
+    """Read a model that `save_model` wrote, in evaluation mode.
+
+    Raises SoftaugError where the file is absent, broken or not ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dict
+        fields = json.loads(metadata["softaug"])
+    except FileNotFoundError as error:
+        raise SoftaugError(f"{path}: no model here; train one with `softaug train`") from error
+    except KeyError as error:
+        raise SoftaugError(f"{path}: a safetensors file, but not one softaug wrote") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise SoftaugError(f"{path}: not a whole safetensors file ({error})") from error
+    fields["classes"] = tuple(fields["classes"])
+    card = ModelCard(**fields)
+    model = Classifier(_network(card, fetch=False), card)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise SoftaugError(f"{path}: its weights do not fit its model {card.model!r}") from error
+    return model.eval()

@@ -1,0 +1,143 @@
+"""The record of a comparison, or of one run: all that a report shows, as plain data for JSON."""
+
+import base64
+import io
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from softaug import SoftAugment, visibility
+from softaug.lab.data import Data
+from softaug.lab.experiment import record
+from softaug.lab.recipe import ARMS, Recipe, build_arm, split_arm
+from softaug.lab.run import Run, environment
+
+SAMPLES = 8  # images shown for each arm
+DRAWS = 20_000  # for the histogram of visibilities
+
+
+def collect(
+    title: str,
+    command: str,
+    runs: Sequence[Run],
+    data: Data,
+    comparisons: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Everything the report reads, from finished runs of one recipe that differ in arm and seed."""
+    recipes = [run.recipe() for run in runs]
+    first = {recipe.arm: recipe for recipe in reversed(recipes)}
+    arms = list(dict.fromkeys(recipe.arm for recipe in recipes))
+    records = [record(run) for run in runs]
+    shown = [_Shown(first[arm], data) for arm in arms]
+    return {
+        "title": title,
+        "command": command,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **environment(),
+        "seconds": sum(r["seconds"] for r in records),
+        "data": {
+            "name": data.name,
+            "classes": list(data.classes),
+            "train_images": len(data.train),
+            "test_images": len(data.test),
+            "image_shape": list(data.image_shape),
+            "notes": list(data.notes),
+        },
+        "recipe": _shared(recipes[0], runs[0]),
+        "seeds": sorted({recipe.seed for recipe in recipes}),
+        "arms": [one.arm_record() for one in shown],
+        "runs": records,
+        "comparisons": comparisons,
+        "samples": [{"arm": one.recipe.arm, "items": one.samples()} for one in shown],
+        "softening": [one.softening() for one in shown],
+    }
+
+
+def _shared(recipe: Recipe, run: Run) -> dict[str, Any]:
+    """The settings that all arms share, and the size of their model."""
+    from softaug.lab.models import load_model
+
+    own = ("arm", "seed")
+    settings = {k: v for k, v in vars(recipe).items() if k not in own}
+    parameters = sum(p.numel() for p in load_model(run.model_file).parameters())
+    return {**settings, "parameters": parameters}
+
+
+class _Shown:
+    """One arm as the report shows it: its law of visibilities, and samples of it."""
+
+    def __init__(self, recipe: Recipe, data: Data) -> None:
+        self.recipe, self.data = recipe, data
+        _, height, width = data.image_shape
+        self.augment: SoftAugment = build_arm(recipe, data.num_classes, height, width)
+        blank = torch.zeros(1, 1, height, width, dtype=torch.uint8)
+        generator = Generator().manual_seed(0)
+        drawn = self.augment.transform.draw(DRAWS, height, width, generator)
+        _, seen = self.augment.transform.apply(blank.expand(DRAWS, -1, -1, -1), None, drawn)
+        self.visibility = visibility(seen)
+
+    def arm_record(self) -> dict[str, Any]:
+        name, sigma = split_arm(self.recipe.arm, self.recipe.sigma)
+        own = f" (sigma {sigma:g})" if name not in ("none", "standard", "standard-smoothed") else ""
+        return {
+            "name": self.recipe.arm,
+            "description": ARMS[name] + own,
+            "augmentation": repr(self.augment),
+            "mean_confidence": self._confidence(self.visibility).mean().item(),
+        }
+
+    def _confidence(self, visibility: Tensor) -> Tensor:
+        assert self.augment.curve is not None
+        return self.augment.curve(visibility)
+
+    def softening(self) -> dict[str, Any]:
+        grid = torch.linspace(0, 1, 101)
+        edges = torch.linspace(0, 1, 21)
+        counts = torch.histogram(self.visibility, bins=edges).hist
+        return {
+            "arm": self.recipe.arm,
+            "visibility": grid.tolist(),
+            "confidence": self._confidence(grid).tolist(),
+            "histogram": {"edges": edges.tolist(), "share": (counts / counts.sum()).tolist()},
+        }
+
+    def samples(self) -> list[dict[str, Any]]:
+        images, labels, seen, confidence = augmented_samples(self.augment, self.data, SAMPLES)
+        return [
+            {
+                "png": base64.b64encode(encode_png(images[i])).decode(),
+                "visibility": seen[i].item(),
+                "confidence": confidence[i].item(),
+                "class": self.data.classes[int(labels[i])],
+            }
+            for i in range(len(images))
+        ]
+
+
+def augmented_samples(
+    augment: SoftAugment, data: Data, n: int, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """n training images under an augmentation, with labels, visibility and confidence [n].
+
+    The images and, where the transforms agree, the draws depend on the seed alone.
+    """
+    assert augment.curve is not None
+    order = torch.randperm(len(data.train), generator=Generator().manual_seed(seed))[:n]
+    _, height, width = data.image_shape
+    drawn = augment.transform.draw(len(order), height, width, Generator().manual_seed(seed + 1))
+    images, seen = augment.transform.apply(data.train.images[order], None, drawn)
+    share = visibility(seen)
+    return images, data.train.labels[order], share, augment.curve(share)
+
+
+def encode_png(image: Tensor) -> bytes:
+    """A uint8 image [C,H,W] of 1 or 3 channels as PNG."""
+    from PIL import Image
+
+    pixels = image.permute(1, 2, 0).squeeze(-1).contiguous().numpy()
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, format="PNG")
+    return content.getvalue()

@@ -1,0 +1,182 @@
+"""A run folder: one experiment's recipe, environment, metrics, checkpoint, model and report."""
+
+import io
+import json
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import softaug
+from softaug.lab.data import Data
+from softaug.lab.errors import SoftaugError, UsageError
+from softaug.lab.files import read_json, write_atomically, write_json
+from softaug.lab.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where things are in a run folder, and how they are kept whole."""
+
+    folder: Path
+
+    @property
+    def model_file(self) -> Path:
+        return self.folder / "model.safetensors"
+
+    @property
+    def evaluation_file(self) -> Path:
+        return self.folder / "evaluation.json"
+
+    @property
+    def predictions_file(self) -> Path:
+        return self.folder / "predictions.npz"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def history_file(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def started(self) -> bool:
+        return (self.folder / "recipe.json").exists()
+
+    @property
+    def finished(self) -> bool:
+        """Trained and evaluated: the evaluation is written last."""
+        return self.evaluation_file.exists()
+
+    def recipe(self) -> Recipe:
+        return Recipe(**read_json(self.folder / "recipe.json")["recipe"])
+
+    def description(self) -> dict[str, Any]:
+        """What recipe.json holds: the recipe, the data it is for, the environment it began in."""
+        content: dict[str, Any] = read_json(self.folder / "recipe.json")
+        return content
+
+    def history(self) -> list[dict[str, Any]]:
+        """One record for each finished epoch."""
+        if not self.history_file.exists():
+            return []
+        return [json.loads(line) for line in self.history_file.read_text().splitlines()]
+
+    def save_history(self, records: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        write_atomically(self.history_file, lines)
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_atomically(self.checkpoint_file, content.getvalue())
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The last checkpoint, None where there is none; raises SoftaugError for a broken one."""
+        if not self.checkpoint_file.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(
+                self.checkpoint_file, map_location="cpu", weights_only=True
+            )
+        except Exception as error:
+            raise SoftaugError(
+                f"{self.checkpoint_file}: not a whole checkpoint ({type(error).__name__}); "
+                "remove it to begin this run again"
+            ) from error
+        return state
+
+
+def open_run(folder: Path, recipe: Recipe, data: Data, source: dict[str, Any], resume: bool) -> Run:
+    """Make a new run folder, or go on with one of the same recipe and data when `resume`.
+
+    Raises UsageError where the folder exists (without `resume`) or was made for another recipe or
+    other data (with it), naming what differs.
+    """
+    run = Run(folder)
+    wanted = {"recipe": asdict(recipe), "data": {**_fingerprint(data), "source": source}}
+    if run.started:
+        if not resume:
+            raise UsageError(
+                f"{folder}: this run exists; --resume goes on with it, --run names another folder"
+            )
+        _refuse_changes(folder, run.description(), wanted)
+        return run
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder}: exists and is no run folder; --run names another one")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SoftaugError(f"{folder}: could not be made ({error.strerror})") from error
+    write_json(folder / "recipe.json", {**wanted, "environment": environment()})
+    return run
+
+
+def _refuse_changes(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    for part in ("recipe", "data"):
+        changed = [
+            f"{name} was {old[part].get(name)!r}, now {value!r}"
+            for name, value in new[part].items()
+            if name != "source" and old[part].get(name) != value
+        ]
+        if changed:
+            raise UsageError(
+                f"{folder}: made with another {part}: {'; '.join(changed[:4])}; "
+                "resume with the same, or name another folder with --run"
+            )
+
+
+def _fingerprint(data: Data) -> dict[str, Any]:
+    """Enough to notice other data: counts, shape, classes, and a sum over images and labels."""
+    return {
+        "name": data.name,
+        "classes": list(data.classes),
+        "train_images": len(data.train),
+        "test_images": len(data.test),
+        "image_shape": list(data.image_shape),
+        "checksum": int(data.train.images.sum()) + int(data.train.labels.sum()),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and commit, for the record of a run."""
+    packages = ("torch", "torchvision", "timm", "numpy")
+    versions = {"softaug": softaug.__version__, "python": platform.python_version()}
+    return {
+        "versions": versions | {name: metadata.version(name) for name in packages},
+        "machine": {
+            "processor": _processor(),
+            "cores": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        },
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of the softaug sources in use, None for an installed package."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()

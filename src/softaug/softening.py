@@ -1,0 +1,109 @@
+"""From labels and confidences to rows of targets: soft target, soft weight, and both.
+
+n samples, k classes. A row is a target for `F.cross_entropy`; its sum is the sample's weight,
+because cross-entropy is linear in the target: w CE(logits, t) = CE(logits, w t).
+"""
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+
+def as_rows(labels: Shaped[Tensor, "n *k"], num_classes: int) -> Float[Tensor, "n k"]:
+    """Labels [N] (integers) as one-hot float32 rows [N,K]; rows [N,K] as float32, values unchanged.
+
+    Raises ValueError, naming the first offending sample, for labels outside [0, K), rows of another
+    width, and rows that are negative or not finite. (On a GPU the check of values is a device-side
+    assertion; while compiling it is skipped.)
+    """
+    if num_classes < 2:
+        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+    if labels.ndim == 2:
+        if labels.shape[1] != num_classes:
+            raise ValueError(
+                f"rows must be [N, num_classes] = [N, {num_classes}], got {list(labels.shape)}"
+            )
+        rows = labels.float()
+        _check(rows.isfinite() & (rows >= 0), labels, "rows must be finite and >= 0")
+        return rows
+    if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(
+            "labels must be integers [N] or rows [N, num_classes], "
+            f"got {labels.dtype} {list(labels.shape)}"
+        )
+    _check(
+        (labels >= 0) & (labels < num_classes),
+        labels,
+        f"labels must be in [0, {num_classes}) for num_classes={num_classes}",
+    )
+    rows = torch.zeros(len(labels), num_classes, device=labels.device)
+    return rows.scatter_(1, labels.long()[:, None], 1.0)
+
+
+def smooth(
+    labels_or_rows: Shaped[Tensor, "n *k"], confidence: Float[Tensor, "n"], num_classes: int
+) -> Float[Tensor, "n k"]:
+    """Keep the share p of each target and spread the rest evenly over the other classes.
+
+    p t + (1 - p) (s - t) / (K - 1), with s the row's sum. One-hot rows get p on the label and
+    (1 - p)/(K - 1) elsewhere (Liu et al. 2023, eqs. 2-4). It is the identity at p = 1, uniform at
+    p = 1/K, keeps each row's sum, and composes: p1 then p2 is p1 p2 + (1 - p1)(1 - p2)/(K - 1).
+
+    labels_or_rows: integers [N] or rows [N,K]; confidence: [N] in [0, 1]. Returns float32 [N,K].
+
+    >>> smooth(torch.tensor([0]), torch.tensor([0.7]), num_classes=4)
+    tensor([[0.7000, 0.1000, 0.1000, 0.1000]])
+    """
+    rows = as_rows(labels_or_rows, num_classes)
+    if confidence.shape != rows.shape[:1]:
+        raise ValueError(
+            f"confidence must be [N] = [{len(rows)}], got {list(confidence.shape)}; "
+            "one number for each sample"
+        )
+    # A NaN fails both comparisons, so this refuses it too.
+    _check((confidence >= 0) & (confidence <= 1), confidence, "confidence must be in [0, 1]")
+    p = confidence[:, None].float()
+    return p * rows + (1 - p) * (rows.sum(dim=1, keepdim=True) - rows) / (num_classes - 1)
+
+
+def weigh(rows: Float[Tensor, "n k"], weight: Float[Tensor, "n"]) -> Float[Tensor, "n k"]:
+    """Fold a weight for each sample into its row: w CE(logits, t) = CE(logits, w t).
+
+    rows: [N,K]; weight: [N], >= 0. Returns [N,K] whose row sums are scaled by the weights
+    (Liu et al. 2023, eqs. 5-6). Raises ValueError unless the weights are [N]: a weight of shape
+    [N,1] against a loss of shape [N] is the silent (N,N) product of the published code.
+    """
+    if weight.shape != rows.shape[:1]:
+        raise ValueError(f"weight must be [N] = [{len(rows)}], got {list(weight.shape)}")
+    return rows * weight[:, None]
+
+
+def per_sample(confidence: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """Each sample weighs its own confidence (Liu et al. 2023, eqs. 5-6)."""
+    return confidence
+
+
+def mean_one(confidence: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """Confidences divided by their mean, so that the step size stays (the paper's SimSiam)."""
+    return confidence / confidence.mean()
+
+
+def batch_mean(confidence: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """The batch's mean confidence for all: what the published code in effect did.
+
+    For reproduction only. Its (N,1) weights times (N,) losses broadcast to (N,N), whose mean is the
+    mean weight times the mean loss.
+    """
+    return confidence.mean().expand_as(confidence)
+
+
+def _check(good: Tensor, values: Tensor, expected: str) -> None:
+    """Raise ValueError with the first sample that is not good; on a GPU, assert on the device."""
+    if torch.compiler.is_compiling():
+        return
+    if good.device.type != "cpu":
+        torch._assert_async(good.all())
+        return
+    if not good.all():
+        position = tuple((~good).nonzero()[0].tolist())
+        raise ValueError(f"{expected}, got {values[position].item()} for sample {position[0]}")

@@ -1,0 +1,373 @@
+"""Evaluation: known logits in, known figures out; rectangles inside, uniform, the same for all."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from softaug.lab import metrics
+from softaug.lab.data import ImageSet
+from softaug.lab.errors import SoftaugError
+from softaug.lab.evaluate import (
+    OCCLUSION_SHARES,
+    Predictions,
+    draw_rectangles,
+    evaluate,
+    hidden_share,
+    occlude,
+    predict_logits,
+    summarise,
+)
+
+
+class Fixed(nn.Module):
+    """Logits read off the image: pixel i of the first row is 10 times class i's logit."""
+
+    def __init__(self, classes: int = 4) -> None:
+        super().__init__()
+        self.classes = classes
+        self.batches: list[int] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert images.dtype == torch.uint8
+        assert not self.training
+        self.batches.append(len(images))
+        return images[:, 0, 0, : self.classes].float() / 10
+
+
+class Recorder(nn.Module):
+    """Keeps the images it is shown; logits of its own."""
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(slope))
+        self.shown: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.shown.append(images.clone())
+        mean = images.float().mean(dim=(1, 2, 3))
+        return mean[:, None] * self.slope * torch.arange(4)
+
+
+class FourPixels(nn.Module):
+    def forward(self, flat: Tensor) -> Tensor:
+        return flat[:, :4].float()
+
+
+def image_set(n: int = 40, channels: int = 3, height: int = 10, width: int = 14) -> ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (n, channels, height, width), generator=generator)
+    labels = torch.randint(4, (n,), generator=generator)
+    return ImageSet(images=images.to(torch.uint8), labels=labels)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# Predicting
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 40, 500])
+def test_predicts_every_image_once_in_order(batch_size: int) -> None:
+    model, test = Fixed(), image_set()
+    logits = predict_logits(model, test.images, batch_size)
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits, test.images[:, 0, 0, :4].float() / 10)
+    assert sum(model.batches) == 40
+    assert max(model.batches) <= batch_size
+
+
+def test_each_module_gets_back_its_own_mode() -> None:
+    frozen = nn.BatchNorm1d(4)
+    model = nn.Sequential(nn.Flatten(), FourPixels(), nn.Dropout(0.5), frozen).train()
+    frozen.eval()
+    images = image_set().images
+    first = predict_logits(model, images)
+    assert [module.training for module in model] == [True, True, True, False]
+    assert model.training
+    assert torch.equal(first, predict_logits(model, images))  # no dropout
+    assert frozen.num_batches_tracked == 0
+
+
+def test_the_mode_comes_back_after_a_failure_too() -> None:
+    model = nn.Linear(3, 2).train()
+    with pytest.raises(RuntimeError):
+        predict_logits(model, image_set().images)
+    assert model.training
+
+
+def test_logits_are_plain_tensors_of_float32() -> None:
+    class Half(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images[:, 0, 0, :2].bfloat16()
+
+    logits = predict_logits(Half(), image_set().images)
+    assert logits.dtype == torch.float32
+    assert not logits.requires_grad
+    assert not logits.is_inference()
+
+
+def test_batches_go_where_the_parameters_are() -> None:
+    class Meta(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1, device="meta"))
+            self.seen: list[str] = []
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.seen.append(images.device.type)
+            return torch.zeros(len(images), 2)
+
+    model, images = Meta(), image_set().images
+    predict_logits(model, images)
+    predict_logits(model, images, device="cpu")
+    assert model.seen == ["meta", "cpu"]
+
+
+def test_refuses_nothing_to_predict() -> None:
+    with pytest.raises(ValueError, match="at least one image"):
+        predict_logits(Fixed(), image_set().images[:0])
+    with pytest.raises(ValueError, match="batch_size"):
+        predict_logits(Fixed(), image_set().images, batch_size=0)
+
+
+# Occluding
+
+
+@given(
+    st.integers(1, 20),
+    st.integers(1, 20),
+    st.integers(1, 3),
+    st.floats(0, 1, exclude_max=True),
+    st.integers(0, 99),
+)
+def test_one_whole_rectangle_is_hidden_in_each_image(
+    height: int, width: int, channels: int, share: float, seed: int
+) -> None:
+    images = torch.full((5, channels, height, width), 7, dtype=torch.uint8)
+    hidden, actual = occlude(images, share, seeded(seed), fill=0.0)
+    tall, wide = round(height * share**0.5), round(width * share**0.5)
+    assert (images == 7).all()
+    assert actual == tall * wide / (height * width)
+    for mask in (hidden == 0).unbind():
+        assert (mask == mask[:1]).all()  # the same in each channel
+        rows, columns = mask[0].any(dim=1), mask[0].any(dim=0)
+        assert torch.equal(mask[0], rows[:, None] & columns)
+        # All of it is inside, or the count would fall short.
+        assert int(mask[0].sum()) == tall * wide
+        for line in (rows, columns):
+            ends = line.nonzero()
+            assert len(ends) == 0 or int(ends[-1] - ends[0]) + 1 == len(ends)
+    assert ((hidden == 0) | (hidden == 7)).all()
+
+
+def test_places_are_uniform() -> None:
+    # 10 x 14 with 40 % hidden: 6 x 9 pixels, 5 x 6 places.
+    n = 30_000
+    images = torch.empty(n, 1, 10, 14, dtype=torch.uint8)
+    top, left, bottom, right = draw_rectangles(images, 0.4, seeded(1)).T
+    assert (bottom - top == 6).all()
+    assert (right - left == 9).all()
+    counts = (top * 6 + left).bincount(minlength=30).double()
+    assert len(counts) == 30
+    chi_squared = ((counts - n / 30).square() / (n / 30)).sum().item()
+    assert chi_squared < 58.3  # the 99.9 % point at 29 degrees of freedom
+
+
+def test_the_share_is_what_is_hidden() -> None:
+    images = torch.zeros(3, 1, 28, 28, dtype=torch.uint8)
+    shares = [hidden_share(images, share) for share in OCCLUSION_SHARES]
+    assert shares == [0.0, *(side**2 / 784 for side in (13, 18, 22, 25))]
+    assert shares == pytest.approx(OCCLUSION_SHARES, abs=0.02)
+    hidden, actual = occlude(images, 0.4, seeded(), fill=255.0)
+    assert (hidden == 255).float().mean().item() == pytest.approx(actual)
+
+
+@pytest.mark.parametrize(
+    ("fill", "expected"),
+    [(0.0, [0, 0, 0]), (99.6, [100, 100, 100]), ((1.2, 2.7, 255.0), [1, 3, 255])],
+)
+def test_fill_is_rounded_for_each_channel(
+    fill: float | Sequence[float], expected: list[int]
+) -> None:
+    images = torch.full((2, 3, 4, 4), 50, dtype=torch.uint8)
+    hidden, actual = occlude(images, 0.99, seeded(), fill)
+    assert actual == 1.0
+    assert hidden.dtype == torch.uint8
+    assert hidden[:, :, 0, 0].tolist() == [expected, expected]
+
+
+def test_a_share_of_zero_hides_nothing() -> None:
+    images = image_set().images
+    hidden, actual = occlude(images, 0.0, seeded(), fill=0.0)
+    assert actual == 0.0
+    assert torch.equal(hidden, images)
+
+
+def test_rectangles_follow_the_generator_alone() -> None:
+    images = image_set().images
+    one, _ = occlude(images, 0.4, seeded(5), fill=0.0)
+    torch.manual_seed(99)
+    again, _ = occlude(images, 0.4, seeded(5), fill=0.0)
+    other, _ = occlude(images, 0.4, seeded(6), fill=0.0)
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, math.nan])
+def test_refuses_a_share_out_of_range(share: float) -> None:
+    with pytest.raises(ValueError, match=r"\[0, 1\)"):
+        occlude(image_set().images, share, seeded(), fill=0.0)
+
+
+@pytest.mark.parametrize("fill", [-1.0, 256.0, (0.0, 0.0), math.nan])
+def test_refuses_a_fill_that_does_not_fit(fill: float | Sequence[float]) -> None:
+    with pytest.raises(ValueError, match="fill must be"):
+        occlude(image_set().images, 0.2, seeded(), fill)
+
+
+# Evaluating
+
+
+def test_figures_are_those_of_the_known_logits() -> None:
+    test = image_set()
+    evaluation, predictions = evaluate(Fixed(), test, fill=128.0)
+    logits = test.images[:, 0, 0, :4].float() / 10
+    assert torch.equal(predictions.logits, logits)
+    assert torch.equal(predictions.labels, test.labels)
+    assert evaluation.images == 40
+    assert evaluation.top1_error == metrics.top_k_error(logits, test.labels)
+    assert evaluation.top5_error == 0.0  # four classes
+    assert evaluation.nll == metrics.nll(logits, test.labels)
+    assert evaluation.brier == metrics.brier(logits, test.labels)
+    assert evaluation.calibration_gap == metrics.calibration_gap(logits, test.labels)
+    assert evaluation.ece == metrics.ece(evaluation.reliability)
+    assert len(evaluation.reliability) == evaluation.ece_bins == 15
+    assert sum(entry.count for entry in evaluation.reliability) == 40
+    assert 0 < evaluation.ece_floor < 0.2
+
+
+def test_share_zero_is_the_plain_figures_and_each_level_its_own_logits() -> None:
+    test = image_set()
+    evaluation, predictions = evaluate(Fixed(), test, fill=0.0, bins=10)
+    assert tuple(level.share for level in evaluation.occlusion) == OCCLUSION_SHARES
+    plain = evaluation.occlusion[0]
+    assert (plain.top1_error, plain.nll, plain.ece) == (
+        evaluation.top1_error,
+        evaluation.nll,
+        evaluation.ece,
+    )
+    for level in evaluation.occlusion:
+        logits = predictions.at(level.share)
+        assert level.actual_share == hidden_share(test.images, level.share)
+        assert level.top1_error == metrics.top_k_error(logits, test.labels)
+        assert level.nll == metrics.nll(logits, test.labels)
+        diagram = metrics.reliability(*metrics.top_confidence(logits, test.labels), bins=10)
+        assert level.ece == metrics.ece(diagram)
+    assert len({level.nll for level in evaluation.occlusion}) == 5
+
+
+@pytest.mark.parametrize("batch_size", [40, 16])
+def test_all_models_see_the_same_rectangles(batch_size: int) -> None:
+    test = image_set()
+    one, other = Recorder(0.1), Recorder(-0.2)
+    torch.manual_seed(1)
+    evaluate(one, test, fill=0.0, seed=3)
+    torch.manual_seed(2)
+    evaluate(other, test, fill=0.0, seed=3, batch_size=batch_size)
+    shown = torch.cat(one.shown)
+    assert len(shown) == 5 * 40
+    assert torch.equal(shown, torch.cat(other.shown))
+    another = Recorder(0.1)
+    evaluate(another, test, fill=0.0, seed=4)
+    assert not torch.equal(shown, torch.cat(another.shown))
+
+
+def test_evaluating_changes_neither_model_nor_data_nor_the_global_state() -> None:
+    test, model = image_set(), Recorder(0.1).train()
+    images, state = test.images.clone(), torch.get_rng_state()
+    evaluate(model, test, fill=0.0)
+    assert torch.equal(images, test.images)
+    assert torch.equal(state, torch.get_rng_state())
+    assert model.training
+    assert model.slope.grad is None
+
+
+def test_a_diverged_model_is_a_message() -> None:
+    class Diverged(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            logits = images[:, 0, 0, :4].float()
+            logits[:3] = math.nan
+            return logits
+
+    with pytest.raises(SoftaugError, match="not finite for 3 of 40 test images") as caught:
+        evaluate(Diverged(), image_set(), fill=0.0)
+    assert "\n" not in str(caught.value)
+
+
+# Keeping
+
+
+def test_as_dict_is_json_with_the_promised_fields() -> None:
+    evaluation, _ = evaluate(Fixed(), image_set(), fill=0.0)
+    fields = evaluation.as_dict()
+    assert json.loads(json.dumps(fields, allow_nan=False)) == fields
+    assert list(fields) == [
+        "images",
+        "top1_error",
+        "top5_error",
+        "nll",
+        "ece",
+        "ece_bins",
+        "ece_floor",
+        "calibration_gap",
+        "brier",
+        "reliability",
+        "occlusion",
+    ]
+    assert list(fields["reliability"][0]) == ["low", "high", "count", "confidence", "accuracy"]
+    assert list(fields["occlusion"][0]) == ["share", "actual_share", "top1_error", "nll", "ece"]
+
+
+def test_saved_predictions_give_the_same_evaluation(tmp_path: Path) -> None:
+    evaluation, predictions = evaluate(Fixed(), image_set(), fill=0.0)
+    path = tmp_path / "predictions.npz"
+    predictions.save(path)
+    loaded = Predictions.load(path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert loaded.labels.dtype == torch.int64
+    assert loaded.logits.dtype == torch.float32
+    assert tuple(loaded.occluded_logits) == OCCLUSION_SHARES[1:]
+    for share in OCCLUSION_SHARES:
+        assert torch.equal(loaded.at(share), predictions.at(share))
+    actual_shares = [level.actual_share for level in evaluation.occlusion]
+    assert summarise(loaded, actual_shares) == evaluation
+    assert summarise(loaded, actual_shares, bins=5).ece_bins == 5
+
+
+def test_summarise_wants_a_share_for_each_level() -> None:
+    _, predictions = evaluate(Fixed(), image_set(), fill=0.0)
+    with pytest.raises(ValueError, match="argument"):
+        summarise(predictions, [0.0, 0.2])
+
+
+def test_a_failed_save_is_a_message(tmp_path: Path) -> None:
+    _, predictions = evaluate(Fixed(), image_set(), fill=0.0)
+    with pytest.raises(SoftaugError, match="could not be written"):
+        predictions.save(tmp_path / "absent" / "predictions.npz")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK broken", b"\x80\x04 no archive"])
+def test_an_unreadable_file_is_a_message(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "predictions.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SoftaugError, match=r"predictions\.npz"):
+        Predictions.load(path)

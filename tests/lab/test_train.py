@@ -1,0 +1,235 @@
+"""Training as a user meets it: it learns, the same seed gives the same run, a kill loses little."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from softaug.lab.data import Data, ImageSet
+from softaug.lab.errors import SoftaugError, UsageError
+from softaug.lab.experiment import perform
+from softaug.lab.models import load_model
+from softaug.lab.recipe import ARMS, Recipe, build_arm, mean_confidence
+from softaug.lab.run import Run, open_run
+from softaug.lab.train import InterruptedRunError, Progress, pixel_statistics, train
+
+CPU = torch.device("cpu")
+QUICK = Recipe(epochs=2, batch_size=16, precision="fp32")
+
+
+def stripes(n: int, seed: int) -> ImageSet:
+    """Three classes that any network learns: rows, columns, or a checkerboard, under noise."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 3
+    y, x = torch.meshgrid(torch.arange(12), torch.arange(12), indexing="ij")
+    patterns = torch.stack([y % 2, x % 2, (x + y) % 2])[:, None] * 120
+    noise = torch.randint(0, 120, (n, 1, 12, 12), generator=generator)
+    return ImageSet((patterns[labels] + noise).to(torch.uint8), labels)
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    return Data("stripes", ("rows", "columns", "checks"), stripes(70, 0), stripes(30, 1))
+
+
+def ignore(progress: Progress) -> None:
+    del progress
+
+
+def trained(recipe: Recipe, data: Data, folder: Path, **options: Any) -> dict[str, torch.Tensor]:
+    run = open_run(folder, recipe, data, {}, resume=False)
+    return train(recipe, data, run, CPU, options.get("watch", ignore)).state_dict()
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a | b)
+
+
+@pytest.mark.parametrize("arm", list(ARMS))
+def test_every_arm_learns(arm: str, data: Data, tmp_path: Path) -> None:
+    recipe = replace(QUICK, arm=arm, sigma=0.1, epochs=12)
+    run = open_run(tmp_path / "run", recipe, data, {}, resume=False)
+    record = perform(recipe, data, run, CPU, ignore)
+    assert record["evaluation"]["top1_error"] < 0.2
+    assert [epoch["epoch"] for epoch in record["history"]] == list(range(1, 13))
+
+
+def test_same_seed_same_run(data: Data, tmp_path: Path) -> None:
+    first = trained(QUICK, data, tmp_path / "a")
+    assert same(first, trained(QUICK, data, tmp_path / "b"))
+    assert not same(first, trained(replace(QUICK, seed=1), data, tmp_path / "c"))
+
+
+def test_arms_share_flips() -> None:
+    flips = []
+    for arm in ("standard", "soft"):
+        augment = build_arm(replace(QUICK, arm=arm), 3, 12, 12)
+        drawn = augment.transform.draw(50, 12, 12, torch.Generator().manual_seed(3))
+        flips.append(drawn["0"]["flip"])
+    assert torch.equal(*flips)
+
+
+def test_weights_are_those_of_a_plain_loop(data: Data, tmp_path: Path) -> None:
+    """One step without augmentation, worked by hand with torch's own optimiser."""
+    recipe = replace(
+        QUICK, arm="none", flip=False, epochs=1, batch_size=70, warmup_epochs=0, weight_decay=0.0
+    )
+    seen: list[Progress] = []
+    after = trained(recipe, data, tmp_path / "a", watch=seen.append)
+    from softaug.lab.train import _initial_model
+
+    model = _initial_model(recipe, data).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    loss = F.cross_entropy(model(data.train.images), data.train.labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    assert seen[0].loss == pytest.approx(loss.item(), rel=1e-5)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(after[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 5, 7])
+def test_interrupted_and_resumed_ends_with_the_same_weights(
+    stop_after: int, data: Data, tmp_path: Path
+) -> None:
+    whole = trained(QUICK, data, tmp_path / "whole")
+
+    def interrupt(progress: Progress) -> None:
+        if progress.step == stop_after:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(InterruptedRunError, match="--resume"):
+        trained(QUICK, data, tmp_path / "cut", watch=interrupt)
+    run = open_run(tmp_path / "cut", QUICK, data, {}, resume=True)
+    steps: list[int] = []
+    resumed = train(QUICK, data, run, CPU, lambda progress: steps.append(progress.step))
+    assert steps[0] == stop_after + 1
+    assert same(whole, resumed.state_dict())
+    history = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
+    again = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
+    for a, b in zip(history, again, strict=True):
+        assert json.loads(a)["loss"] == pytest.approx(json.loads(b)["loss"], rel=1e-12)
+
+
+def test_killed_process_loses_at_most_an_epoch(tmp_path: Path) -> None:
+    """SIGKILL in the middle of a real command; --resume ends with the weights of a whole run."""
+    command = [sys.executable, "-m", "softaug", "train", "demo", "--train-images", "200"]
+    command += ["--epochs", "6", "--batch-size", "20", "--precision", "fp32"]
+    subprocess.run([*command, "--run", str(tmp_path / "whole")], check=True, capture_output=True)
+    killed = subprocess.Popen(
+        [*command, "--run", str(tmp_path / "cut")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not (tmp_path / "cut" / "checkpoint.pt").exists() and killed.poll() is None:
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    assert not (tmp_path / "cut" / "evaluation.json").exists()
+    refused = subprocess.run([*command, "--run", str(tmp_path / "cut")], capture_output=True)
+    assert refused.returncode == 2
+    assert b"--resume" in refused.stderr
+    resume = [*command, "--run", str(tmp_path / "cut"), "--resume"]
+    subprocess.run(resume, check=True, capture_output=True)
+    whole = load_model(tmp_path / "whole" / "model.safetensors").state_dict()
+    assert same(whole, load_model(tmp_path / "cut" / "model.safetensors").state_dict())
+    assert not (tmp_path / "cut" / "checkpoint.pt").exists()
+
+
+def test_full_disk_keeps_the_old_checkpoint(data: Data, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    run = open_run(tmp_path / "run", QUICK, data, {}, resume=False)
+    run.save_checkpoint({"step": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(SoftaugError, match=r"checkpoint\.pt: could not be written"):
+            run.save_checkpoint({"step": 2, "model": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert run.load_checkpoint() == {"step": 1}
+    assert sorted(path.name for path in run.folder.iterdir()) == ["checkpoint.pt", "recipe.json"]
+
+
+def test_broken_checkpoint_is_named(data: Data, tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run", QUICK, data, {}, resume=False)
+    run.save_checkpoint({"step": 1, "model": torch.zeros(1000)})
+    run.checkpoint_file.write_bytes(run.checkpoint_file.read_bytes()[:900])
+    with pytest.raises(SoftaugError, match=r"checkpoint\.pt: not a whole checkpoint"):
+        run.load_checkpoint()
+
+
+def test_resume_refuses_another_recipe_or_other_data(data: Data, tmp_path: Path) -> None:
+    open_run(tmp_path / "run", QUICK, data, {}, resume=False)
+    with pytest.raises(UsageError, match=r"lr was 0\.1, now 0\.2"):
+        open_run(tmp_path / "run", replace(QUICK, lr=0.2), data, {}, resume=True)
+    other = replace(data, train=stripes(71, 0))
+    with pytest.raises(UsageError, match="train_images was 70, now 71"):
+        open_run(tmp_path / "run", QUICK, other, {}, resume=True)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    with pytest.raises(UsageError, match="no run folder"):
+        open_run(tmp_path / "full", QUICK, data, {}, resume=True)
+
+
+def test_loss_that_is_not_finite_stops_the_run(data: Data, tmp_path: Path) -> None:
+    with pytest.raises(SoftaugError, match=r"loss is (nan|inf) at step"):
+        trained(replace(QUICK, lr=1e30, warmup_epochs=0), data, tmp_path / "run")
+
+
+def test_training_error_is_of_the_original_labels(data: Data, tmp_path: Path) -> None:
+    """A network that says `rows` always is wrong on two thirds, however soft the targets are."""
+    recipe = replace(QUICK, arm="soft", epochs=1, lr=1e-30)
+    trained(recipe, data, tmp_path / "run")
+    error = Run(tmp_path / "run").history()[0]["train_top1_error"]
+    assert 0.3 <= error <= 1.0
+    assert round(error * 70) == pytest.approx(error * 70)
+
+
+def test_pixel_statistics(data: Data) -> None:
+    mean, std = pixel_statistics(data.train.images)
+    pixels = data.train.images.double()
+    assert mean[0] == pytest.approx(pixels.mean().item())
+    assert std[0] == pytest.approx(pixels.std(correction=0).item())
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.05, 0.3, 1.0])
+def test_mean_confidence_of_the_law_is_that_of_the_draws(sigma: float) -> None:
+    from softaug import Crop, PowerCurve, visibility
+
+    crop, curve = Crop(sigma=sigma), PowerCurve(chance=0.1)
+    _, seen = crop(torch.zeros(40_000, 1, 10, 14), generator=torch.Generator().manual_seed(0))
+    confidence = curve(visibility(seen))
+    error = 4 * confidence.std().item() / 200 + 1e-6
+    assert mean_confidence(crop, curve, 10, 14) == pytest.approx(
+        confidence.mean().item(), abs=error
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arm": "sfot"}, "did you mean soft"),
+        ({"arm": "soft@much"}, "no number"),
+        ({"arm": "soft@9.6"}, r"got 9\.6"),
+        ({"sigma": -0.1}, r"got -0\.1"),
+        ({"k": 0.0}, r"k must be above 0 and finite, got 0\.0"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"lr": float("nan")}, "lr must be above 0"),
+        ({"momentum": 1.0}, "momentum"),
+    ],
+)
+def test_bad_recipes_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Recipe(**changes)
