@@ -10,7 +10,7 @@ n samples, c channels, h w pixels.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -21,6 +21,7 @@ Images = Shaped[Tensor, "n c h w"]
 Seen = Float[Tensor, "n 1 h w"]
 
 
+@runtime_checkable
 class Transform(Protocol):
     """What SoftAugment and Chain ask of a transform."""
 

@@ -1,0 +1,12 @@
+"""Every annotated shape of the method is checked on every call, under pytest only."""
+
+import torch
+from hypothesis import settings
+from jaxtyping import install_import_hook
+
+METHOD = ("transforms", "visibility", "curves", "softening", "augment")
+install_import_hook([f"softaug.{name}" for name in METHOD], "checker.check")
+
+torch.set_num_threads(1)
+settings.register_profile("softaug", deadline=None, derandomize=True)
+settings.load_profile("softaug")
