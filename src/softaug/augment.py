@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -32,7 +33,8 @@ class SoftAugment:
 
     Source: Liu et al. 2023, eqs. 4-7.
 
-    >>> augment = SoftAugment(Crop(sigma=0.3), num_classes=100)
+    >>> import softaug
+    >>> augment = softaug.SoftAugment(softaug.Crop(sigma=0.3), num_classes=100)
     >>> images, targets = augment(torch.rand(8, 3, 32, 32), torch.arange(8))
     >>> targets.shape
     torch.Size([8, 100])
@@ -104,6 +106,19 @@ class SoftAugment:
             seed = hash((self.generator.initial_seed(), worker.seed)) % 2**63
             self._by_worker_seed[worker.seed] = Generator().manual_seed(seed)
         return self._by_worker_seed[worker.seed]
+
+    # A worker that is spawned gets a pickle, and torch (2.14) breaks there on a generator in it.
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**self.__dict__, "_by_worker_seed": {}}
+        if self.generator is not None:
+            state["generator"] = self.generator.get_state().tolist()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["generator"] is not None:
+            held = torch.tensor(state["generator"], dtype=torch.uint8)
+            state = {**state, "generator": Generator().set_state(held)}
+        self.__dict__.update(state)
 
     def _check(self, images: Tensor, labels: Tensor, seen: Tensor | None) -> None:
         if images.ndim != 4:

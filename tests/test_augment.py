@@ -1,0 +1,152 @@
+"""SoftAugment: the method in one call, its doors, and its errors."""
+
+import pickle
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from softaug import (
+    Chain,
+    Constant,
+    Crop,
+    Flip,
+    PowerCurve,
+    SoftAugment,
+    Still,
+    mean_one,
+    per_sample,
+    smooth,
+    visibility,
+    weigh,
+)
+
+K = 4
+LABELS = torch.arange(6) % K
+
+
+def images() -> Tensor:
+    return torch.rand(6, 3, 8, 10, generator=Generator().manual_seed(0))
+
+
+def soft(**options: Any) -> SoftAugment:
+    return SoftAugment(Chain([Flip(), Crop(sigma=0.3)]), K, **options)
+
+
+def test_it_is_transform_visibility_curve_smooth() -> None:
+    augment = soft()
+    drawn = augment.transform.draw(6, 8, 10, Generator().manual_seed(1))
+    out, targets = augment(images(), LABELS, drawn=drawn)
+    expected, seen = augment.transform.apply(images(), None, drawn)
+    confidence = PowerCurve(k=2, chance=1 / K)(visibility(seen))
+    assert torch.equal(out, expected)
+    assert torch.equal(targets, smooth(LABELS, confidence, K))
+    assert targets.dtype == torch.float32
+
+
+def test_the_three_ways_to_soften() -> None:
+    drawn = soft().transform.draw(6, 8, 10, Generator().manual_seed(1))
+    _, target = soft()(images(), LABELS, drawn=drawn)
+    _, weight = soft(soften=False, weight=per_sample)(images(), LABELS, drawn=drawn)
+    _, both = soft(weight=per_sample)(images(), LABELS, drawn=drawn)
+    confidence = target.gather(1, LABELS[:, None])[:, 0]
+    one_hot = F.one_hot(LABELS, K).float()
+    torch.testing.assert_close(weight, weigh(one_hot, confidence))
+    torch.testing.assert_close(both, weigh(target, confidence))
+    _, normal = soft(weight=mean_one)(images(), LABELS, drawn=drawn)
+    assert normal.sum(dim=1).mean().item() == pytest.approx(1)
+
+
+def test_generator_gives_the_same_again_and_then_something_else() -> None:
+    first, second = (soft(generator=Generator().manual_seed(3)) for _ in range(2))
+    a, b = first(images(), LABELS), second(images(), LABELS)
+    assert torch.equal(a[0], b[0])
+    assert torch.equal(a[1], b[1])
+    assert not torch.equal(first(images(), LABELS)[1], a[1])
+
+
+def test_a_given_map_begins_where_the_object_is() -> None:
+    seen = torch.zeros(6, 1, 8, 10)
+    seen[..., :5] = 2
+    drawn = {"tx": torch.full((6,), -5), "ty": torch.zeros(6, dtype=torch.int64)}
+    augment = SoftAugment(Crop(), K)
+    _, whole = augment(images(), LABELS, seen=seen, drawn=drawn)
+    torch.testing.assert_close(whole, F.one_hot(LABELS, K).float())
+    _, half = augment(images(), LABELS, drawn=drawn)
+    assert half.max().item() < 1
+
+
+@pytest.mark.parametrize("label", [2, torch.tensor(2), torch.tensor([0.0, 0.0, 1.0, 0.0])])
+def test_one_image(label: Tensor | int) -> None:
+    augment = soft(generator=Generator().manual_seed(3))
+    image, target = augment(images()[0], label)
+    assert image.shape == (3, 8, 10)
+    assert target.shape == (K,)
+    assert target.argmax().item() == 2
+    assert target.sum().item() == pytest.approx(1)
+
+
+def test_rows_keep_their_mass() -> None:
+    rows = torch.rand(6, K, generator=Generator().manual_seed(2))
+    _, targets = soft()(images(), rows)
+    torch.testing.assert_close(targets.sum(dim=1), rows.sum(dim=1))
+
+
+def test_certain_curve_keeps_labels_hard() -> None:
+    _, targets = soft(curve=Constant(1.0))(images(), LABELS)
+    assert torch.equal(targets, F.one_hot(LABELS, K).float())
+
+
+def test_nothing_done_nothing_lost() -> None:
+    given = images()
+    out, targets = SoftAugment(Still(), K)(given, LABELS)
+    assert torch.equal(out, given)
+    assert torch.equal(targets, F.one_hot(LABELS, K).float())
+
+
+def spoilt(value: float) -> Tensor:
+    bad = images()
+    bad[4, 1, 2, 3] = value
+    return bad
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda: SoftAugment(Still(), 1), "num_classes must be at least 2, got 1"),
+        (lambda: soft()(images(), LABELS + 1), r"labels must be in \[0, 4\).*got 4 for sample 3"),
+        (lambda: soft()(images(), LABELS[:5]), "with N = 6 as the images"),
+        (lambda: soft()(images(), LABELS.float()), "labels must be integers"),
+        (lambda: soft()(images(), torch.ones(6, 3)), r"\[N, 4\], got \[6, 3\]"),
+        (lambda: soft()(images()[0, 0], LABELS), r"images must be \[N,C,H,W\] or \[C,H,W\]"),
+        (lambda: soft()(spoilt(torch.nan), LABELS), r"finite, got NaN.*samples \[4\]"),
+        (lambda: soft()(spoilt(torch.inf), LABELS), r"finite.*samples \[4\]"),
+        (
+            lambda: soft()(images(), LABELS, seen=torch.ones(6, 1, 8, 8)),
+            r"seen must be \[6, 1, 8, 10\], got \[6, 1, 8, 8\]",
+        ),
+    ],
+)
+def test_bad_input_is_named(use: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Users have no run-time check of shapes, so it must not be what catches these.
+    monkeypatch.setattr(
+        SoftAugment, "__call__", getattr(SoftAugment.__call__, "__wrapped__", SoftAugment.__call__)
+    )
+    with pytest.raises(ValueError, match=message):
+        use()
+
+
+def test_repr_reads_as_the_call() -> None:
+    assert repr(SoftAugment(Crop(sigma=0.3), 10)) == (
+        "SoftAugment(transform=Crop(sigma=0.3, fill=0), num_classes=10, "
+        "curve=PowerCurve(k=2, chance=0.1, ceiling=1.0), soften=True, weight=None)"
+    )
+
+
+def test_a_pickle_goes_on_drawing_as_the_original() -> None:
+    augment = soft(generator=Generator().manual_seed(3))
+    augment(images(), LABELS)
+    copy = pickle.loads(pickle.dumps(augment))
+    assert torch.equal(copy(images(), LABELS)[0], augment(images(), LABELS)[0])
