@@ -358,12 +358,16 @@ def _progress() -> Progress:
         TextColumn("{task.fields[figures]}"),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         console=messages,
+        disable=not messages.is_terminal,
     )
 
 
 def _advance(bar: Progress, task: TaskID, step: "StepProgress") -> None:
     figures = f"epoch {step.epoch}  loss {step.loss:.3f}  {step.images_per_second:,.0f} images/s"
     bar.update(task, completed=step.step, total=step.steps, figures=figures)
+    if bar.disable and step.step == step.steps:
+        # A log has no bar; a line for each trained model is enough.
+        messages.print(f"{bar.tasks[task].description}: trained, {figures}", highlight=False)
 
 
 def _percent(fraction: float) -> str:

@@ -1,11 +1,11 @@
 """The page: prepared tables, figures and sentences, put into the template and written whole."""
 
 import math
-import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -64,9 +64,9 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
         cells = []
         for key, _, is_share, signed in COLUMNS:
             values = [figure(evaluation, key) for evaluation in evaluations]
-            mean = statistics.fmean(values)
+            mean = float(np.mean(values))
             scale, digits = (100, 2) if is_share else (1, 3)
-            sd = statistics.stdev(values) * scale if len(values) > 1 else None
+            sd = float(np.std(values, ddof=1)) * scale if len(values) > 1 else None
             cells.append(
                 {
                     "value": mean * scale,
@@ -123,7 +123,7 @@ def _figures(results: Results) -> dict[str, Markup]:
         "reliability": figures.reliability,
         "training": figures.training,
     }
-    if results.get("softening"):
+    if results["softening"]:
         drawings["softening"] = figures.softening
     return {name: Markup(draw(results)) for name, draw in drawings.items()}
 
