@@ -1,5 +1,7 @@
 """Data as a user has it: real files, of every kind and with every fault."""
 
+import gzip
+import importlib.util
 import io
 import os
 import types
@@ -65,7 +67,27 @@ def test_demo_is_under_5_mb_and_carries_its_licence() -> None:
 
     assets = Path(softaug.lab.__file__).parent / "assets"
     assert (assets / "demo.npz").stat().st_size < 5_000_000
-    assert "Zalando SE" in (assets / "FASHION-MNIST-LICENSE").read_text()
+    licence = (assets / "FASHION-MNIST-LICENSE").read_text()
+    for words in ("Zalando SE", "Permission is hereby granted", "WITHOUT WARRANTY OF ANY KIND"):
+        assert words in licence
+
+
+def test_demo_is_made_of_the_first_images_of_each_class(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "make_demo_data.py"
+    spec = importlib.util.spec_from_file_location("make_demo_data", script)
+    assert spec is not None
+    assert spec.loader is not None
+    make = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make)
+    labels = np.arange(50, dtype=np.uint8) % 10
+    pixels = np.repeat(np.arange(50, dtype=np.uint8), 28 * 28)
+    for name, header, values in (("images-idx3", 16, pixels), ("labels-idx1", 8, labels)):
+        content = gzip.compress(bytes(header) + values.tobytes())
+        (tmp_path / f"t10k-{name}-ubyte.gz").write_bytes(content)
+    part = make.balanced(tmp_path, "t10k", 2)
+    assert part["labels"].tolist() == [*range(10), *range(10)]
+    assert part["images"][:, 0, 0].tolist() == list(range(20))
+    assert part["images"].shape == (20, 28, 28)
 
 
 def test_subset_is_balanced_and_by_seed() -> None:
@@ -78,6 +100,69 @@ def test_subset_is_balanced_and_by_seed() -> None:
     for wrong in (9, 8001):
         with pytest.raises(UsageError, match=f"between 10 .* and 8,000 .* got {wrong}"):
             load("demo", train_images=wrong)
+
+
+def test_subset_takes_small_classes_whole(tmp_path: Path) -> None:
+    for name, count in (("cat", 1), ("dog", 4), ("emu", 30)):
+        make_folder(tmp_path, {"train": count, "val": 1}, (name,))
+    data = load(str(tmp_path), train_images=15)
+    assert data.train.labels.bincount().tolist() == [1, 4, 10]
+    assert load(str(tmp_path), train_images=4).train.labels.bincount().min() == 1
+    assert load(str(tmp_path), train_images=35).train.labels.bincount().tolist() == [1, 4, 30]
+
+
+@pytest.mark.parametrize(
+    ("train_name", "test_name"),
+    [("Training", "Testing"), ("train", "testing"), ("TRAIN", "Validation"), ("train", "valid")],
+)
+def test_parts_under_other_names(train_name: str, test_name: str, tmp_path: Path) -> None:
+    data = load(str(make_folder(tmp_path, {train_name: 3, test_name: 2})))
+    assert data.classes == ("cat", "dog")
+    assert (len(data.train), len(data.test)) == (6, 4)
+    assert data.notes == ()
+
+
+def test_train_may_be_a_class_beside_others(tmp_path: Path) -> None:
+    data = load(str(make_folder(tmp_path, {"": 5}, ("bus", "car", "train"))))
+    assert data.classes == ("bus", "car", "train")
+    assert data.test.labels.tolist() == [0, 1, 2]
+
+
+def test_parts_without_class_folders_are_no_classes(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"": 5}, ("train", "val"))
+    with pytest.raises(SoftaugError, match="train: no class folders"):
+        load(str(tmp_path))
+
+
+def test_the_test_part_goes_before_validation(tmp_path: Path) -> None:
+    data = load(str(make_folder(tmp_path, {"train": 3, "test": 2, "val": 4})))
+    assert len(data.test) == 4
+    assert data.notes == (f"{tmp_path / 'val'}: left out, test/ is tested on",)
+
+
+def test_hidden_folders_are_ignored_and_dead_links_are_not(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, {"train": 2, "val": 1})
+    make_folder(root / "train" / "cat", {".ipynb_checkpoints": 3}, ("",))
+    make_folder(root / "train", {".git": 1})
+    (root / "train" / "dog" / "deep.png").mkdir()
+    picture(9).save(root / "train" / "dog" / "deep.png" / "UPPER.PNG")
+    assert load(str(root)).train.labels.tolist() == [0, 0, 1, 1, 1]
+    (root / "val" / "dog" / "z.png").symlink_to(root / "gone.png")
+    with pytest.raises(SoftaugError, match=r"z\.png: no such file"):
+        load(str(root))
+
+
+def test_a_class_without_a_test_image_is_noted(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"": 10})
+    make_folder(tmp_path, {"": 1}, ("emu",))
+    data = load(str(tmp_path))
+    assert data.train.labels.bincount().tolist() == [8, 8, 1]
+    assert data.test.labels.bincount().tolist() == [2, 2]
+    assert data.notes[1].endswith("classes without a test image: emu")
+
+
+def test_a_folder_keeps_its_whole_name(tmp_path: Path) -> None:
+    assert load(str(make_folder(tmp_path / "pets.v2", {"": 2}))).name == "pets.v2"
 
 
 @pytest.mark.parametrize("test_name", ["val", "test"])
@@ -159,6 +244,8 @@ def test_size_scales_the_short_side_and_crops_the_middle(tmp_path: Path) -> None
     assert (data.train.images[1] > 200).all()
     with pytest.raises(UsageError, match="size must be at least 1 pixel, got 0"):
         load(str(root), size=0)
+    with pytest.raises(UsageError, match="demo has images of 28 px; leave out --size"):
+        load("demo", size=32)
 
 
 def test_all_unreadable_images_are_named_at_once(tmp_path: Path) -> None:
@@ -182,6 +269,31 @@ def test_all_unreadable_images_are_named_at_once(tmp_path: Path) -> None:
     assert data.test.labels.bincount().tolist() == [1, 1]
     assert data.train.images[:, 0, 0, 0].tolist() == [0, 2, 3, 4, 5, 7]
     assert "3 unreadable images were left out" in data.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "message"),
+    [
+        ({"train/cat"}, "class 'cat' has no readable image to train on"),
+        ({"test/cat", "test/dog"}, "no image to test on"),
+    ],
+)
+def test_too_much_cannot_be_skipped(spoilt: set[str], message: str, tmp_path: Path) -> None:
+    make_folder(tmp_path, {"train": 1, "test": 1})
+    for folder in spoilt:
+        (tmp_path / folder / "000.png").write_bytes(b"")
+    with pytest.raises(SoftaugError, match=message):
+        load(str(tmp_path), skip_unreadable=True)
+
+
+def test_at_most_ten_faults_are_named(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"train": 1}, tuple(f"class{i:02}" for i in range(14)))
+    make_folder(tmp_path, {"val": 1}, ("class00", "class01"))
+    with pytest.raises(
+        SoftaugError, match=r"12 faults: .*class11: missing.*; and 2 more$"
+    ) as error:
+        load(str(tmp_path))
+    assert "class12" not in str(error.value)
 
 
 def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,6 +347,10 @@ def test_faults_of_a_folder(
 def test_unknown_names_get_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean cifar10"):
         load("cifar1O")
+    with pytest.raises(UsageError, match="missing path ''; known are"):
+        load("")
+    with pytest.raises(SoftaugError, match="x: not readable"):
+        load("x" * 5000)
 
 
 def encoded(colour: int) -> bytes:
@@ -272,6 +388,44 @@ def test_one_parquet_file_is_split_and_strings_name_classes(tmp_path: Path) -> N
     data = load(str(tmp_path / "all.parquet"))
     assert data.classes == ("emu", "fox")
     assert data.train.labels.bincount().tolist() == [8, 8]
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "others"),
+    [
+        ("plain_text/train/0000", "plain_text/test/0000", []),
+        ("retrieval-train", "retrieval-validation", []),
+        ("cifar10_train", "cifar10_test", []),
+        ("mytrain", "mytest", []),
+        (
+            "data/train-00000-of-00001",
+            "data/test-00000-of-00001",
+            ["data/validation-00000-of-00001"],
+        ),
+        ("train", "test", ["unsupervised"]),
+        ("of-validation/train/0", "of-validation/test/0", []),
+        ("train/test_of_a_name/train", "train/valid", []),
+        ("all", "test", []),
+    ],
+)
+def test_parts_of_parquet_by_name(train: str, test: str, others: list[str], tmp_path: Path) -> None:
+    for name, labels in ((train, [0, 1, 0]), (test, [1, 0]), *((o, [0] * 9) for o in others)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_parquet(tmp_path / f"{name}.parquet", labels)
+    (tmp_path / "._train.parquet").write_bytes(b"of another system")
+    data = load(str(tmp_path))
+    assert data.train.labels.tolist() == [0, 1, 0]
+    assert data.test.labels.tolist() == [1, 0]
+    assert len(data.notes) == len(others)
+    assert all(f"left out {name}.parquet" in data.notes[0] for name in others)
+
+
+def test_a_lone_parquet_file_is_split_whatever_its_name(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "test.parquet", [0, 1] * 5)
+    data = load(str(tmp_path / "test.parquet"))
+    assert (data.name, len(data.train), len(data.test)) == ("test", 8, 2)
+    with pytest.raises(SoftaugError, match=r"no training file among test\.parquet"):
+        load(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -315,7 +469,8 @@ class FakeCifar:
 
     def __init__(self, _: str, train: bool, download: bool) -> None:
         assert download
-        self.data = np.full((4 if train else 2, 32, 32, 3), 5, np.uint8)
+        self.data = np.zeros((4 if train else 2, 32, 32, 3), np.uint8)
+        self.data[:, 1, 2, 0] = 5
         self.targets = [0, 1] * (2 if train else 1)
 
 
@@ -336,6 +491,7 @@ def test_cifar_comes_through_torchvision(tmp_path: Path, monkeypatch: pytest.Mon
     patched(FakeCifar, tmp_path, monkeypatch)
     data = load("cifar10")
     assert data.train.images.shape == (4, 3, 32, 32)
+    assert data.train.images[0].nonzero().tolist() == [[0, 1, 2]]
     assert data.test.labels.tolist() == [0, 1]
 
 
@@ -343,6 +499,25 @@ def test_cifar_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     patched(NoNetwork, tmp_path, monkeypatch)
     with pytest.raises(SoftaugError, match=r"could not be fetched.*put cifar-10-python\.tar\.gz"):
         load("cifar10")
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"SOFTAUG_DATA": "", "XDG_CACHE_HOME": ""}, "home/.cache/softaug"),
+        ({"SOFTAUG_DATA": "", "XDG_CACHE_HOME": "{tmp}/xdg"}, "xdg/softaug"),
+        ({"SOFTAUG_DATA": "~/sets", "XDG_CACHE_HOME": "{tmp}/xdg"}, "home/sets"),
+    ],
+)
+def test_where_cifar_is_kept(
+    variables: dict[str, str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patched(FakeCifar, tmp_path, monkeypatch)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(tmp=tmp_path))
+    load("cifar100")
+    assert (tmp_path / expected).is_dir()
 
 
 def test_read_image_fits_a_models_input(tmp_path: Path) -> None:

@@ -1,41 +1,53 @@
 """The page: prepared tables, figures and sentences, put into the template and written whole."""
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from softaug.lab.files import write_atomically
-from softaug.lab.report import figures
-from softaug.lab.report.summary import METRIC_NAMES, figure, sentences
+from softaug.lab.report import figures, prepare, tables
+from softaug.lab.report.summary import sentences
 
 Results = dict[str, Any]
 
-# Column of the table: key of the evaluation, heading, is it a share, is its sign shown.
-COLUMNS = (
-    ("top1_error", "top-1 error %", True, False),
-    ("top5_error", "top-5 error %", True, False),
-    ("nll", "NLL", False, False),
-    ("ece", "ECE %", True, False),
-    ("ece_floor", "noise floor %", True, False),
-    ("calibration_gap", "gap, points", True, True),
-    ("brier", "Brier", False, False),
-    ("occluded_error", "error % at 40 % hidden", True, False),
-    ("occluded_error_80", "error % at 80 % hidden", True, False),
-)
-NO_BEST = ("ece_floor",)  # a property of the test set, not a merit
+# What a record may lack.
+EMPTY: Results = {
+    "title": "Comparison", "command": "", "created": "", "versions": {}, "commit": None,
+    "machine": {}, "seconds": None, "data": {}, "recipe": {}, "seeds": [], "arms": [], "runs": [],
+    "comparisons": [], "samples": [], "softening": [],
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing with its title; says: what it shows, for those who don't see it."""
+
+    title: str
+    says: str
+    svg: Markup
 
 
 def write_report(results: Results, path: Path) -> None:
     """Write one self-contained HTML page from the record of a comparison or of a single run.
 
-    results: what `results.json` holds; nothing else is read. Raises SoftaugError where the page
-    cannot be written.
+    results: what `results.json` holds; nothing else is read, and what it lacks is left out.
+    Raises SoftaugError where the page cannot be written.
     """
+    write_atomically(path, _page({**EMPTY, **{k: v for k, v in results.items() if v is not None}}))
+
+
+def run_report(run: Results, path: Path) -> None:
+    """The page of a single training run: a record with one arm and one run in it."""
+    write_report({"title": "Training run", **run, "comparisons": []}, path)
+
+
+def _page(results: Results) -> str:
     environment = Environment(
         loader=PackageLoader("softaug.lab.report", "."),
         autoescape=True,
@@ -43,92 +55,147 @@ def write_report(results: Results, path: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("page.html.jinja").render(
-        results=results,
-        sentences=sentences(results),
-        columns=COLUMNS,
-        rows=table_rows(results),
-        differences=[_difference_row(record) for record in results["comparisons"]],
-        colours=figures.arm_colours([arm["name"] for arm in results["arms"]]),
-        figures=_figures(results),
-        duration=_duration(results["seconds"]),
+    looks = figures.arm_looks(prepare.arm_names(results))
+    return environment.get_template("page.html.jinja").render(
+        title=results["title"],
+        command=results["command"],
+        lead=_lead(results),
+        sentences=[_unbroken(sentence) for sentence in sentences(results)],
+        seeds=prepare.seed_count(results),
+        columns=tables.shown_columns(results),
+        arms=tables.arm_rows(results),
+        bins=_bins(results),
+        groups=tables.difference_groups(results),
+        looks=looks,
+        panels=_panels(results, looks),
+        samples=_samples(results),
+        facts=_facts(results),
+        settings=results["recipe"],
     )
-    write_atomically(path, page)
 
 
-def table_rows(results: Results) -> list[dict[str, Any]]:
-    """One row for each arm: mean and standard deviation of each column, and whether it is best."""
-    rows = []
-    for arm in results["arms"]:
-        evaluations = [run["evaluation"] for run in results["runs"] if run["arm"] == arm["name"]]
-        cells = []
-        for key, _, is_share, signed in COLUMNS:
-            values = [figure(evaluation, key) for evaluation in evaluations]
-            mean = float(np.mean(values))
-            scale, digits = (100, 2) if is_share else (1, 3)
-            sd = float(np.std(values, ddof=1)) * scale if len(values) > 1 else None
-            cells.append(
+def _lead(results: Results) -> str:
+    """One line of what was compared: data, model, epochs, seeds; what is known of them."""
+    data, recipe = results["data"], results["recipe"]
+    shape = data.get("image_shape")
+    arms, seeds = len(prepare.arm_names(results)), prepare.seed_count(results)
+    parts = [
+        data.get("name"),
+        f"{data['train_images']:,} training images" if "train_images" in data else None,
+        f"{data['test_images']:,} test images" if "test_images" in data else None,
+        f"{shape[2]} \N{MULTIPLICATION SIGN} {shape[1]} px" if shape else None,
+        f"{len(data['classes'])} classes" if "classes" in data else None,
+        f"model {recipe['model']}" if "model" in recipe else None,
+        f"{recipe['parameters']:,} parameters" if "parameters" in recipe else None,
+        _counted(recipe["epochs"], "epoch") if "epochs" in recipe else None,
+        _counted(arms, "arm") if arms > 1 else None,
+        _counted(seeds, "seed") if seeds else None,
+    ]
+    return " \N{MIDDLE DOT} ".join(part for part in parts if part)
+
+
+def _panels(results: Results, looks: dict[str, figures.Look]) -> dict[str, list[Panel]]:
+    """The drawings there are numbers for, by section."""
+    panels: dict[str, list[Panel]] = {}
+
+    def add(section: str, title: str, says: str, svg: str) -> None:
+        # Drawn by us from numbers alone; no text of the user's is in it.
+        panels.setdefault(section, []).append(Panel(title, says, Markup(svg)))
+
+    for key, title in (("top1_error", "Top-1 error, %"), ("ece", "ECE, %")):
+        if lines := prepare.prepare_occlusion(results, key):
+            svg = figures.plot_lines(lines, looks, f"occlusion-{key}", "hidden, %", band=True)
+            add("occlusion", title, f"{title} against the hidden share: {_ends(lines)}", svg)
+    training = (
+        ("loss", "Training loss", 1.0),
+        ("train_top1_error", "Training top-1 error, %", 100.0),
+    )
+    for key, title, scale in training:
+        if lines := prepare.prepare_training(results, key, scale):
+            svg = figures.plot_lines(lines, looks, f"training-{key}", "epoch", band=False)
+            add("training", title, f"{title} by epoch: {_ends(lines)}", svg)
+    for i, bins in enumerate(prepare.prepare_reliability(results)):
+        ece = "" if math.isnan(bins.ece) else f"ECE {100 * bins.ece:.1f} %"
+        says = f"Reliability diagram of {bins.arm}, {ece or 'no ECE'}"
+        svg = figures.plot_reliability(bins, looks[bins.arm], f"reliability-{i}")
+        add("reliability", f"{bins.arm}\n{ece}", says, svg)
+    curves, histograms = prepare.prepare_softening(results)
+    if curves:
+        svg = figures.plot_softening(curves, histograms, looks, "softening")
+        says = f"Confidence by visibility, from nothing visible to all: {_ends(curves)}"
+        add("softening", "Confidence that the label keeps, and visibilities drawn", says, svg)
+    return panels
+
+
+def _ends(lines: Sequence[prepare.Lines]) -> str:
+    """Where each line begins and ends, in words."""
+    said = []
+    for one in lines:
+        mean = prepare.mean_over(one.y)
+        said.append(f"{one.arm} from {mean[0]:.3g} to {mean[-1]:.3g}")
+    return "; ".join(said)
+
+
+def _samples(results: Results) -> list[dict[str, Any]]:
+    """The sample images of each arm with v and p as text."""
+
+    def text(value: object) -> str:
+        found = prepare.number(value)
+        return tables.NOTHING if math.isnan(found) else f"{found:.2f}"
+
+    return [
+        {
+            "arm": one["arm"],
+            "images": [
                 {
-                    "value": mean * scale,
-                    "text": f"{mean * scale:{'+' if signed else ''}.{digits}f}",
-                    "sd": None if sd is None else f"{sd:.{digits}f}",
-                    "best": False,
+                    "png": item["png"],
+                    "class": item.get("class", ""),
+                    "v": text(item.get("visibility")),
+                    "p": text(item.get("confidence")),
                 }
-            )
-        rows.append({"arm": arm, "seeds": len(evaluations), "cells": cells})
-    for i, (key, *_) in enumerate(COLUMNS):
-        finite = [abs(row["cells"][i]["value"]) for row in rows]
-        finite = [value for value in finite if math.isfinite(value)]
-        if key in NO_BEST or len(rows) < 2 or not finite:
-            continue
-        for row in rows:
-            row["cells"][i]["best"] = abs(row["cells"][i]["value"]) == min(finite)
-    return rows
+                for item in one["items"]
+            ],
+        }
+        for one in results["samples"]
+        if one.get("items")
+    ]
 
 
-def _difference_row(record: dict[str, Any]) -> dict[str, Any]:
-    """One comparison in text, in points or as a number."""
-    scale, digits = (1, 3) if record["metric"] == "nll" else (100, 2)
-
-    def number(value: float) -> str:
-        return f"{scale * value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-    def interval(ends: Sequence[float] | None) -> str:
-        return "" if ends is None else f"{number(ends[0])} to {number(ends[1])}"
-
-    if record["seed_interval"] is None:
-        verdict = "one seed: no claim"
-    elif record["larger_than_chance"]:
-        verdict = "better" if record["difference"] < 0 else "worse"
-    elif record["seeds_needed"] is None:
-        verdict = "may be chance"
-    else:
-        verdict = f"may be chance ({record['seeds_needed']} seeds)"
-    return {
-        **record,
-        "name": METRIC_NAMES[record["metric"]],
-        "text": number(record["difference"]),
-        "over_seeds": interval(record["seed_interval"]),
-        "over_images": interval(record["image_interval"]),
-        "p": "" if record["p_adjusted"] is None else f"{record['p_adjusted']:.3f}",
-        "verdict": verdict,
-        "proven": record["larger_than_chance"],
-    }
+def _facts(results: Results) -> list[tuple[str, str]]:
+    """What one needs to know to run it again, beside the command and the settings."""
+    machine = results["machine"]
+    cores = f"{machine['cores']} cores" if "cores" in machine else None
+    parts = (machine.get("processor"), cores, machine.get("device"))
+    found = [
+        ("seeds", ", ".join(str(seed) for seed in results["seeds"])),
+        ("time taken", _duration(prepare.number(results["seconds"]))),
+        ("machine", ", ".join(part for part in parts if part)),
+        ("versions", ", ".join(f"{name} {of}" for name, of in results["versions"].items())),
+        ("commit", results["commit"] or ""),
+        ("written", results["created"]),
+        *(("note", note) for note in results["data"].get("notes") or []),
+    ]
+    return [(name, text) for name, text in found if text]
 
 
-def _figures(results: Results) -> dict[str, Markup]:
-    """The figures there are numbers for; their text is escaped by matplotlib."""
-    drawings: dict[str, Callable[[Results], str]] = {
-        "occlusion": figures.occlusion,
-        "reliability": figures.reliability,
-        "training": figures.training,
-    }
-    if results["softening"]:
-        drawings["softening"] = figures.softening
-    return {name: Markup(draw(results)) for name, draw in drawings.items()}
+def _bins(results: Results) -> int | None:
+    """The number of bins of the ECE, where it is known."""
+    counts = [(run.get("evaluation") or {}).get("ece_bins") for run in results["runs"]]
+    return next((count for count in counts if count), None)
+
+
+def _unbroken(text: str) -> str:
+    """No line begins with the unit of the number before it."""
+    return re.sub(r"(?<=\d) (?=%|points)", "\N{NO-BREAK SPACE}", text)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _duration(seconds: float) -> str:
+    if math.isnan(seconds):
+        return ""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,8 +1,23 @@
-"""What the figures of a comparison support, and what they don't, in sentences."""
+"""What the figures of a comparison support, and what they don't, in sentences.
 
+A difference is arm minus rival, lower is better. With several seeds "better" and "worse" are said
+plainly only where the record calls the difference larger than chance.
+"""
+
+import math
 from typing import Any
 
+from softaug.lab.report.prepare import (
+    arm_names,
+    evaluations_of,
+    figure,
+    mean_and_sd,
+    number,
+    seed_count,
+)
+
 Results = dict[str, Any]
+Pairs = dict[str, dict[str, Any]]  # metric -> record of the comparison
 
 METRIC_NAMES = {
     "top1_error": "top-1 error",
@@ -10,142 +25,294 @@ METRIC_NAMES = {
     "ece": "ECE",
     "nll": "NLL",
 }
+MINUS = "\N{MINUS SIGN}"
 
 
 def sentences(results: Results) -> list[str]:
-    """Two to five sentences from the numbers alone, never more than they bear."""
-    seeds = len(results["seeds"])
-    found = [
-        *_soft_against_standard(results),
-        *_soft_against_harsh(results),
-        *_smoothing(results),
-    ]
+    """A few statements from the numbers alone, never more than they bear."""
+    seeds = seed_count(results)
     if not results["comparisons"]:
-        return _one_model(results) if len(results["arms"]) == 1 else [_caution(seeds)]
-    return [*found, _caution(seeds)]
-
-
-def mean_of(results: Results, arm: str, metric: str) -> float:
-    """A figure of an arm, the mean over its seeds."""
-    values = [figure(run["evaluation"], metric) for run in results["runs"] if run["arm"] == arm]
-    return float(sum(values) / len(values))
-
-
-def figure(evaluation: dict[str, Any], metric: str) -> float:
-    """One figure of an evaluation; `occluded_error` is the top-1 error with 40 % hidden."""
-    if metric.startswith("occluded_error"):
-        share = {"occluded_error": 0.4, "occluded_error_80": 0.8}[metric]
-        return float(next(o["top1_error"] for o in evaluation["occlusion"] if o["share"] == share))
-    return float(evaluation[metric])
-
-
-def _soft_against_standard(results: Results) -> list[str]:
+        if len(arm_names(results)) == 1:
+            return _one_model(results)
+        return ["No soft arm stands here beside a rival, so no difference was tested."]
     arm = _soft_arm(results)
+    return [
+        *_against_standard(results, arm, seeds),
+        *_against_harsh(results, arm, seeds),
+        *_controls(results, arm, seeds),
+        *_noise_floor(results, arm),
+        *_other_arms(results, arm),
+        _caution(seeds),
+    ]
+
+
+def signed(metric: str, value: float) -> str:
+    """A difference with its sign: NLL as it is, the others in points of percent."""
+    text = f"{value:+.3f}" if metric == "nll" else f"{100 * value:+.1f} points"
+    return text.replace("-", MINUS)
+
+
+def _against_standard(results: Results, arm: str, seeds: int) -> list[str]:
     pairs = _pairs(results, arm, "standard")
+    return [f"Against the standard crop, {_standing(pairs, arm, seeds)}"] if pairs else []
+
+
+def _against_harsh(results: Results, arm: str, seeds: int) -> list[str]:
+    """Whose the gain under occlusion is, and what softening adds over the same crop."""
+    pairs = _pairs(results, arm, _of_same_crop("harsh", arm))
     if not pairs:
         return []
-    better = [_change(pairs[m]) for m in METRIC_NAMES if pairs[m]["difference"] < 0]
-    worse = [_change(pairs[m]) for m in METRIC_NAMES if pairs[m]["difference"] > 0]
-    text = f"Against the standard crop, {arm} is "
-    text += " and ".join(
-        part
-        for part in (
-            f"better in {_list(better)}" if better else "",
-            f"worse in {_list(worse)}" if worse else "",
-        )
-        if part
-    )
-    return [(text if better or worse else text + "the same in every figure") + "."]
+    return [
+        *_share_of_the_crop(results, arm, seeds),
+        f"Against the same harsh crop with hard labels, {_standing(pairs, arm, seeds)} "
+        + _what_softening_adds(results, pairs, seeds),
+    ]
 
 
-def _soft_against_harsh(results: Results) -> list[str]:
-    arm = _soft_arm(results)
-    _, at, sigma = arm.partition("@")
-    harsh = f"harsh{at}{sigma}"
-    pairs = _pairs(results, arm, harsh)
-    standard = _pairs(results, arm, "standard")
-    if not pairs:
+def _what_softening_adds(results: Results, pairs: Pairs, seeds: int) -> str:
+    """Whether softening is shown to add accuracy and calibration over the crop alone."""
+    shown = {
+        "accuracy": _shown(pairs.get("top1_error"), seeds),
+        "calibration": _shown(pairs.get("ece"), seeds, _floor(results, pairs.get("ece"))),
+    }
+    have = [name for name in shown if shown[name]]
+    lack = [name for name in shown if not shown[name]]
+    if seeds < 2:
+        points = f"to softening adding {_list(have)} over the crop" if have else ""
+        away = f"not to {'its' if have else 'softening'} adding {_list(lack)}" if lack else ""
+        away += " over the crop" if lack and not have else ""
+        return f"It points {', '.join(part for part in (points, away) if part)}."
+    parts = [f"hat softening adds {_list(have)} over the crop is shown"] if have else []
+    if lack:
+        over = "" if have else " over the crop"
+        parts.append(f"hat {'it' if have else 'softening'} adds {_list(lack)}{over} is not shown")
+    return "T" + "; t".join(parts) + "."
+
+
+def _share_of_the_crop(results: Results, arm: str, seeds: int) -> list[str]:
+    """How much of the gain under occlusion the crop with hard labels already has."""
+    standard = _pairs(results, arm, "standard").get("occluded_error")
+    harsh = _pairs(results, arm, _of_same_crop("harsh", arm)).get("occluded_error")
+    if standard is None or harsh is None:
         return []
-    text = ""
-    if standard:
-        gain = mean_of(results, "standard", "occluded_error") - mean_of(
-            results, harsh, "occluded_error"
-        )
-        text = (
-            f"The harsh crop alone, with hard labels, already takes {100 * gain:.1f} points off "
-            "the error under occlusion; what softening adds"
-            if gain > 0
-            else "The harsh crop alone, with hard labels, takes nothing off the error under "
-            "occlusion; what softening adds"
-        )
-    changes = _list([_change(pairs[m]) for m in METRIC_NAMES])
-    return [f"{text or 'What softening adds'} over that same crop is {changes}."]
+    total = -standard["difference"]
+    crop = total + harsh["difference"]  # standard minus harsh
+    alone = f"{100 * crop:.1f} points"
+    gain = f"{100 * total:.1f} points"
+    if total <= 0:
+        text = "There is no gain under occlusion here: with 40 % hidden "
+        text += f"{arm} is no better than the standard crop"
+        return [
+            text + (f", while the harsh crop with hard labels is, by {alone}." * (crop > 0) or ".")
+        ]
+    if crop >= total:
+        text = "The gain under occlusion comes from the harsh crop, not from softening: hard "
+        text += f"labels on it take {alone} off the error with 40 % hidden, {arm} {gain}."
+    elif crop <= 0:
+        text = "The gain under occlusion does not come from the harsh crop alone: hard labels on "
+        text += f"it take nothing off the error with 40 % hidden, {arm} {gain}."
+    else:
+        text = "Most" if crop >= total / 2 else "Less than half"
+        text += " of the gain under occlusion comes from the harsh crop itself: hard labels on it "
+        text += f"already take {100 * crop:.1f} of the {gain} off the error with 40 % hidden."
+    chance = seeds > 1 and not standard["larger_than_chance"]
+    return [text + (" The gain itself may be chance." if chance else "")]
 
 
-def _smoothing(results: Results) -> list[str]:
-    arm = _soft_arm(results)
-    pairs = _pairs(results, arm, "standard-smoothed")
-    worse = [_change(pairs[m]) for m in METRIC_NAMES if pairs and pairs[m]["difference"] > 0]
-    if not worse:
+def _controls(results: Results, arm: str, seeds: int) -> list[str]:
+    """Where simpler softening does better, and whether the visibility is shown to matter."""
+    said = []
+    smoothed = _pairs(results, arm, "standard-smoothed")
+    worse = [record for record in smoothed.values() if record["difference"] > 0]
+    if worse:
+        said.append(
+            f"Plain label smoothing on the standard crop beats {arm} in {_named(worse, seeds)}."
+        )
+    constant = _pairs(results, arm, _of_same_crop("harsh-constant", arm))
+    worse = [record for record in constant.values() if record["difference"] > 0]
+    if worse:
+        said.append(
+            f"One constant confidence for every image on the same crop beats {arm} in "
+            f"{_named(worse, seeds)}."
+        )
+    proven = [r for r in constant.values() if r["larger_than_chance"] and r["difference"] < 0]
+    if constant and seeds > 1 and not proven:
+        said.append(
+            "That the confidence follows the visibility of each image is not shown to matter: "
+            f"{arm} is nowhere better than its own mean confidence for all by more than chance."
+        )
+    return [" ".join(said)] if said else []
+
+
+def _noise_floor(results: Results, arm: str) -> list[str]:
+    """The differences in ECE that are smaller than what a calibrated model would measure."""
+    small = []
+    for record in results["comparisons"]:
+        if record["arm"] != arm or record["metric"] != "ece":
+            continue
+        difference, floor = number(record["difference"]), _floor(results, record)
+        if abs(difference) < floor:
+            small.append((record["against"], difference, floor))
+    if not small:
         return []
-    return [f"Plain label smoothing on the standard crop beats {arm} by {_list(worse)}."]
+    rivals = _list([f"{against} ({signed('ece', d)})" for against, d, _ in small])
+    verb = "differences in ECE from" if len(small) > 1 else "difference in ECE from"
+    return [
+        f"The {verb} {rivals} {'are' if len(small) > 1 else 'is'} within the noise floor, the "
+        f"{100 * max(floor for *_, floor in small):.1f} % that a perfectly calibrated model would "
+        "measure on so few images."
+    ]
+
+
+def _other_arms(results: Results, arm: str) -> list[str]:
+    others = [other for other in _judged(results) if other != arm]
+    if not others:
+        return []
+    return [f"How {_list(others)} did stands in the table of differences alone."]
 
 
 def _caution(seeds: int) -> str:
-    if seeds == 1:
+    if seeds < 2:
         return (
-            "One seed each: another seed can turn differences of this size around, so nothing here "
-            "is claimed to be larger than chance."
+            "With one seed no claim about chance can be made: another seed can turn differences of "
+            "this size around."
         )
     return (
-        f"{seeds} seeds: a difference is called larger than chance only where a paired t over "
-        "seeds and a paired bootstrap over test images both say so after Holm's correction; the "
-        "table of differences marks which are."
+        f"{seeds} seeds. A difference is called larger than chance only where a paired t over "
+        "seeds and a paired bootstrap over test images both say so after Holm's correction; it "
+        "holds for this data, this model and this budget."
     )
 
 
 def _one_model(results: Results) -> list[str]:
-    run = results["runs"][0]
-    evaluation = run["evaluation"]
-    gap, floor = evaluation["calibration_gap"], evaluation["ece_floor"]
-    if evaluation["ece"] <= 1.5 * floor:
-        calibration = (
-            "which at this number of images cannot be told from the "
-            f"{100 * floor:.1f} % that a perfectly calibrated model would measure"
-        )
-    else:
-        calibration = f"and is {'over' if gap > 0 else 'under'}-confident by {abs(100 * gap):.1f}"
-        calibration += " points on average"
-    return [
-        f"The model is wrong on {100 * evaluation['top1_error']:.1f} % of "
-        f"{evaluation['images']:,} test images, and on "
-        f"{100 * figure(evaluation, 'occluded_error'):.1f} % with 40 % of each image hidden.",
-        f"Its expected calibration error is {100 * evaluation['ece']:.1f} %, {calibration}.",
-        "One model from one seed: use `softaug compare` to tell what the augmentation adds.",
+    evaluations = evaluations_of(results, arm_names(results)[0])
+    if not evaluations:
+        return ["The model has not been evaluated."]
+
+    def mean(name: str) -> float:
+        return mean_and_sd([figure(evaluation, name) for evaluation in evaluations])[0]
+
+    error, hidden, ece = mean("top1_error"), mean("occluded_error"), mean("ece")
+    floor, gap = mean("ece_floor"), mean("calibration_gap")
+    said = []
+    if math.isfinite(error):
+        images = number(evaluations[0].get("images"))
+        of = f"{images:,.0f} test images" if math.isfinite(images) else "the test images"
+        text = f"The model is wrong on {100 * error:.1f} % of {of}"
+        if math.isfinite(hidden):
+            text += f", and on {100 * hidden:.1f} % with 40 % of each image hidden"
+        said.append(text + ".")
+    if math.isfinite(ece):
+        text = f"Its expected calibration error is {100 * ece:.1f} %"
+        if ece <= 1.5 * floor:
+            text += f", hardly more than the {100 * floor:.1f} % that a perfectly calibrated model "
+            text += "would measure on so many images"
+        elif math.isfinite(gap):
+            side = "over" if gap > 0 else "under"
+            text += f"; it is {side}-confident by {abs(100 * gap):.1f} points on average"
+        said.append(text + ".")
+    seeds = "one seed" if len(evaluations) == 1 else f"{len(evaluations)} seeds"
+    said.append(
+        f"One augmentation, {seeds}: what the augmentation adds takes a comparison, which "
+        "softaug compare makes."
+    )
+    return said
+
+
+def _standing(pairs: Pairs, arm: str, seeds: int) -> str:
+    """Where an arm is better and where worse, beyond chance where seeds can tell."""
+    records = list(pairs.values())
+    if seeds < 2:
+        return f"{arm} is {_sides(records)} in this one run."
+    sure = [record for record in records if record["larger_than_chance"]]
+    unsure = [record for record in records if not record["larger_than_chance"]]
+    if not sure:
+        return f"no difference of {arm} is larger than chance: {_tellable(unsure, seeds)}."
+    text = f"{arm} is {_sides(sure)}, by more than chance."
+    return text + (f" What may be chance: {_tellable(unsure, seeds)}." if unsure else "")
+
+
+def _sides(records: list[dict[str, Any]]) -> str:
+    sides = {
+        "better in": [r for r in records if r["difference"] < 0],
+        "worse in": [r for r in records if r["difference"] > 0],
+        "the same in": [r for r in records if r["difference"] == 0],
+    }
+    return _list([f"{side} {_named(found, 1)}" for side, found in sides.items() if found])
+
+
+def _named(records: list[dict[str, Any]], seeds: int) -> str:
+    """Figures with their differences; with several seeds, marked where they may be chance."""
+    return _list(
+        [
+            f"{METRIC_NAMES[r['metric']]} ({signed(r['metric'], r['difference'])}"
+            + (")" if seeds < 2 or r["larger_than_chance"] else ", may be chance)")
+            for r in records
+        ]
+    )
+
+
+def _tellable(records: list[dict[str, Any]], seeds: int) -> str:
+    """Figures with their differences and the seeds that would tell them from chance.
+
+    The record's number knows nothing of Holm's correction: where it is no more than the seeds
+    there are, it is not repeated.
+    """
+    parts = []
+    for record in records:
+        needed = record.get("seeds_needed") or 0
+        text = f"{METRIC_NAMES[record['metric']]} {signed(record['metric'], record['difference'])}"
+        parts.append(text + (f" (about {needed} seeds would tell)" if needed > seeds else ""))
+    return _list(parts)
+
+
+def _shown(record: dict[str, Any] | None, seeds: int, floor: float = 0.0) -> bool:
+    """Whether a gain is shown; a gain in ECE must also exceed its noise floor."""
+    if record is None or record["difference"] >= 0:
+        return False
+    if record["metric"] == "ece" and abs(record["difference"]) < floor:
+        return False
+    return seeds < 2 or bool(record["larger_than_chance"])
+
+
+def _floor(results: Results, record: dict[str, Any] | None) -> float:
+    """The larger of the two arms' noise floors of ECE, 0 where none is known."""
+    if record is None:
+        return 0.0
+    floors = [
+        figure(evaluation, "ece_floor")
+        for arm in (record["arm"], record["against"])
+        for evaluation in evaluations_of(results, arm)
     ]
+    return max((floor for floor in floors if math.isfinite(floor)), default=0.0)
 
 
 def _soft_arm(results: Results) -> str:
-    names = [arm["name"] for arm in results["arms"]]
-    softs = [name for name in names if name.startswith("soft")]
-    return "soft" if "soft" in softs or not softs else softs[0]
+    arms = _judged(results)
+    return "soft" if "soft" in arms else arms[0]
 
 
-def _pairs(results: Results, arm: str, against: str) -> dict[str, dict[str, Any]]:
-    return {
+def _judged(results: Results) -> list[str]:
+    """The arms that were set against rivals."""
+    return list(dict.fromkeys(record["arm"] for record in results["comparisons"]))
+
+
+def _of_same_crop(name: str, arm: str) -> str:
+    """The control of that name for a soft arm: of its own sigma where the arm has one."""
+    _, at, sigma = arm.partition("@")
+    return f"{name}{at}{sigma}"
+
+
+def _pairs(results: Results, arm: str, against: str) -> Pairs:
+    """Finite differences between two arms, in the order of METRIC_NAMES."""
+    found = {
         record["metric"]: record
         for record in results["comparisons"]
-        if record["arm"] == arm and record["against"] == against
+        if record["arm"] == arm
+        and record["against"] == against
+        and math.isfinite(number(record["difference"]))
     }
-
-
-def _change(record: dict[str, Any]) -> str:
-    """A difference in words, marked where it may be chance."""
-    value = record["difference"]
-    amount = f"{value:+.3f}" if record["metric"] == "nll" else f"{100 * value:+.1f} points"
-    amount = amount.replace("-", "\N{MINUS SIGN}")
-    chance = "" if record["larger_than_chance"] or record["seed_interval"] is None else ", unproven"
-    return f"{METRIC_NAMES[record['metric']]} ({amount}{chance})"
+    return {metric: found[metric] for metric in METRIC_NAMES if metric in found}
 
 
 def _list(items: list[str]) -> str:

@@ -1,0 +1,185 @@
+"""Plain arrays for the figures and tables of a report, from its record alone.
+
+What is absent, None or not finite is NaN here, so that a record with holes still gives a page.
+s seeds, p points of a line, b bins.
+"""
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Results = dict[str, Any]
+Array = npt.NDArray[np.float64]
+
+# Errors with part of the image hidden, named as in the comparisons.
+OCCLUDED = {"occluded_error": 0.4, "occluded_error_80": 0.8}
+
+
+@dataclass(frozen=True)
+class Lines:
+    """One arm in one panel: x [p], and y [s,p] with a line for each seed."""
+
+    arm: str
+    x: Array
+    y: Array
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """One arm's bins, its seeds pooled, all [b]; confidence and accuracy are NaN in empty bins.
+
+    ece: the mean of the seeds' own, in [0, 1], as in the table; not that of the pooled bins.
+    """
+
+    arm: str
+    low: Array
+    width: Array
+    count: Array
+    confidence: Array
+    accuracy: Array
+    ece: float
+
+
+def number(value: object) -> float:
+    """A finite float, or NaN for None, infinity and what is no number."""
+    try:
+        found = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan
+    return found if math.isfinite(found) else math.nan
+
+
+def arm_names(results: Results) -> list[str]:
+    """Every arm there is something to show of, in the order of the record."""
+    named = [arm["name"] for arm in results["arms"]]
+    used = [one["arm"] for part in ("runs", "samples", "softening") for one in results[part]]
+    return list(dict.fromkeys([*named, *used]))
+
+
+def runs_of(results: Results, arm: str) -> list[dict[str, Any]]:
+    return [run for run in results["runs"] if run["arm"] == arm]
+
+
+def evaluations_of(results: Results, arm: str) -> list[dict[str, Any]]:
+    return [run["evaluation"] for run in runs_of(results, arm) if run.get("evaluation")]
+
+
+def seed_count(results: Results) -> int:
+    return len(results["seeds"] or {run.get("seed") for run in results["runs"]})
+
+
+def recorded(evaluation: dict[str, Any], name: str) -> object:
+    """One figure of an evaluation as it stands, None where absent; OCCLUDED are levels of it."""
+    if name not in OCCLUDED:
+        return evaluation.get(name)
+    for level in evaluation.get("occlusion") or []:
+        if math.isclose(number(level.get("share")), OCCLUDED[name]):
+            return level.get("top1_error")
+    return None
+
+
+def figure(evaluation: dict[str, Any], name: str) -> float:
+    """One figure of an evaluation, NaN where it is absent or not finite."""
+    return number(recorded(evaluation, name))
+
+
+def mean_and_sd(values: list[float]) -> tuple[float, float]:
+    """Mean and standard deviation, NaN where there are too few or where one is not finite."""
+    # A seed that diverged is not left out: the mean of the others would flatter the arm.
+    if not values or not all(math.isfinite(value) for value in values):
+        return math.nan, math.nan
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def mean_over(rows: Array) -> Array:
+    """The mean over the first axis of what is finite, NaN where nothing is."""
+    mean: Array = np.ma.filled(np.ma.masked_invalid(rows).mean(axis=0), np.nan)
+    return mean
+
+
+def prepare_occlusion(results: Results, key: str) -> list[Lines]:
+    """A figure of the evaluation against the share hidden in truth, both in percent."""
+    return _lines(
+        results,
+        lambda run: [
+            (100 * number(level.get("actual_share", level.get("share"))), 100 * number(level[key]))
+            for level in (run.get("evaluation") or {}).get("occlusion") or []
+            if key in level
+        ],
+    )
+
+
+def prepare_training(results: Results, key: str, scale: float = 1.0) -> list[Lines]:
+    """A figure of the training history against the epoch."""
+    return _lines(
+        results,
+        lambda run: [
+            (number(epoch.get("epoch")), scale * number(epoch[key]))
+            for epoch in run.get("history") or []
+            if key in epoch
+        ],
+    )
+
+
+def prepare_reliability(results: Results) -> list[Reliability]:
+    """The bins of each arm, seeds pooled by their counts."""
+    pooled = []
+    for arm in arm_names(results):
+        evaluations = [e for e in evaluations_of(results, arm) if e.get("reliability")]
+        if not evaluations or len({len(e["reliability"]) for e in evaluations}) > 1:
+            continue
+        seeds = [_bins(e["reliability"]) for e in evaluations]  # each [5,b]
+        low, high = seeds[0][:2]
+        count = sum(seed[2] for seed in seeds)
+        if not np.nansum(count):
+            continue
+        with np.errstate(invalid="ignore"):
+            confidence, accuracy = (
+                sum(np.nan_to_num(seed[row] * seed[2]) for seed in seeds) / count for row in (3, 4)
+            )
+        ece, _ = mean_and_sd([figure(e, "ece") for e in evaluations])
+        pooled.append(Reliability(arm, low, high - low, count, confidence, accuracy, ece))
+    return pooled
+
+
+def prepare_softening(results: Results) -> tuple[list[Lines], list[Lines]]:
+    """Curves, and histograms in percent: x are the b+1 edges, y [1,b]."""
+    curves, histograms = [], []
+    for one in results["softening"]:
+        x, y = _numbers(one["visibility"]), _numbers(one["confidence"])
+        if np.isfinite(x + y).any():
+            curves.append(Lines(one["arm"], x, y[None]))
+        histogram = one.get("histogram")
+        if histogram and len(histogram["edges"]) == len(histogram["share"]) + 1:
+            edges, share = _numbers(histogram["edges"]), _numbers(histogram["share"])
+            if np.isfinite(edges).all() and np.isfinite(share).any():
+                histograms.append(Lines(one["arm"], edges, 100 * share[None]))
+    return curves, histograms
+
+
+def _lines(
+    results: Results, points: Callable[[dict[str, Any]], list[tuple[float, float]]]
+) -> list[Lines]:
+    """Lines of all arms that have any finite point; seeds that lack a point have NaN there."""
+    found = []
+    for arm in arm_names(results):
+        seeds = [dict(points(run)) for run in runs_of(results, arm)]
+        x = sorted({at for seed in seeds for at in seed if math.isfinite(at)})
+        y = np.array([[seed.get(at, math.nan) for at in x] for seed in seeds])
+        if np.isfinite(y).any():
+            found.append(Lines(arm, np.array(x), y))
+    return found
+
+
+def _bins(bins: list[dict[str, Any]]) -> Array:
+    rows = ("low", "high", "count", "confidence", "accuracy")
+    return np.array([[number(one.get(row)) for one in bins] for row in rows])
+
+
+def _numbers(values: list[Any]) -> Array:
+    return np.array([number(value) for value in values])
