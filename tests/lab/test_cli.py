@@ -1,11 +1,18 @@
 """The command line as a user has it: a folder of pictures in, figures and a model out."""
 
 import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from softaug.lab.cli import main
@@ -150,6 +157,11 @@ def test_compare_refuses_another_recipe_before_any_work(
             2,
             "unknown model 'resnet81'; did you mean resnet",
         ),
+        (
+            ["train", "DATA", "--model", "vit_tiny_patch16_224"],
+            2,
+            "cannot take images of 16 x 12 px (",
+        ),
         (["train", "DATA", "--sigma", "9.6"], 2, "got 9.6"),
         (["train", "DATA", "--k", "-1"], 2, "k must be above 0 and finite, got -1"),
         (["train", "DATA", "--epochs", "many"], 2, "many"),
@@ -180,8 +192,73 @@ def test_wrong_requests(
     assert message in fails(capsys, code, *parts)
 
 
-def test_a_model_for_other_data_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "the model knows 2 classes" in fails(capsys, 2, "evaluate", run, "demo")
+def test_a_model_for_other_data_is_refused(
+    run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = fails(capsys, 2, "evaluate", run, "demo")
+    assert "demo has classes that the model does not know (T-shirt/top, Trouser" in message
+    for name in ("bright", "dark <b>"):
+        (tmp_path / name).mkdir()
+        for path in (pictures / name).glob("1*.png"):
+            shutil.copy(path, tmp_path / name)
+    assert "--size 12 may mend it" in fails(capsys, 2, "evaluate", run, tmp_path, "--size", "8")
+
+
+def test_other_data_without_a_test_part_is_tested_whole(
+    run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And its classes go by name: a folder of two of the model's three has labels of its own."""
+    from softaug.lab.models import load_model, save_model
+
+    other = tmp_path / "other"
+    shutil.copytree(pictures, other)
+    capsys.readouterr()
+    main(["evaluate", str(run), str(other), "--json", str(tmp_path / "a.json")])
+    assert "all 60 images are tested" in capsys.readouterr().err
+    figures = json.loads((tmp_path / "a.json").read_text())
+    assert figures["images"] == 60
+    assert figures["top1_error"] < 0.2
+    model = load_model(run / "model.safetensors")
+    wider = replace(model.card, classes=("air", *model.card.classes))
+    network: Any = model.network
+    head = network[-1]
+    head.weight = torch.nn.Parameter(torch.cat([torch.zeros(1, head.in_features), head.weight]))
+    head.bias = torch.nn.Parameter(torch.cat([torch.tensor([-99.0]), head.bias]))
+    model.card = wider
+    save_model(model, tmp_path / "wider.safetensors")
+    main(["evaluate", f"{tmp_path}/wider.safetensors", str(other), "--json", f"{tmp_path}/b.json"])
+    again = json.loads((tmp_path / "b.json").read_text())
+    assert again["top1_error"] == figures["top1_error"]
+
+
+def test_what_failed_at_once_can_be_done_again(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", str(pictures), *QUICK, "--run", str(tmp_path / "run")]
+    fails(capsys, 2, *command, "--model", "resnet81")
+    main(command)
+    assert "exists; --resume" in fails(capsys, 2, *command)
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [("train", "--resume goes on with it"), ("compare", "the same command goes on with it")],
+)
+def test_ctrl_c_stops_cleanly(command: str, hint: str, tmp_path: Path) -> None:
+    """A whole process, stopped in its first epochs, ends as one that was left alone."""
+    words = [sys.executable, "-m", "softaug", command, "demo", "--train-images", "400"]
+    words += ["--epochs", "40", "--batch-size", "20", "--run", str(tmp_path / "run")]
+    words += ["--seeds", "1", "--arms", "soft"] if command == "compare" else []
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.rglob("metrics.jsonl")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, messages = process.communicate()
+    assert process.returncode == 130
+    last = messages.strip().splitlines()[-1]
+    assert last.startswith("softaug: ")
+    assert last.endswith(f"with a checkpoint; {hint}")
+    assert list(tmp_path.rglob("checkpoint.pt"))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", None])
@@ -196,12 +273,3 @@ def test_a_broken_model_file_is_named(
 def test_debug_shows_the_traceback() -> None:
     with pytest.raises(Exception, match="sfot"):
         main(["train", "demo", "--arm", "sfot", "--debug"])
-
-
-@pytest.mark.parametrize(("size", "stem"), [(32, 3), (96, 7)])
-def test_timm_resnets_get_the_stem_for_their_images(size: int, stem: int) -> None:
-    from softaug.lab.models import ModelCard, build
-
-    card = ModelCard("resnet18", ("a", "b"), 3, size, size)
-    network: Any = build(card, (0.0,), (1.0,)).network
-    assert network.conv1.kernel_size == (stem, stem)

@@ -158,7 +158,7 @@ def test_a_class_without_a_test_image_is_noted(tmp_path: Path) -> None:
     data = load(str(tmp_path))
     assert data.train.labels.bincount().tolist() == [8, 8, 1]
     assert data.test.labels.bincount().tolist() == [2, 2]
-    assert data.notes[1].endswith("classes without a test image: emu")
+    assert data.notes[0].endswith("classes without a test image: emu")
 
 
 def test_a_folder_keeps_its_whole_name(tmp_path: Path) -> None:
@@ -184,7 +184,8 @@ def test_one_folder_is_split_by_the_seed(tmp_path: Path) -> None:
     data = load(str(root))
     assert data.train.labels.bincount().tolist() == [16, 16]
     assert data.test.labels.bincount().tolist() == [4, 4]
-    assert "8 of 40 images were set aside" in data.notes[0]
+    assert data.split is not None
+    assert "8 of 40 images were set aside" in data.split
     colours = [part.images[:, 0, 0, 0].tolist() for part in (data.train, data.test)]
     assert sorted(colours[0] + colours[1]) == list(range(40))
     assert torch.equal(load(str(root)).test.images, data.test.images)

@@ -2,28 +2,24 @@
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
 
 import softaug
 from softaug.lab.errors import SoftaugError, UsageError
 from softaug.lab.recipe import ARMS, SIX_ARMS, Recipe
+from softaug.lab.terminal import advance, arms_table, console, evaluation_table, progress_bar, say
 
 if TYPE_CHECKING:
-    from softaug.lab.data import Data
+    from rich.progress import TaskID
+
+    from softaug.lab.data import Data, ImageSet
+    from softaug.lab.models import ModelCard
     from softaug.lab.train import Progress as StepProgress
 
 app = App(
@@ -31,8 +27,6 @@ app = App(
     help="Soft augmentation: harsher augmentation, with targets softened by what it destroyed.",
     version=softaug.__version__,
 )
-console = Console()
-messages = Console(stderr=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +86,12 @@ def train(
     loaded = _load(data, read)
     folder = run or Path("runs") / f"{loaded.name}-{recipe.arm}-seed-{recipe.seed}"
     opened = open_run(folder, recipe, loaded, _source(data, read), resume)
-    with _progress() as bar:
+    with _interruption("--resume goes on with it"), progress_bar() as bar:
         task = bar.add_task(recipe.arm, total=None, figures="")
-        record = perform(recipe, loaded, opened, chosen, lambda step: _advance(bar, task, step))
+        record = perform(recipe, loaded, opened, chosen, lambda step: advance(bar, task, step))
     results = collect(f"{recipe.arm} on {loaded.name}", _command(), [opened], loaded, [])
     write_report(results, folder / "report.html")
-    console.print(_evaluation_table(record["evaluation"]))
+    console.print(evaluation_table(record["evaluation"]))
     console.print(f"model   {opened.model_file}\nreport  {folder / 'report.html'}", soft_wrap=True)
 
 
@@ -117,7 +111,11 @@ def evaluate(
     ----------
     run
         A run folder, or a .safetensors file that softaug wrote.
+    data
+        What to test on, by default what the run was tested on. Data without a test part are tested
+        whole, unless the run was trained on them.
     """
+    from softaug.lab.data import load
     from softaug.lab.evaluate import evaluate as measure
     from softaug.lab.files import write_json
     from softaug.lab.models import load_model
@@ -125,19 +123,25 @@ def evaluate(
     from softaug.lab.train import choose_device, pixel_statistics
 
     model = load_model(_model_file(run)).to(choose_device(device))
+    folder = Run(run if run.is_dir() else run.parent)
+    own = folder.description()["data"]["source"] if folder.started else None
     if data is None:
-        if not run.is_dir():
+        if own is None:
             raise UsageError(f"{run}: a model file names no data; add DATA after it")
-        source = Run(run).description()["data"]["source"]
-        data, read = source["data"], DataOptions(**source["read"])
-    loaded = _load(data, read)
-    _check_fit(model.card, loaded)
+        data, read = own["data"], DataOptions(**own["read"])
+    loaded = load(data, **asdict(read))
+    trained_on = own is not None and Path(own["data"]).resolve() == Path(data).resolve()
+    if loaded.split and not trained_on:
+        loaded = replace(loaded, test=loaded.all_images(), split=None)
+        say(f"{data}: no test part, so all {len(loaded.test):,} images are tested")
+    _say_notes(loaded)
+    test = _for_model(model.card, loaded)
     fill, _ = pixel_statistics(loaded.train.images)
-    evaluation, _ = measure(model, loaded.test, fill=fill)
+    evaluation, _ = measure(model, test, fill=fill)
     figures = evaluation.as_dict()
     if json is not None:
         write_json(json, figures)
-    console.print(_evaluation_table(figures))
+    console.print(evaluation_table(figures))
 
 
 @app.command
@@ -170,6 +174,7 @@ def compare(
     from softaug.lab.files import write_json
     from softaug.lab.recipe import split_arm
     from softaug.lab.report import write_report
+    from softaug.lab.report.summary import sentences
     from softaug.lab.results import collect
     from softaug.lab.train import choose_device
 
@@ -180,14 +185,14 @@ def compare(
     chosen = choose_device(device)
     loaded = _load(data, read)
     folder = run or Path("runs") / f"compare-{loaded.name}"
-    with _progress() as bar:
+    with _interruption("the same command goes on with it"), progress_bar() as bar:
         tasks: dict[tuple[str, int], TaskID] = {}
 
         def watch(one: Recipe, step: "StepProgress") -> None:
             key = (one.arm, one.seed)
             if key not in tasks:
                 tasks[key] = bar.add_task(f"{one.arm} seed {one.seed}", total=None, figures="")
-            _advance(bar, tasks[key], step)
+            advance(bar, tasks[key], step)
 
         numbers = range(recipe.seed, recipe.seed + seeds)
         source = _source(data, read)
@@ -196,9 +201,9 @@ def compare(
     results = collect(title, _command(), runs, loaded, compare_runs(runs, arms))
     write_json(folder / "results.json", results)
     write_report(results, folder / "report.html")
-    console.print(_arms_table(results["runs"]))
-    if seeds == 1:
-        console.print("One seed: differences may be chance; no claim can be made from them.")
+    console.print(arms_table(results))
+    for sentence in sentences(results):
+        console.print(sentence, markup=False, highlight=False)
     console.print(f"report  {folder / 'report.html'}", soft_wrap=True)
 
 
@@ -307,9 +312,7 @@ app.help_epilogue = "--debug shows the traceback of an error."
 
 
 def _fail(message: str, code: int) -> None:
-    messages.print(
-        f"softaug: {message}", style="red", markup=False, highlight=False, soft_wrap=True
-    )
+    say(message, style="red")
     raise SystemExit(code)
 
 
@@ -321,9 +324,25 @@ def _load(source: str, read: DataOptions) -> "Data":
     from softaug.lab.data import load
 
     loaded = load(source, **asdict(read))
-    for note in loaded.notes:
-        messages.print(f"softaug: {note}", markup=False, highlight=False, soft_wrap=True)
+    _say_notes(loaded)
     return loaded
+
+
+def _say_notes(data: "Data") -> None:
+    for note in (*data.notes, data.split):
+        if note:
+            say(note)
+
+
+@contextmanager
+def _interruption(hint: str) -> Iterator[None]:
+    """Tell whom Ctrl-C stopped how to go on."""
+    from softaug.lab.train import InterruptedRunError
+
+    try:
+        yield
+    except InterruptedRunError as error:
+        raise InterruptedRunError(f"{error}; {hint}") from error
 
 
 def _source(data: str, read: DataOptions) -> dict[str, Any]:
@@ -336,92 +355,23 @@ def _model_file(run: Path) -> Path:
     return Run(run).model_file if run.is_dir() else run
 
 
-def _check_fit(card: Any, data: "Data") -> None:
+def _for_model(card: "ModelCard", data: "Data") -> "ImageSet":
+    """The test images with the model's labels for their classes, which may be fewer."""
+    import torch
+
+    from softaug.lab.data import ImageSet
+
     shape = (card.channels, card.height, card.width)
-    if data.classes != card.classes:
+    unknown = [name for name in data.classes if name not in card.classes]
+    if unknown:
         raise UsageError(
-            f"the model knows {len(card.classes)} classes ({', '.join(card.classes[:5])} ...), "
-            f"{data.name} has {data.num_classes} ({', '.join(data.classes[:5])} ...)"
+            f"{data.name} has classes that the model does not know ({', '.join(unknown[:5])}); "
+            f"it knows {len(card.classes)} ({', '.join(card.classes[:5])} ...)"
         )
     if data.image_shape != shape:
         raise UsageError(
             f"the model takes images {list(shape)} [C,H,W], {data.name} has "
             f"{list(data.image_shape)}; --size {min(card.height, card.width)} may mend it"
         )
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description:24}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-        console=messages,
-        disable=not messages.is_terminal,
-    )
-
-
-def _advance(bar: Progress, task: TaskID, step: "StepProgress") -> None:
-    figures = f"epoch {step.epoch}  loss {step.loss:.3f}  {step.images_per_second:,.0f} images/s"
-    bar.update(task, completed=step.step, total=step.steps, figures=figures)
-    if bar.disable and step.step == step.steps:
-        # A log has no bar; a line for each trained model is enough.
-        messages.print(f"{bar.tasks[task].description}: trained, {figures}", highlight=False)
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2f}"
-
-
-def _evaluation_table(figures: dict[str, Any]) -> Table:
-    """All figures of one model, then how they fall as more of the image is hidden."""
-    table = Table("", "", show_header=False, caption=f"on {figures['images']:,} test images")
-    table.columns[1].justify = "right"
-    for name, text in {
-        "top-1 error %": _percent(figures["top1_error"]),
-        "top-5 error %": _percent(figures["top5_error"]),
-        "NLL": f"{figures['nll']:.4f}",
-        f"ECE % ({figures['ece_bins']} equal-width bins)": _percent(figures["ece"]),
-        "  a calibrated model would measure %": _percent(figures["ece_floor"]),
-        "confidence minus accuracy, points": f"{100 * figures['calibration_gap']:+.2f}",
-        "Brier score": f"{figures['brier']:.4f}",
-        **{
-            f"top-1 error % with {level['actual_share']:.1%} hidden": _percent(level["top1_error"])
-            for level in figures["occlusion"][1:]
-        },
-    }.items():
-        table.add_row(name, text)
-    return table
-
-
-def _arms_table(records: list[dict[str, Any]]) -> Table:
-    """One line for each arm: means over its seeds."""
-    from softaug.lab.compare import OCCLUDED_SHARE, occluded_error
-
-    table = Table(
-        "arm", "error %", "NLL", "ECE %", "floor %", "gap %", f"error % at {OCCLUDED_SHARE:.0%}"
-    )
-    table.caption = (
-        "top-1 error; floor: the ECE of a calibrated model; gap: confidence minus accuracy; "
-        f"last: top-1 error with {OCCLUDED_SHARE:.0%} of each image hidden"
-    )
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for arm in dict.fromkeys(record["arm"] for record in records):
-        evaluations = [record["evaluation"] for record in records if record["arm"] == arm]
-        mean = {
-            name: sum(e[name] for e in evaluations) / len(evaluations)
-            for name in ("top1_error", "nll", "ece", "ece_floor", "calibration_gap")
-        }
-        hidden = sum(occluded_error(e) for e in evaluations) / len(evaluations)
-        table.add_row(
-            arm,
-            _percent(mean["top1_error"]),
-            f"{mean['nll']:.3f}",
-            _percent(mean["ece"]),
-            _percent(mean["ece_floor"]),
-            f"{100 * mean['calibration_gap']:+.2f}",
-            _percent(hidden),
-        )
-    return table
+    numbers = torch.tensor([card.classes.index(name) for name in data.classes])
+    return ImageSet(data.test.images, numbers[data.test.labels])

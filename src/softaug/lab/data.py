@@ -40,13 +40,17 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Data:
-    """A training and a test set of the same classes and image shape; notes are for the user."""
+    """A training and a test set of the same classes and image shape.
+
+    notes: for the user; split: how the test part was set aside, where the data had none.
+    """
 
     name: str
     classes: tuple[str, ...]
     train: ImageSet
     test: ImageSet
     notes: tuple[str, ...] = ()
+    split: str | None = None
 
     @property
     def num_classes(self) -> int:
@@ -56,6 +60,12 @@ class Data:
     def image_shape(self) -> tuple[int, int, int]:
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
+
+    def all_images(self) -> ImageSet:
+        return ImageSet(
+            torch.cat([self.train.images, self.test.images]),
+            torch.cat([self.train.labels, self.test.labels]),
+        )
 
 
 def load(
@@ -151,10 +161,10 @@ def _from_files(
     path: Path, found: Found, size: int | None, seed: int, skip_unreadable: bool
 ) -> Data:
     """Split where there is no test part, decode, and put it together."""
-    notes = [*found.notes]
+    notes, split = [*found.notes], None
     if found.test is None:
         train, test = _split(found.train, len(found.classes), seed)
-        notes.append(
+        split = (
             f"{path}: no test part, so {len(test):,} of {len(found.train):,} images were set "
             f"aside for testing ({TEST_SHARE:.0%} of each class, by seed {seed})"
         )
@@ -184,7 +194,7 @@ def _from_files(
         shown = ", ".join(untested[:5]) + (", ..." if len(untested) > 5 else "")
         notes.append(f"{path}: classes without a test image: {shown}")
     name = path.resolve().stem if path.is_file() else path.resolve().name
-    return Data(name, found.classes, train_set, test_set, (*notes, *decode_notes))
+    return Data(name, found.classes, train_set, test_set, (*notes, *decode_notes), split)
 
 
 def _split(samples: list[Sample], num_classes: int, seed: int) -> tuple[list[Sample], list[Sample]]:

@@ -60,9 +60,11 @@ def build(card: ModelCard, mean: tuple[float, ...], std: tuple[float, ...]) -> C
 
     ResNets for images up to 64 px get a 3x3 stem without max-pool, as the field does for CIFAR;
     pretrained ones keep the stem that their weights were made for, and timm's normalisation.
-    Raises UsageError for an unknown model, SoftaugError where pretrained weights can't be had.
+    Raises UsageError for an unknown model and for images it cannot take, SoftaugError where
+    pretrained weights can't be had.
     """
     network = _network(card, fetch=card.pretrained)
+    _check_images(network, card)
     if card.pretrained:
         config = network.pretrained_cfg
         mean, std = (tuple(255 * value for value in config[key]) for key in ("mean", "std"))
@@ -81,9 +83,16 @@ def _network(card: ModelCard, fetch: bool) -> Any:
 
     if not timm.is_model(card.model):
         raise unknown_name("model", card.model, ["small", *timm.list_models()])
+    # Transformers are built for one size of image.
+    fixed = getattr(timm.get_pretrained_cfg(card.model), "fixed_input_size", False)
+    options: dict[str, Any] = {"img_size": (card.height, card.width)} if fixed else {}
     try:
         network = timm.create_model(
-            card.model, pretrained=fetch, num_classes=len(card.classes), in_chans=card.channels
+            card.model,
+            pretrained=fetch,
+            num_classes=len(card.classes),
+            in_chans=card.channels,
+            **options,
         )
     except Exception as error:
         what = "built with pretrained weights" if fetch else "built"
@@ -94,6 +103,20 @@ def _network(card: ModelCard, fetch: bool) -> Any:
     if max(card.height, card.width) <= SMALL_IMAGE and not card.pretrained:
         _small_stem(network)
     return network
+
+
+def _check_images(network: nn.Module, card: ModelCard) -> None:
+    """Refuse, before any work, images that the network cannot take."""
+    try:
+        with torch.inference_mode():
+            network.eval()(torch.zeros(1, card.channels, card.height, card.width))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UsageError(
+            f"model {card.model!r} cannot take images of {card.width} x {card.height} px "
+            f"({reason}); choose another --model, or another --size for a folder or Parquet files"
+        ) from error
+    network.train()
 
 
 def _small_stem(network: nn.Module) -> None:

@@ -13,7 +13,7 @@ from softaug import SoftAugment, visibility
 from softaug.lab.data import Data
 from softaug.lab.experiment import record
 from softaug.lab.recipe import ARMS, Recipe, build_arm, split_arm
-from softaug.lab.run import Run, environment
+from softaug.lab.run import Run
 
 SAMPLES = 8  # images shown for each arm
 DRAWS = 20_000  # for the histogram of visibilities
@@ -36,7 +36,7 @@ def collect(
         "title": title,
         "command": command,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **environment(),
+        **_environment(runs),
         "seconds": sum(r["seconds"] for r in records),
         "data": {
             "name": data.name,
@@ -44,7 +44,7 @@ def collect(
             "train_images": len(data.train),
             "test_images": len(data.test),
             "image_shape": list(data.image_shape),
-            "notes": list(data.notes),
+            "notes": [*data.notes, *([data.split] if data.split else [])],
         },
         "recipe": _shared(recipes[0], runs[0]),
         "seeds": sorted({recipe.seed for recipe in recipes}),
@@ -54,6 +54,27 @@ def collect(
         "samples": [{"arm": one.recipe.arm, "items": one.samples()} for one in shown],
         "softening": [one.softening() for one in shown],
     }
+
+
+def _environment(runs: Sequence[Run]) -> dict[str, Any]:
+    """Versions, machine and commit of the runs; where they differ, all that there were."""
+    found = [run.description()["environment"] for run in runs]
+    versions: dict[str, list[str]] = {}
+    machines: dict[str, list[str]] = {}
+    for one in found:
+        for known, own in ((versions, one["versions"]), (machines, one["machine"])):
+            for name, value in own.items():
+                known.setdefault(name, []).append(str(value))
+    commits = [one["commit"] for one in found if one["commit"]]
+    return {
+        "versions": {name: _distinct(values) for name, values in versions.items()},
+        "machine": {name: _distinct(values) for name, values in machines.items()},
+        "commit": _distinct(commits) or None,
+    }
+
+
+def _distinct(values: Sequence[str]) -> str:
+    return " and ".join(dict.fromkeys(values))
 
 
 def _shared(recipe: Recipe, run: Run) -> dict[str, Any]:

@@ -46,7 +46,10 @@ class Run:
 
     @property
     def started(self) -> bool:
-        return (self.folder / "recipe.json").exists()
+        """Whether there is work to go on with, not a recipe alone."""
+        return (self.folder / "recipe.json").exists() and any(
+            file.exists() for file in (self.history_file, self.checkpoint_file, self.model_file)
+        )
 
     @property
     def finished(self) -> bool:
@@ -107,7 +110,10 @@ def open_run(folder: Path, recipe: Recipe, data: Data, source: dict[str, Any], r
             )
         _refuse_changes(folder, run.description(), wanted)
         return run
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    # What failed before its first checkpoint leaves a recipe alone, and stands in nobody's way.
+    if folder.exists() and (
+        not folder.is_dir() or any(path.name != "recipe.json" for path in folder.iterdir())
+    ):
         raise UsageError(f"{folder}: exists and is no run folder; --run names another one")
     try:
         folder.mkdir(parents=True, exist_ok=True)

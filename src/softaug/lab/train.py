@@ -63,7 +63,8 @@ def train(
     augment = build_arm(recipe, data.num_classes, height, width)
     optimizer = _optimizer(recipe, model)
     n, batch = len(images), recipe.batch_size
-    steps_per_epoch = math.ceil(n / batch)
+    # Batch norm cannot learn from a lone image; which one is left out changes with the order.
+    steps_per_epoch = n // batch if n % batch == 1 else math.ceil(n / batch)
     steps = recipe.epochs * steps_per_epoch
     autocast_dtype = _autocast_dtype(recipe, device)
 
@@ -137,7 +138,7 @@ def train(
             if interrupted:
                 checkpoint()
                 raise InterruptedRunError(
-                    f"stopped after step {step} of {steps}; --resume goes on with {run.folder}"
+                    f"{run.folder}: stopped after step {step} of {steps}, with a checkpoint"
                 )
     save_model(model, run.model_file)
     return model

@@ -1,0 +1,98 @@
+"""What the command line prints: messages, a progress bar, and tables of figures."""
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from softaug.lab.train import Progress as StepProgress
+
+# Keys of the evaluation to the headings of the table of arms.
+ARM_COLUMNS = {
+    "top1_error": "error %",
+    "occluded_error": "40 % hidden",
+    "nll": "NLL",
+    "ece": "ECE %",
+    "ece_floor": "floor %",
+    "calibration_gap": "gap",
+}
+CAPTION = (
+    "top-1 error, also with 40 % of each image hidden; floor: the ECE a calibrated model would "
+    "measure; gap: confidence minus accuracy, points; p: mean confidence of the targets"
+)
+console = Console()
+messages = Console(stderr=True)
+
+
+def say(text: str, style: str | None = None) -> None:
+    """A line to the user that is no result: on the error stream, as it stands."""
+    messages.print(f"softaug: {text}", style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def progress_bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description:24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        console=messages,
+        disable=not messages.is_terminal,
+    )
+
+
+def advance(bar: Progress, task: TaskID, step: "StepProgress") -> None:
+    figures = f"epoch {step.epoch}  loss {step.loss:.3f}  {step.images_per_second:,.0f} images/s"
+    bar.update(task, completed=step.step, total=step.steps, figures=figures)
+    if bar.disable and step.step == step.steps:
+        # A log has no bar; a line for each trained model is enough.
+        messages.print(f"{bar.tasks[task].description}: trained, {figures}", highlight=False)
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f}"
+
+
+def evaluation_table(figures: dict[str, Any]) -> Table:
+    """All figures of one model, then how they fall as more of the image is hidden."""
+    table = Table("", "", show_header=False, caption=f"on {figures['images']:,} test images")
+    table.columns[1].justify = "right"
+    for name, text in {
+        "top-1 error %": _percent(figures["top1_error"]),
+        "top-5 error %": _percent(figures["top5_error"]),
+        "NLL": f"{figures['nll']:.4f}",
+        f"ECE % ({figures['ece_bins']} equal-width bins)": _percent(figures["ece"]),
+        "  a calibrated model would measure %": _percent(figures["ece_floor"]),
+        "confidence minus accuracy, points": f"{100 * figures['calibration_gap']:+.2f}",
+        "Brier score": f"{figures['brier']:.4f}",
+        **{
+            f"top-1 error % with {level['actual_share']:.1%} hidden": _percent(level["top1_error"])
+            for level in figures["occlusion"][1:]
+        },
+    }.items():
+        table.add_row(name, text)
+    return table
+
+
+def arms_table(results: dict[str, Any]) -> Table:
+    """One row for each arm: means over its seeds, their standard deviation below."""
+    from softaug.lab.report.tables import arm_rows, shown_columns
+
+    table = Table("arm", caption=CAPTION)
+    shown = [(i, c) for i, c in enumerate(shown_columns(results)) if c.key in ARM_COLUMNS]
+    for heading in [*(ARM_COLUMNS[column.key] for _, column in shown), "p"]:
+        table.add_column(heading, justify="right")
+    for row in arm_rows(results):
+        cells = [row["cells"][i] for i, _ in shown]
+        texts = [f"{c.text}\n[dim]\u00b1{c.sd}[/]" if c.sd else c.text for c in cells]
+        table.add_row(row["name"], *texts, f"{row['confidence']:.3f}")
+    return table
