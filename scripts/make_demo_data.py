@@ -43,7 +43,7 @@ def main() -> None:
     }
     with TARGET.open("wb") as file:
         np.savez_compressed(file, classes=np.array(CLASSES), allow_pickle=False, **arrays)
-    print(f"{TARGET.name}: {TARGET.stat().st_size:,} bytes")  # noqa: T201
+    print(f"{TARGET.name}: {TARGET.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,17 @@
 
 import doctest
 import importlib
+import os
+import re
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+ROOT = Path(__file__).parent.parent
 
 LIGHT = """
 import sys, time, torch
@@ -57,3 +64,53 @@ def test_examples_in_docstrings(name: str) -> None:
     found = doctest.testmod(module, extraglobs={"torch": torch})
     assert found.attempted > 0
     assert found.failed == 0
+
+
+def test_the_code_in_the_readme_runs() -> None:
+    import torch
+    import torch.nn.functional as F
+
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    names: dict[str, Any] = {
+        "torch": torch,
+        "F": F,
+        "images": torch.rand(8, 3, 32, 32),
+        "labels": torch.arange(8),
+        "model": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 100)),
+        "dataset": [(torch.rand(3, 32, 32), i) for i in range(8)],
+    }
+    for block in blocks:
+        exec(block, names)
+        assert names["images"].shape == (8, 3, 32, 32)
+
+
+def test_the_example_runs() -> None:
+    program = [sys.executable, str(ROOT / "examples" / "training_loop.py")]
+    options = ["--epochs", "1", "--images", "500"]
+    done = subprocess.run([*program, *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"epoch 1: top-1 error [\d.]+%\n", done.stdout)
+
+
+def test_the_wheel_holds_all_that_the_command_line_needs(tmp_path: Path) -> None:
+    """Built, unpacked elsewhere, and run from there: train, and the report it writes."""
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*build, "--wheel-dir", str(tmp_path), str(ROOT)], check=True)
+    with zipfile.ZipFile(next(tmp_path.glob("softaug-*.whl"))) as wheel:
+        names = wheel.namelist()
+        wheel.extractall(tmp_path / "site")
+    assert "softaug/py.typed" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert any(name.endswith("FASHION-MNIST-LICENSE") for name in names)
+    assert not any(name.startswith("tests") for name in names)
+    command = [sys.executable, "-m", "softaug", "train", "demo", "--train-images", "100"]
+    done = subprocess.run(
+        [*command, "--epochs", "1", "--run", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000

@@ -90,7 +90,7 @@ def test_weights_are_those_of_a_plain_loop(data: Data, tmp_path: Path) -> None:
     model = _initial_model(recipe, data).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
     loss = F.cross_entropy(model(data.train.images), data.train.labels)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimizer.step()
     assert seen[0].loss == pytest.approx(loss.item(), rel=1e-5)
     for name, value in model.state_dict().items():

@@ -117,7 +117,7 @@ def train(
                     f"(epoch {epoch + 1}); try a lower --lr (now {recipe.lr}) or --precision fp32"
                 )
             optimizer.zero_grad()
-            torch.autograd.backward(loss)
+            loss.backward()
             optimizer.step()
 
             step += 1
