@@ -81,7 +81,7 @@ class Crop:
     """
 
     sigma: float = 0.3
-    fill: float | tuple[float, ...] = 0
+    fill: float | Sequence[float] = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.sigma <= 1:
@@ -112,7 +112,7 @@ class UniformCrop:
     """
 
     padding: int = 4
-    fill: float | tuple[float, ...] = 0
+    fill: float | Sequence[float] = 0
 
     def __post_init__(self) -> None:
         if self.padding < 0:
@@ -236,7 +236,7 @@ def _truncated_normal(
 
 
 def _shift(
-    images: Images, seen: Seen | None, drawn: Drawn, fill: float | tuple[float, ...]
+    images: Images, seen: Seen | None, drawn: Drawn, fill: float | Sequence[float]
 ) -> tuple[Tensor, Tensor]:
     """Move the frame by whole pixels (tx, ty) for each sample."""
     _, channels, height, width = images.shape
@@ -261,10 +261,10 @@ def _source(offset: Int[Tensor, "n"], size: int) -> tuple[Int[Tensor, "n s"], Bo
     return position.clamp(0, size - 1), (position >= 0) & (position < size)
 
 
-def _fill_value(fill: float | tuple[float, ...], images: Images) -> Tensor:
+def _fill_value(fill: float | Sequence[float], images: Images) -> Tensor:
     """The fill as a tensor [1,C,1,1] (C = 1 for a number) in the images' dtype."""
-    values = fill if isinstance(fill, tuple) else (fill,)
-    if isinstance(fill, tuple) and len(fill) != images.shape[1]:
+    values = tuple(fill) if isinstance(fill, Sequence) else (fill,)
+    if isinstance(fill, Sequence) and len(fill) != images.shape[1]:
         raise ValueError(
             f"fill must be a number or one for each of the {images.shape[1]} channels, got {fill}"
         )

@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from softaug.lab import images
 from softaug.lab.data import load
 from softaug.lab.errors import SoftaugError, UsageError
 from softaug.lab.images import read_image
@@ -295,6 +296,21 @@ def test_at_most_ten_faults_are_named(tmp_path: Path) -> None:
     ) as error:
         load(str(tmp_path))
     assert "class12" not in str(error.value)
+
+
+def test_images_that_do_not_fit_memory_are_told_before_they_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_folder(tmp_path, {"train": 3, "val": 2})  # 10 images of 72 bytes
+    for free, noted in ((2000, False), (1000, True), (None, False)):
+        monkeypatch.setattr(images, "_available_memory", lambda free=free: free)
+        notes = load(str(root)).notes
+        assert [("10 images of 6 x 4 px take 0.0 GiB decoded" in note) for note in notes] == (
+            [True] if noted else []
+        )
+    monkeypatch.setattr(images, "_available_memory", lambda: 719)
+    with pytest.raises(SoftaugError, match="GiB are free; a smaller --size would help"):
+        load(str(root))
 
 
 def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

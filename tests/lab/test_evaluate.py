@@ -25,6 +25,8 @@ from softaug.lab.evaluate import (
     summarise,
 )
 
+BLACK = {"black": 0.0}
+
 
 class Fixed(nn.Module):
     """Logits read off the image: pixel i of the first row is 10 times class i's logit."""
@@ -238,7 +240,7 @@ def test_refuses_a_fill_that_does_not_fit(fill: float | Sequence[float]) -> None
 
 def test_figures_are_those_of_the_known_logits() -> None:
     test = image_set()
-    evaluation, predictions = evaluate(Fixed(), test, fill=128.0)
+    evaluation, predictions = evaluate(Fixed(), test, fills={"grey": 128.0})
     logits = test.images[:, 0, 0, :4].float() / 10
     assert torch.equal(predictions.logits, logits)
     assert torch.equal(predictions.labels, test.labels)
@@ -256,22 +258,22 @@ def test_figures_are_those_of_the_known_logits() -> None:
 
 def test_share_zero_is_the_plain_figures_and_each_level_its_own_logits() -> None:
     test = image_set()
-    evaluation, predictions = evaluate(Fixed(), test, fill=0.0, bins=10)
-    assert tuple(level.share for level in evaluation.occlusion) == OCCLUSION_SHARES
-    plain = evaluation.occlusion[0]
+    evaluation, predictions = evaluate(Fixed(), test, fills=BLACK, bins=10)
+    assert tuple(level.share for level in evaluation.occlusion["black"]) == OCCLUSION_SHARES
+    plain = evaluation.occlusion["black"][0]
     assert (plain.top1_error, plain.nll, plain.ece) == (
         evaluation.top1_error,
         evaluation.nll,
         evaluation.ece,
     )
-    for level in evaluation.occlusion:
-        logits = predictions.at(level.share)
+    for level in evaluation.occlusion["black"]:
+        logits = predictions.at(level.share, "black")
         assert level.actual_share == hidden_share(test.images, level.share)
         assert level.top1_error == metrics.top_k_error(logits, test.labels)
         assert level.nll == metrics.nll(logits, test.labels)
         diagram = metrics.reliability(*metrics.top_confidence(logits, test.labels), bins=10)
         assert level.ece == metrics.ece(diagram)
-    assert len({level.nll for level in evaluation.occlusion}) == 5
+    assert len({level.nll for level in evaluation.occlusion["black"]}) == 5
 
 
 @pytest.mark.parametrize("batch_size", [40, 16])
@@ -279,21 +281,33 @@ def test_all_models_see_the_same_rectangles(batch_size: int) -> None:
     test = image_set()
     one, other = Recorder(0.1), Recorder(-0.2)
     torch.manual_seed(1)
-    evaluate(one, test, fill=0.0, seed=3)
+    evaluate(one, test, fills=BLACK, seed=3)
     torch.manual_seed(2)
-    evaluate(other, test, fill=0.0, seed=3, batch_size=batch_size)
+    evaluate(other, test, fills=BLACK, seed=3, batch_size=batch_size)
     shown = torch.cat(one.shown)
     assert len(shown) == 5 * 40
     assert torch.equal(shown, torch.cat(other.shown))
     another = Recorder(0.1)
-    evaluate(another, test, fill=0.0, seed=4)
+    evaluate(another, test, fills=BLACK, seed=4)
     assert not torch.equal(shown, torch.cat(another.shown))
+
+
+def test_every_fill_hides_the_same_places() -> None:
+    recorder = Recorder(0.1)
+    evaluation, _ = evaluate(recorder, image_set(), fills={"white": 255.0, "black": 0.0})
+    assert list(evaluation.occlusion) == ["white", "black"]
+    _, *levels = recorder.shown  # the plain images, then white and black for each share
+    for white, black in zip(levels[::2], levels[1::2], strict=True):
+        hidden = white != black
+        assert hidden.any()
+        assert white[hidden].unique().tolist() == [255]
+        assert black[hidden].unique().tolist() == [0]
 
 
 def test_evaluating_changes_neither_model_nor_data_nor_the_global_state() -> None:
     test, model = image_set(), Recorder(0.1).train()
     images, state = test.images.clone(), torch.get_rng_state()
-    evaluate(model, test, fill=0.0)
+    evaluate(model, test, fills=BLACK)
     assert torch.equal(images, test.images)
     assert torch.equal(state, torch.get_rng_state())
     assert model.training
@@ -308,7 +322,7 @@ def test_a_diverged_model_is_a_message() -> None:
             return logits
 
     with pytest.raises(SoftaugError, match="not finite for 3 of 40 test images") as caught:
-        evaluate(Diverged(), image_set(), fill=0.0)
+        evaluate(Diverged(), image_set(), fills=BLACK)
     assert "\n" not in str(caught.value)
 
 
@@ -316,7 +330,7 @@ def test_a_diverged_model_is_a_message() -> None:
 
 
 def test_as_dict_is_json_with_the_promised_fields() -> None:
-    evaluation, _ = evaluate(Fixed(), image_set(), fill=0.0)
+    evaluation, _ = evaluate(Fixed(), image_set(), fills=BLACK)
     fields = evaluation.as_dict()
     assert json.loads(json.dumps(fields, allow_nan=False)) == fields
     assert list(fields) == [
@@ -333,33 +347,39 @@ def test_as_dict_is_json_with_the_promised_fields() -> None:
         "occlusion",
     ]
     assert list(fields["reliability"][0]) == ["low", "high", "count", "confidence", "accuracy"]
-    assert list(fields["occlusion"][0]) == ["share", "actual_share", "top1_error", "nll", "ece"]
+    assert list(fields["occlusion"]["black"][0]) == [
+        "share",
+        "actual_share",
+        "top1_error",
+        "nll",
+        "ece",
+    ]
 
 
 def test_saved_predictions_give_the_same_evaluation(tmp_path: Path) -> None:
-    evaluation, predictions = evaluate(Fixed(), image_set(), fill=0.0)
+    evaluation, predictions = evaluate(Fixed(), image_set(), fills=BLACK)
     path = tmp_path / "predictions.npz"
     predictions.save(path)
     loaded = Predictions.load(path)
     assert list(tmp_path.iterdir()) == [path]
     assert loaded.labels.dtype == torch.int64
     assert loaded.logits.dtype == torch.float32
-    assert tuple(loaded.occluded_logits) == OCCLUSION_SHARES[1:]
+    assert tuple(loaded.occluded_logits["black"]) == OCCLUSION_SHARES[1:]
     for share in OCCLUSION_SHARES:
-        assert torch.equal(loaded.at(share), predictions.at(share))
-    actual_shares = [level.actual_share for level in evaluation.occlusion]
+        assert torch.equal(loaded.at(share, "black"), predictions.at(share, "black"))
+    actual_shares = [level.actual_share for level in evaluation.occlusion["black"]]
     assert summarise(loaded, actual_shares) == evaluation
     assert summarise(loaded, actual_shares, bins=5).ece_bins == 5
 
 
 def test_summarise_wants_a_share_for_each_level() -> None:
-    _, predictions = evaluate(Fixed(), image_set(), fill=0.0)
+    _, predictions = evaluate(Fixed(), image_set(), fills=BLACK)
     with pytest.raises(ValueError, match="argument"):
         summarise(predictions, [0.0, 0.2])
 
 
 def test_a_failed_save_is_a_message(tmp_path: Path) -> None:
-    _, predictions = evaluate(Fixed(), image_set(), fill=0.0)
+    _, predictions = evaluate(Fixed(), image_set(), fills=BLACK)
     with pytest.raises(SoftaugError, match="could not be written"):
         predictions.save(tmp_path / "absent" / "predictions.npz")
 

@@ -113,16 +113,19 @@ def _run(arm: str, seed: int, random: np.random.Generator) -> dict[str, Any]:
                 }
                 for i in range(15)
             ],
-            "occlusion": [
-                {
-                    "share": share,
-                    "actual_share": share * 0.99,
-                    "top1_error": min(top1 + hidden * (share / 0.4) ** 1.5, 0.9),
-                    "nll": nll + 2 * share,
-                    "ece": ece + 0.4 * share * hidden,
-                }
-                for share in (0.0, 0.2, 0.4, 0.6, 0.8)
-            ],
+            "occlusion": {
+                fill: [
+                    {
+                        "share": share,
+                        "actual_share": share * 0.99,
+                        "top1_error": min(top1 + worse * hidden * (share / 0.4) ** 1.5, 0.9),
+                        "nll": nll + 2 * share,
+                        "ece": ece + 0.4 * share * hidden,
+                    }
+                    for share in (0.0, 0.2, 0.4, 0.6, 0.8)
+                ]
+                for fill, worse in (("mean", 1.0), ("black", 0.8))
+            },
         },
     }
 
@@ -130,7 +133,7 @@ def _run(arm: str, seed: int, random: np.random.Generator) -> dict[str, Any]:
 def _comparisons(runs: list[dict[str, Any]], seeds: int) -> list[dict[str, Any]]:
     records = []
     for rival in RIVALS:
-        for metric in ("top1_error", "nll", "ece", "occluded_error"):
+        for metric in ("top1_error", "nll", "ece", "occluded_error", "occluded_black"):
             soft, other = (
                 [figure(run["evaluation"], metric) for run in runs if run["arm"] == arm]
                 for arm in ("soft", rival)
@@ -270,7 +273,7 @@ def test_every_figure_says_how_to_read_it_and_what_it_shows(tmp_path: Path) -> N
     assert len(captions) == page.count("figure") == 5
     assert all(caption.startswith("How to read it") for caption in captions)
     labels = [a.get("aria-label") for _, a in page.tags if a.get("role") == "img"]
-    assert len(labels) == 2 + 2 + 1 + len(ARMS)  # occlusion, training, softening, reliability
+    assert len(labels) == 4 + 2 + 1 + len(ARMS)  # occlusion, training, softening, reliability
     assert all(labels)
     assert len(set(labels)) == len(labels)
 
@@ -446,7 +449,7 @@ def test_pooled_bins_weigh_seeds_by_their_counts() -> None:
 
 
 def test_occlusion_lines_stand_at_the_share_hidden_in_truth() -> None:
-    lines = {one.arm: one for one in prepare_occlusion(fake_results(), "top1_error")}
+    lines = {one.arm: one for one in prepare_occlusion(fake_results(), "top1_error", "mean")}
     assert lines["soft"].x.tolist() == pytest.approx([0, 19.8, 39.6, 59.4, 79.2])
     assert lines["soft"].y.shape == (3, 5)
 
@@ -527,22 +530,30 @@ def test_label_smoothing_that_wins_nothing_is_not_named() -> None:
 @pytest.mark.parametrize(
     ("against_standard", "against_harsh", "expected"),
     [
-        (-0.061, -0.009, "Most of the gain under occlusion comes from the harsh crop itself"),
-        (-0.061, -0.050, "Less than half of the gain under occlusion comes from the harsh crop"),
+        (-0.061, -0.009, "most of the gain comes from the harsh crop itself"),
+        (-0.061, -0.050, "less than half of the gain comes from the harsh crop"),
         (-0.061, 0.010, "comes from the harsh crop, not from softening"),
         (-0.061, -0.070, "does not come from the harsh crop alone"),
-        (0.010, 0.030, "There is no gain under occlusion here"),
+        (0.010, 0.030, "soft is no better than the standard crop, while the harsh crop"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("metric", "hidden_in"),
+    [
+        ("occluded_error", "mean colour, which no arm has met"),
+        ("occluded_black", "black, the fill of the crops"),
     ],
 )
 def test_the_gain_under_occlusion_is_the_crops_or_the_softenings(
-    against_standard: float, against_harsh: float, expected: str
+    metric: str, hidden_in: str, against_standard: float, against_harsh: float, expected: str
 ) -> None:
     told = said(
         [
-            compared("standard", "occluded_error", against_standard),
-            compared("harsh", "occluded_error", against_harsh),
+            compared("standard", metric, against_standard),
+            compared("harsh", metric, against_harsh),
         ]
     )
+    assert told[1].startswith(f"With 40 % hidden in {hidden_in}, ")
     assert expected in told[1]
 
 
@@ -597,7 +608,7 @@ def test_other_sigmas_are_set_against_their_own_crop() -> None:
     ]
     told = said(records)
     assert "soft@0.15" in told[0]
-    assert "Most of the gain" in told[1]
+    assert "most of the gain" in told[1]
     assert "How soft@0.15 did" in " ".join(
         said([*records, compared("standard", "nll", -0.1, proven=True)])
     )

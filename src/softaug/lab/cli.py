@@ -117,10 +117,11 @@ def evaluate(
     """
     from softaug.lab.data import load
     from softaug.lab.evaluate import evaluate as measure
+    from softaug.lab.experiment import occlusion_fills
     from softaug.lab.files import write_json
     from softaug.lab.models import load_model
     from softaug.lab.run import Run
-    from softaug.lab.train import choose_device, pixel_statistics
+    from softaug.lab.train import choose_device
 
     model = load_model(_model_file(run)).to(choose_device(device))
     folder = Run(run if run.is_dir() else run.parent)
@@ -136,8 +137,7 @@ def evaluate(
         say(f"{data}: no test part, so all {len(loaded.test):,} images are tested")
     _say_notes(loaded)
     test = _for_model(model.card, loaded)
-    fill, _ = pixel_statistics(loaded.train.images)
-    evaluation, _ = measure(model, test, fill=fill)
+    evaluation, _ = measure(model, test, fills=occlusion_fills(loaded))
     figures = evaluation.as_dict()
     if json is not None:
         write_json(json, figures)

@@ -32,7 +32,8 @@ from softaug.lab.stats import (
 from softaug.lab.train import Progress
 
 OCCLUDED_SHARE = 0.4  # of the area, for the one figure of robustness in the comparison
-METRICS = ("top1_error", "nll", "ece", "occluded_error")
+OCCLUDED = {"occluded_error": "mean", "occluded_black": "black"}  # by what hides
+METRICS = ("top1_error", "nll", "ece", *OCCLUDED)
 LEVEL = 0.05  # of a claim that a difference is larger than chance
 
 
@@ -136,23 +137,22 @@ def _figures(runs: Sequence[Run], arm: str) -> _Figures:
             predictions.append(Predictions.load(run.predictions_file))
             evaluations.append(read_json(run.evaluation_file))
     plain = [top_confidence(p.logits, p.labels) for p in predictions]
-    hidden = [top_confidence(p.at(OCCLUDED_SHARE), p.labels) for p in predictions]
+    hidden = {
+        name: np.stack(
+            [top_confidence(p.at(OCCLUDED_SHARE, fill), p.labels)[1].numpy() for p in predictions]
+        )
+        for name, fill in OCCLUDED.items()
+    }
     correct = np.stack([c.numpy() for _, c in plain])
     per_seed = {name: np.array([e[name] for e in evaluations]) for name in METRICS[:3]}
-    per_seed["occluded_error"] = np.array([occluded_error(e) for e in evaluations])
+    per_image = {name: 1.0 - correct for name, correct in hidden.items()}
     return _Figures(
-        per_seed,
-        {
+        per_seed | {name: losses.mean(axis=1) for name, losses in per_image.items()},
+        per_image
+        | {
             "top1_error": 1.0 - correct,
             "nll": np.stack([sample_nll(p.logits, p.labels).numpy() for p in predictions]),
-            "occluded_error": 1.0 - np.stack([c.numpy() for _, c in hidden]),
         },
         np.stack([c.numpy() for c, _ in plain]),
         correct,
     )
-
-
-def occluded_error(evaluation: dict[str, Any]) -> float:
-    """Top-1 error of an evaluation with OCCLUDED_SHARE of each image hidden."""
-    levels = {level["share"]: level["top1_error"] for level in evaluation["occlusion"]}
-    return float(levels[OCCLUDED_SHARE])

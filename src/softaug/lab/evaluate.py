@@ -22,6 +22,7 @@ from softaug.lab.errors import SoftaugError
 from softaug.lab.files import write_atomically
 
 OCCLUSION_SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
+Colour = float | Sequence[float]  # 0 to 255, a number or one for each channel
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,13 @@ class Evaluation:
     calibration_gap: float
     brier: float
     reliability: tuple[metrics.Bin, ...]
-    occlusion: tuple[OcclusionLevel, ...]
+    occlusion: Mapping[str, tuple[OcclusionLevel, ...]]  # by the name of the fill
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as dicts, lists and numbers, ready for JSON."""
         fields = asdict(self)
-        for name in ("reliability", "occlusion"):
-            fields[name] = list(fields[name])
+        fields["reliability"] = list(fields["reliability"])
+        fields["occlusion"] = {fill: list(levels) for fill, levels in fields["occlusion"].items()}
         return fields
 
 
@@ -63,22 +64,23 @@ class Evaluation:
 class Predictions:
     """Labels int64 [N] and logits float32 [N,K], plain and with a share of each image hidden.
 
-    occluded_logits: float32 [N,K] for each share of OCCLUSION_SHARES above 0.
+    occluded_logits: float32 [N,K] for each fill and each share of OCCLUSION_SHARES above 0.
     """
 
     labels: Int64[Tensor, "n"]
     logits: Float32[Tensor, "n k"]
-    occluded_logits: Mapping[float, Float32[Tensor, "n k"]]
+    occluded_logits: Mapping[str, Mapping[float, Float32[Tensor, "n k"]]]
 
-    def at(self, share: float) -> Float32[Tensor, "n k"]:
+    def at(self, share: float, fill: str) -> Float32[Tensor, "n k"]:
         """The logits with this share of each image hidden; share 0 is the plain ones."""
-        return self.logits if share == 0 else self.occluded_logits[share]
+        return self.logits if share == 0 else self.occluded_logits[fill][share]
 
     def save(self, path: str | Path) -> None:
         """Write an .npz file, whole or not at all."""
         arrays = {"labels": self.labels.numpy(), "logits": self.logits.numpy()}
-        for share, logits in self.occluded_logits.items():
-            arrays[f"occluded_{share}"] = logits.numpy()
+        for fill, by_share in self.occluded_logits.items():
+            for share, logits in by_share.items():
+                arrays[f"occluded_{fill}_{share}"] = logits.numpy()
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
         write_atomically(Path(path), buffer.getvalue())
@@ -90,7 +92,10 @@ class Predictions:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: torch.from_numpy(file[name]) for name in file.files}
             labels, logits = arrays.pop("labels"), arrays.pop("logits")
-            occluded = {float(name.removeprefix("occluded_")): arrays[name] for name in arrays}
+            occluded: dict[str, dict[float, Tensor]] = {}
+            for name, array in arrays.items():
+                fill, share = name.removeprefix("occluded_").rsplit("_", 1)
+                occluded.setdefault(fill, {})[float(share)] = array
         # numpy has no one error for a file that is no archive.
         except Exception as error:
             raise SoftaugError(
@@ -104,7 +109,7 @@ def evaluate(
     model: nn.Module,
     test: ImageSet,
     *,
-    fill: float | Sequence[float],
+    fills: Mapping[str, Colour],
     seed: int = 0,
     bins: int = 15,
     batch_size: int = 500,
@@ -112,20 +117,24 @@ def evaluate(
     """Predict the test set, plain and under occlusion, and sum it up.
 
     The hidden rectangles depend on `seed` and the images' number and size alone: they are the same
-    for every model. fill: what they are filled with, in pixel values 0 to 255, a number or one for
-    each channel. Raises SoftaugError where the model's logits are not finite.
+    for every model and every fill. fills: names and colours of what hides. Raises SoftaugError
+    where the model's logits are not finite.
     """
     generator = torch.Generator().manual_seed(seed)
     plain = _finite(predict_logits(model, test.images, batch_size), share=0.0)
-    occluded, actual_shares = {}, [0.0]
+    occluded: dict[str, dict[float, Tensor]] = {fill: {} for fill in fills}
+    actual_shares = [0.0]
     for share in OCCLUSION_SHARES[1:]:
         rectangles = draw_rectangles(test.images, share, generator)
-        # A batch at a time: a test set of photographs need not fit into memory twice.
-        batches = [
-            predict_logits(model, cover(test.images[some], rectangles[some], fill), batch_size)
-            for some in _slices(len(test.images), batch_size)
-        ]
-        occluded[share] = _finite(torch.cat(batches), share)
+        for fill, colour in fills.items():
+            # A batch at a time: a test set of photographs need not fit into memory twice.
+            batches = [
+                predict_logits(
+                    model, cover(test.images[some], rectangles[some], colour), batch_size
+                )
+                for some in _slices(len(test.images), batch_size)
+            ]
+            occluded[fill][share] = _finite(torch.cat(batches), share)
         actual_shares.append(hidden_share(test.images, share))
     predictions = Predictions(test.labels.cpu(), plain, occluded)
     return summarise(predictions, actual_shares, bins), predictions
@@ -152,10 +161,13 @@ def summarise(
         calibration_gap=metrics.calibration_gap(logits, labels),
         brier=metrics.brier(logits, labels),
         reliability=tuple(diagram),
-        occlusion=tuple(
-            _level(predictions, share, actual, bins)
-            for share, actual in zip(OCCLUSION_SHARES, actual_shares, strict=True)
-        ),
+        occlusion={
+            fill: tuple(
+                _level(predictions, fill, share, actual, bins)
+                for share, actual in zip(OCCLUSION_SHARES, actual_shares, strict=True)
+            )
+            for fill in predictions.occluded_logits
+        },
     )
 
 
@@ -188,7 +200,7 @@ def occlude(
     images: UInt8[Tensor, "n c h w"],
     share: float,
     generator: torch.Generator,
-    fill: float | Sequence[float],
+    fill: Colour,
 ) -> tuple[UInt8[Tensor, "n c h w"], float]:
     """Hide one rectangle of the image's aspect in each image, wholly inside, at a uniform place.
 
@@ -214,7 +226,7 @@ def draw_rectangles(
 def cover(
     images: UInt8[Tensor, "n c h w"],
     rectangles: Int64[Tensor, "n 4"],
-    fill: float | Sequence[float],
+    fill: Colour,
 ) -> UInt8[Tensor, "n c h w"]:
     """The images with each one's rectangle filled; the fill is rounded to whole pixel values."""
     channels, height, width = images.shape[1:]
@@ -248,9 +260,9 @@ def _sides(images: Tensor, share: float) -> tuple[int, int]:
 
 
 def _level(
-    predictions: Predictions, share: float, actual_share: float, bins: int
+    predictions: Predictions, fill: str, share: float, actual_share: float, bins: int
 ) -> OcclusionLevel:
-    logits, labels = predictions.at(share), predictions.labels
+    logits, labels = predictions.at(share, fill), predictions.labels
     diagram = metrics.reliability(*metrics.top_confidence(logits, labels), bins)
     return OcclusionLevel(
         share=share,

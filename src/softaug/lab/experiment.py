@@ -1,6 +1,6 @@
 """One experiment from recipe to figures: train, evaluate, keep; done once, however often asked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,13 +28,21 @@ def perform(
     if not run.finished:
         trained = run.model_file.exists()
         model = load_model(run.model_file) if trained else train(recipe, data, run, device, watch)
-        # The hidden part takes the mean colour: no arm has met it as the fill of its crops.
-        fill, _ = pixel_statistics(data.train.images)
-        evaluation, predictions = evaluate(model.to(device), data.test, fill=fill)
+        evaluation, predictions = evaluate(model.to(device), data.test, fills=occlusion_fills(data))
         predictions.save(run.predictions_file)
         write_json(run.evaluation_file, evaluation.as_dict())
         run.checkpoint_file.unlink(missing_ok=True)
     return record(run)
+
+
+def occlusion_fills(data: Data) -> dict[str, Sequence[float]]:
+    """What hides a part of the test images: two colours, since it matters which.
+
+    The mean colour of the training images is met by no arm; black is the fill of the crops, so
+    that an arm with harsh crops has learned to look past it.
+    """
+    mean, _ = pixel_statistics(data.train.images)
+    return {"mean": mean, "black": (0,)}
 
 
 def record(run: Run) -> dict[str, Any]:

@@ -177,9 +177,8 @@ def _summary(source: str, faults: list[str]) -> str:
 
 def _check_memory(source: str, n: int, channels: int, width: int, height: int) -> list[str]:
     """A note where the decoded images take over half of the free memory; an error for all of it."""
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
+    free = _available_memory()
+    if free is None:
         return []
     needed = n * channels * width * height
     text = (
@@ -189,6 +188,17 @@ def _check_memory(source: str, n: int, channels: int, width: int, height: int) -
     if needed > free:
         raise SoftaugError(text)
     return [text] if needed > free / 2 else []
+
+
+def _available_memory() -> int | None:
+    """Bytes that can be had without swapping, None where the system does not say."""
+    # Free pages alone would leave out those that only cache files, most of them after reading data.
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    kilobytes = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return next((1024 * int(number) for number in kilobytes), None)
 
 
 @contextmanager

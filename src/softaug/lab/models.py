@@ -151,10 +151,14 @@ def _conv(inputs: int, outputs: int, stride: int, size: int = 3) -> tuple[nn.Mod
     )
 
 
-def small_resnet(channels: int, num_classes: int, width: int = 16) -> nn.Module:
-    """A ResNet of three blocks for CPUs: about 78,000 parameters at 3 channels and 10 classes."""
+def small_resnet(channels: int, num_classes: int, width: int = 32) -> nn.Module:
+    """A ResNet of three blocks for CPUs: about 309,000 parameters at 3 channels and 10 classes.
+
+    Its stem halves the image: at equal speed, wide layers on half the side err less than narrow
+    ones on the whole.
+    """
     return nn.Sequential(
-        *_conv(channels, width, 1),
+        *_conv(channels, width, 2),
         nn.ReLU(inplace=True),
         _Block(width, width, 1),
         _Block(width, 2 * width, 2),

@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 ARM_COLUMNS = {
     "top1_error": "error %",
     "occluded_error": "40 % hidden",
+    "occluded_black": "in black",
     "nll": "NLL",
     "ece": "ECE %",
     "ece_floor": "floor %",
     "calibration_gap": "gap",
 }
 CAPTION = (
-    "top-1 error, also with 40 % of each image hidden; floor: the ECE a calibrated model would "
-    "measure; gap: confidence minus accuracy, points; p: mean confidence of the targets"
+    "top-1 error, also with 40 % of each image hidden in mean colour, which no crop is filled "
+    "with, or in black; floor: the ECE a calibrated model would measure; gap: confidence minus "
+    "accuracy, points; p: mean confidence of the targets"
 )
 console = Console()
 messages = Console(stderr=True)
@@ -75,8 +77,11 @@ def evaluation_table(figures: dict[str, Any]) -> Table:
         "confidence minus accuracy, points": f"{100 * figures['calibration_gap']:+.2f}",
         "Brier score": f"{figures['brier']:.4f}",
         **{
-            f"top-1 error % with {level['actual_share']:.1%} hidden": _percent(level["top1_error"])
-            for level in figures["occlusion"][1:]
+            f"top-1 error % with {level['actual_share']:.1%} hidden, {fill}": _percent(
+                level["top1_error"]
+            )
+            for fill, levels in figures["occlusion"].items()
+            for level in levels[1:]
         },
     }.items():
         table.add_row(name, text)

@@ -102,10 +102,17 @@ def _panels(results: Results, looks: dict[str, figures.Look]) -> dict[str, list[
         # Drawn by us from numbers alone; no text of the user's is in it.
         panels.setdefault(section, []).append(Panel(title, says, Markup(svg)))
 
-    for key, title in (("top1_error", "Top-1 error, %"), ("ece", "ECE, %")):
-        if lines := prepare.prepare_occlusion(results, key):
-            svg = figures.plot_lines(lines, looks, f"occlusion-{key}", "hidden, %", band=True)
-            add("occlusion", title, f"{title} against the hidden share: {_ends(lines)}", svg)
+    occlusion = (
+        ("top1_error", "mean", "Top-1 error, %: hidden in mean colour"),
+        ("top1_error", "black", "Top-1 error, %: hidden in black"),
+        ("ece", "mean", "ECE, %: hidden in mean colour"),
+        ("ece", "black", "ECE, %: hidden in black"),
+    )
+    for key, fill, title in occlusion:
+        if lines := prepare.prepare_occlusion(results, key, fill):
+            name = f"occlusion-{key}-{fill}"
+            svg = figures.plot_lines(lines, looks, name, "hidden, %", band=True)
+            add("occlusion", title, f"{title}, against the hidden share: {_ends(lines)}", svg)
     training = (
         ("loss", "Training loss", 1.0),
         ("train_top1_error", "Training top-1 error, %", 100.0),

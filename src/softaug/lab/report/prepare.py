@@ -16,8 +16,8 @@ import numpy.typing as npt
 Results = dict[str, Any]
 Array = npt.NDArray[np.float64]
 
-# Errors with part of the image hidden, named as in the comparisons.
-OCCLUDED = {"occluded_error": 0.4, "occluded_error_80": 0.8}
+# Errors with part of the image hidden, named as in the comparisons: by what, and how much.
+OCCLUDED = {"occluded_error": ("mean", 0.4), "occluded_black": ("black", 0.4)}
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,9 @@ def recorded(evaluation: dict[str, Any], name: str) -> object:
     """One figure of an evaluation as it stands, None where absent; OCCLUDED are levels of it."""
     if name not in OCCLUDED:
         return evaluation.get(name)
-    for level in evaluation.get("occlusion") or []:
-        if math.isclose(number(level.get("share")), OCCLUDED[name]):
+    fill, share = OCCLUDED[name]
+    for level in occlusion_levels(evaluation, fill):
+        if math.isclose(number(level.get("share")), share):
             return level.get("top1_error")
     return None
 
@@ -102,13 +103,17 @@ def mean_over(rows: Array) -> Array:
     return mean
 
 
-def prepare_occlusion(results: Results, key: str) -> list[Lines]:
+def occlusion_levels(evaluation: dict[str, Any] | None, fill: str) -> list[dict[str, Any]]:
+    return ((evaluation or {}).get("occlusion") or {}).get(fill) or []
+
+
+def prepare_occlusion(results: Results, key: str, fill: str) -> list[Lines]:
     """A figure of the evaluation against the share hidden in truth, both in percent."""
     return _lines(
         results,
         lambda run: [
             (100 * number(level.get("actual_share", level.get("share"))), 100 * number(level[key]))
-            for level in (run.get("evaluation") or {}).get("occlusion") or []
+            for level in occlusion_levels(run.get("evaluation"), fill)
             if key in level
         ],
     )

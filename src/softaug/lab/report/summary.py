@@ -22,8 +22,13 @@ Pairs = dict[str, dict[str, Any]]  # metric -> record of the comparison
 METRIC_NAMES = {
     "top1_error": "top-1 error",
     "occluded_error": "error with 40 % hidden",
+    "occluded_black": "error with 40 % hidden in black",
     "ece": "ECE",
     "nll": "NLL",
+}
+HIDDEN_IN = {
+    "occluded_error": "mean colour, which no arm has met,",
+    "occluded_black": "black, the fill of the crops,",
 }
 MINUS = "\N{MINUS SIGN}"
 
@@ -63,7 +68,11 @@ def _against_harsh(results: Results, arm: str, seeds: int) -> list[str]:
     if not pairs:
         return []
     return [
-        *_share_of_the_crop(results, arm, seeds),
+        *(
+            sentence
+            for metric in HIDDEN_IN
+            for sentence in _share_of_the_crop(results, arm, seeds, metric)
+        ),
         f"Against the same harsh crop with hard labels, {_standing(pairs, arm, seeds)} "
         + _what_softening_adds(results, pairs, seeds),
     ]
@@ -89,32 +98,29 @@ def _what_softening_adds(results: Results, pairs: Pairs, seeds: int) -> str:
     return "T" + "; t".join(parts) + "."
 
 
-def _share_of_the_crop(results: Results, arm: str, seeds: int) -> list[str]:
-    """How much of the gain under occlusion the crop with hard labels already has."""
-    standard = _pairs(results, arm, "standard").get("occluded_error")
-    harsh = _pairs(results, arm, _of_same_crop("harsh", arm)).get("occluded_error")
+def _share_of_the_crop(results: Results, arm: str, seeds: int, metric: str) -> list[str]:
+    """How much of the gain under one occlusion the crop with hard labels already has."""
+    standard = _pairs(results, arm, "standard").get(metric)
+    harsh = _pairs(results, arm, _of_same_crop("harsh", arm)).get(metric)
     if standard is None or harsh is None:
         return []
     total = -standard["difference"]
     crop = total + harsh["difference"]  # standard minus harsh
-    alone = f"{100 * crop:.1f} points"
-    gain = f"{100 * total:.1f} points"
+    hidden = f"With 40 % hidden in {HIDDEN_IN[metric]}"
     if total <= 0:
-        text = "There is no gain under occlusion here: with 40 % hidden "
-        text += f"{arm} is no better than the standard crop"
-        return [
-            text + (f", while the harsh crop with hard labels is, by {alone}." * (crop > 0) or ".")
-        ]
+        alone = f", while the harsh crop with hard labels is, by {100 * crop:.1f} points"
+        return [f"{hidden} {arm} is no better than the standard crop{alone if crop > 0 else ''}."]
+    gain = f"{100 * total:.1f} points"
     if crop >= total:
-        text = "The gain under occlusion comes from the harsh crop, not from softening: hard "
-        text += f"labels on it take {alone} off the error with 40 % hidden, {arm} {gain}."
+        text = f"{hidden} the gain comes from the harsh crop, not from softening: hard labels on "
+        text += f"it take {100 * crop:.1f} points off the error of the standard crop, {arm} {gain}."
     elif crop <= 0:
-        text = "The gain under occlusion does not come from the harsh crop alone: hard labels on "
-        text += f"it take nothing off the error with 40 % hidden, {arm} {gain}."
+        text = f"{hidden} the gain does not come from the harsh crop alone: hard labels on it "
+        text += f"take nothing off the error of the standard crop, {arm} {gain}."
     else:
-        text = "Most" if crop >= total / 2 else "Less than half"
-        text += " of the gain under occlusion comes from the harsh crop itself: hard labels on it "
-        text += f"already take {100 * crop:.1f} of the {gain} off the error with 40 % hidden."
+        most = "most" if crop >= total / 2 else "less than half"
+        text = f"{hidden} {most} of the gain comes from the harsh crop itself: hard labels on it "
+        text += f"already take {100 * crop:.1f} of the {gain} off the error of the standard crop."
     chance = seeds > 1 and not standard["larger_than_chance"]
     return [text + (" The gain itself may be chance." if chance else "")]
 

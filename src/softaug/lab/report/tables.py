@@ -35,7 +35,7 @@ COLUMNS = (
     Column("top1_error", "top-1 error %"),
     Column("top5_error", "top-5 error %"),
     Column("occluded_error", "error % at 40 % hidden"),
-    Column("occluded_error_80", "error % at 80 % hidden"),
+    Column("occluded_black", "the same in black"),
     Column("nll", "NLL", percent=False),
     Column("brier", "Brier", percent=False),
     Column("ece", "ECE %"),
