@@ -261,8 +261,8 @@ def _named(records: list[dict[str, Any]], seeds: int) -> str:
 def _tellable(records: list[dict[str, Any]], seeds: int) -> str:
     """Figures with their differences and the seeds that would tell them from chance.
 
-    The record's number knows nothing of Holm's correction: where it is no more than the seeds
-    there are, it is not repeated.
+    The record's number is that of the test over seeds: where it is no more than the seeds there
+    are, it was the test over images that refused, and it is not repeated.
     """
     parts = []
     for record in records:

@@ -98,7 +98,7 @@ def verdict(record: dict[str, Any], seeds: int) -> str:
     if record["larger_than_chance"]:
         return "better, beyond chance" if difference < 0 else "worse, beyond chance"
     needed = record.get("seeds_needed") or 0
-    # It knows nothing of Holm's correction, so it can be fewer than were not enough.
+    # Of the test over seeds; that over images can refuse what so many seeds would show.
     return "may be chance" + (f"; about {needed} seeds would tell" if needed > seeds else "")
 
 
