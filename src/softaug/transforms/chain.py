@@ -1,0 +1,46 @@
+"""A sequence of transforms as one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Generator, Tensor
+
+from softaug.transforms.base import Drawn, Images, Seen, Transform, call, size_after
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A sequence of transforms as one; the map rides along, so visibility is the joint one.
+
+    >>> from softaug import Crop, Flip
+    >>> images, seen = Chain([Flip(), Crop(sigma=0.3)])(torch.rand(8, 3, 32, 32))
+    """
+
+    transforms: Sequence[Transform]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "transforms", tuple(self.transforms))
+        if not self.transforms:
+            raise ValueError(
+                "Chain: expected at least one transform, got none; Still() does nothing"
+            )
+
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
+        drawn: Drawn = {}
+        for i, transform in enumerate(self.transforms):
+            drawn[str(i)] = transform.draw(n, height, width, generator)
+            height, width = size_after(transform, height, width)
+        return drawn
+
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        for i, transform in enumerate(self.transforms):
+            images, seen = transform.apply(images, seen, drawn[str(i)])
+        assert seen is not None
+        return images, seen
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        for transform in self.transforms:
+            height, width = size_after(transform, height, width)
+        return height, width
+
+    __call__ = call

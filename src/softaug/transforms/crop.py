@@ -1,0 +1,128 @@
+"""Crops that shift the frame by whole pixels: the soft crop, and the standard hard one."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Generator, Tensor
+
+from softaug.transforms.base import Drawn, Images, Seen, call
+from softaug.transforms.pixels import fill_value
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Shift the frame by a truncated normal offset: the soft crop.
+
+    tx and ty are independent, normal with standard deviation sigma * width and sigma * height,
+    truncated (drawn anew, not clamped) to less than the side, then rounded to whole pixels. Output
+    pixel (y, x) shows input pixel (y + ty, x + tx), or `fill` outside of it.
+
+    sigma: a share of the side, in [0, 1]; the paper takes 0.3.
+    fill: a number, or one for each channel, in the units of the images.
+    Source: Liu et al. 2023, section 3; per axis, where the paper takes the longer side.
+
+    >>> images, seen = Crop(sigma=0.3)(torch.rand(8, 3, 32, 32))
+    >>> images.shape, seen.shape
+    (torch.Size([8, 3, 32, 32]), torch.Size([8, 1, 32, 32]))
+    """
+
+    sigma: float = 0.3
+    fill: float | Sequence[float] = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sigma <= 1:
+            raise ValueError(
+                "Crop: sigma is a share of the image side, expected 0 to 1 (the paper: 0.3), "
+                f"got {self.sigma}; divide an offset in pixels by the side"
+            )
+
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
+        return {
+            "tx": _truncated_normal(n, self.sigma, width, generator),
+            "ty": _truncated_normal(n, self.sigma, height, generator),
+        }
+
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        return _shift(images, seen, drawn, self.fill)
+
+    __call__ = call
+
+
+@dataclass(frozen=True)
+class UniformCrop:
+    """The standard hard crop: pad by `padding` pixels, cut the original size at a uniform place.
+
+    tx and ty are independent and uniform over the whole numbers -padding to padding.
+    fill: a number, or one for each channel, in the units of the images.
+    Source: Liu et al. 2023, eq. 1.
+    """
+
+    padding: int = 4
+    fill: float | Sequence[float] = 0
+
+    def __post_init__(self) -> None:
+        if self.padding < 0:
+            raise ValueError(f"UniformCrop: padding must be 0 pixels or more, got {self.padding}")
+
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
+        if self.padding > min(height, width):
+            raise ValueError(
+                f"UniformCrop: padding must be at most the side, got {self.padding} "
+                f"for images of {height} x {width} pixels"
+            )
+        low, high = -self.padding, self.padding + 1
+        return {
+            "tx": torch.randint(low, high, (n,), generator=generator),
+            "ty": torch.randint(low, high, (n,), generator=generator),
+        }
+
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        return _shift(images, seen, drawn, self.fill)
+
+    __call__ = call
+
+
+def _truncated_normal(
+    n: int, sigma: float, size: int, generator: Generator | None
+) -> Int[Tensor, "n"]:
+    """Whole offsets of n samples: normal with std sigma * size, truncated to |t| < size, rounded.
+
+    By the inverse of the distribution function, in float64: one uniform number for each offset,
+    whatever sigma is, and no redrawing.
+    """
+    uniform = 2 * torch.rand(n, dtype=torch.float64, generator=generator) - 1
+    if sigma == 0:
+        return torch.zeros(n, dtype=torch.int64)
+    inside = math.erf(1 / (sigma * math.sqrt(2)))
+    normal = math.sqrt(2) * torch.erfinv(inside * uniform)
+    # erfinv is infinite where `inside` rounds to 1 and the uniform number is -1 exactly.
+    return (sigma * size * normal).round().clamp(-size, size).long()
+
+
+def _shift(
+    images: Images, seen: Seen | None, drawn: Drawn, fill: float | Sequence[float]
+) -> tuple[Tensor, Tensor]:
+    """Move the frame by whole pixels (tx, ty) for each sample."""
+    _, channels, height, width = images.shape
+    rows, row_inside = _source(drawn["ty"].to(images.device), height)
+    columns, column_inside = _source(drawn["tx"].to(images.device), width)
+    inside = (row_inside[:, :, None] & column_inside[:, None, :])[:, None]
+    index = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)[:, None]
+
+    moved = images.flatten(2).gather(2, index.expand(-1, channels, -1)).view(images.shape)
+    moved = torch.where(inside, moved, fill_value(fill, images))
+    if images.is_contiguous(memory_format=torch.channels_last):
+        moved = moved.contiguous(memory_format=torch.channels_last)
+    if seen is None:
+        return moved, inside.float()
+    seen = seen.flatten(2).gather(2, index).view(seen.shape)
+    return moved, torch.where(inside, seen, 0.0)
+
+
+def _source(offset: Int[Tensor, "n"], size: int) -> tuple[Int[Tensor, "n s"], Bool[Tensor, "n s"]]:
+    """Where each output position of one axis comes from, and whether that lies inside."""
+    position = torch.arange(size, device=offset.device) + offset[:, None]
+    return position.clamp(0, size - 1), (position >= 0) & (position < size)

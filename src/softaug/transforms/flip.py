@@ -1,0 +1,60 @@
+"""What loses nothing: mirroring, and doing nothing."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from softaug.transforms.base import Drawn, Images, Seen, call
+from softaug.transforms.pixels import ones
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Mirror left and right with the given probability; nothing is lost, so `seen` only moves."""
+
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"Flip: probability must be in [0, 1], got {self.probability}")
+
+    def draw(
+        self,
+        n: int,
+        height: int,  # noqa: ARG002  every transform draws by the same call
+        width: int,  # noqa: ARG002
+        generator: Generator | None = None,
+    ) -> Drawn:
+        return {"flip": torch.rand(n, generator=generator) < self.probability}
+
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        flip = drawn["flip"].to(images.device)[:, None, None, None]
+        seen = ones(images) if seen is None else torch.where(flip, seen.flip(-1), seen)
+        return torch.where(flip, images.flip(-1), images), seen
+
+    __call__ = call
+
+
+@dataclass(frozen=True)
+class Still:
+    """Change nothing."""
+
+    def draw(
+        self,
+        n: int,  # noqa: ARG002  every transform draws by the same call
+        height: int,  # noqa: ARG002
+        width: int,  # noqa: ARG002
+        generator: Generator | None = None,  # noqa: ARG002
+    ) -> Drawn:
+        return {}
+
+    def apply(
+        self,
+        images: Images,
+        seen: Seen | None,
+        drawn: Drawn,  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor]:
+        return images.clone(), ones(images) if seen is None else seen.clone()
+
+    __call__ = call

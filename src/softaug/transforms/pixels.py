@@ -1,0 +1,73 @@
+"""Pixel arithmetic that transforms share: fills, dtypes, resampling, and noise without state."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from softaug.transforms.base import Images, Seen
+
+MASK = 0xFFFFFFFF
+
+
+def fill_value(fill: float | Sequence[float], images: Images) -> Tensor:
+    """The fill as a tensor [1,C,1,1] (C = 1 for a number) in the images' dtype."""
+    values = tuple(fill) if isinstance(fill, Sequence) else (fill,)
+    if isinstance(fill, Sequence) and len(fill) != images.shape[1]:
+        raise ValueError(
+            f"fill must be a number or one for each of the {images.shape[1]} channels, got {fill}"
+        )
+    if images.dtype == torch.uint8:
+        if not all(0 <= value <= 255 for value in values):
+            raise ValueError(f"fill must be in [0, 255] for uint8 images, got {fill}")
+        values = tuple(round(value) for value in values)
+    return torch.tensor(values, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
+
+
+def ones(images: Images) -> Seen:
+    return torch.ones(len(images), 1, *images.shape[-2:], device=images.device)
+
+
+def in_dtype_of(images: Images, pixels: Float[Tensor, "n c h w"]) -> Images:
+    """Computed pixels in the dtype and layout of the images they came from; uint8 is rounded."""
+    if not images.is_floating_point():
+        pixels = pixels.round().clamp(0, 255)
+    pixels = pixels.to(images.dtype)
+    if images.is_contiguous(memory_format=torch.channels_last):
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+    return pixels
+
+
+def resample(
+    pixels: Float[Tensor, "n c h w"],
+    rows: Float[Tensor, "n y h"],
+    columns: Float[Tensor, "n x w"],
+) -> Float[Tensor, "n c y x"]:
+    """Each axis as a linear map of its own: output = rows @ pixels @ columns^T."""
+    return rows[:, None] @ pixels @ columns[:, None].mT
+
+
+def standard_normal(
+    seed: Int[Tensor, "n"], shape: tuple[int, int, int]
+) -> Float[Tensor, "n c h w"]:
+    """Normal noise of mean 0 and std 1 that depends on each sample's seed and nothing else.
+
+    seed: int64 [n], 0 or more; shape: C, H, W. A hash of the seed and a counter, so that what was
+    drawn is one number, the same on every device, in every batch and however often it is used.
+    """
+    counter = torch.arange(math.prod(shape), device=seed.device)
+    x = _mixed(counter * 0x9E3779B9 + (seed & MASK)[:, None])
+    x = _mixed(x ^ (seed >> 32)[:, None])
+    # 24 bits, centred: odd multiples of 2^-24, which float32 holds and which are never -1 or 1.
+    uniform = ((x >> 8) * 2 + 1 - 2**24).float() / 2**24
+    return math.sqrt(2) * uniform.erfinv().view(-1, *shape)
+
+
+def _mixed(x: Int[Tensor, "n m"]) -> Int[Tensor, "n m"]:
+    """The finaliser of MurmurHash3 (Appleby, public domain) on 32 bits."""
+    x = x & MASK
+    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & MASK
+    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & MASK
+    return x ^ (x >> 16)
