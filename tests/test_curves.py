@@ -1,12 +1,15 @@
 """Curves: eq. 7 of the paper, label smoothing, and how the two join."""
 
+from itertools import pairwise
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softaug import Constant, Crop, PowerCurve, smooth, visibility
+from softaug import Constant, Crop, PowerCurve, TableCurve, smooth, visibility
 
 # tx, ty, visibility, confidence at 100 classes: figure 1 of the paper, 32 x 32 pixels, k = 2.
 FIGURE_1 = [
@@ -66,6 +69,32 @@ def test_constant_is_torchs_label_smoothing(epsilon: float) -> None:
     torch.testing.assert_close(ours, F.cross_entropy(logits, labels, label_smoothing=epsilon))
 
 
+rising = st.lists(unit, min_size=2, max_size=6, unique=True).map(sorted)
+
+
+@given(rising, st.lists(unit, min_size=6, max_size=6).map(sorted), st.lists(unit, min_size=1))
+def test_a_table_is_joined_by_straight_lines(
+    v: list[float], p: list[float], asked: list[float]
+) -> None:
+    if min(b - a for a, b in pairwise(v)) < 1e-3:
+        return  # a slope that float32 cannot follow
+    points = list(zip(v, p, strict=False))
+    curve = TableCurve(points)
+    got = curve(torch.tensor(asked))
+    expected = np.interp(asked, v, p[: len(v)])
+    np.testing.assert_allclose(got, expected, atol=2e-3)
+    assert (curve(torch.linspace(0, 1, 101)).diff() >= -1e-6).all()
+    np.testing.assert_allclose(curve(torch.tensor(v)), p[: len(v)], atol=1e-6)
+
+
+def test_a_dense_table_of_eq_7_is_eq_7() -> None:
+    plain = PowerCurve(k=2, chance=0.01)
+    grid = torch.linspace(0, 1, 201)
+    table = TableCurve(list(zip(grid.tolist(), plain(grid).tolist(), strict=True)))
+    v = torch.rand(1000, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(table(v), plain(v), rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -75,6 +104,10 @@ def test_constant_is_torchs_label_smoothing(epsilon: float) -> None:
         (lambda: PowerCurve(chance=-0.1), r"chance must be.*got -0\.1"),
         (lambda: PowerCurve(chance=0.5, ceiling=0.5), r"ceiling must be above chance 0\.5"),
         (lambda: PowerCurve(chance=0.5, ceiling=1.5), r"ceiling.*got 1\.5"),
+        (lambda: TableCurve([(0, 0.1)]), "2 points or more, got 1"),
+        (lambda: TableCurve([(0, 0.1), (1, 1.2)]), r"in \[0, 1\], got \(1\.0, 1\.2\)"),
+        (lambda: TableCurve([(0.5, 0.1), (0.5, 1)]), r"must rise.* got \(0\.5, 0\.1\) before"),
+        (lambda: TableCurve([(0, 0.5), (1, 0.4)]), "confidences must not fall"),
         (lambda: Constant(1.01), r"p must be in \[0, 1\], got 1\.01"),
     ],
 )

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from softaug import batch_mean, mean_one, per_sample, smooth, weigh
+from softaug import (
+    batch_mean,
+    mean_one,
+    per_sample,
+    smooth,
+    smooth_by_confusion,
+    smooth_multilabel,
+    weigh,
+)
 
 K = 5
 
@@ -133,6 +141,67 @@ def test_weight_rules() -> None:
     # The published code: weights (N,1) times losses (N,) is (N,N).
     losses = torch.tensor([3.0, 1.0, 4.0, 1.0])
     torch.testing.assert_close((batch_mean(p) * losses).mean(), (p[:, None] * losses).mean())
+
+
+@given(any_rows, confidences)
+def test_spreading_over_all_classes_is_the_same_channel_at_another_p(
+    rows: Tensor, gamma: Tensor
+) -> None:
+    """(1 - gamma) t + gamma s/K, the rule of mollification and of torch's label smoothing."""
+    column = gamma[:, None]
+    over_all = (1 - column) * rows + column * rows.sum(dim=1, keepdim=True) / K
+    p = 1 - gamma * (K - 1) / K
+    torch.testing.assert_close(smooth(rows, p, K), over_all, rtol=1e-4, atol=1e-6)
+
+
+@given(any_rows, confidences, st.floats(0.1, 10))
+def test_even_confusion_is_smooth(rows: Tensor, p: Tensor, scale: float) -> None:
+    even = torch.full((K, K), scale)
+    got = smooth_by_confusion(rows, p, even)
+    torch.testing.assert_close(got, smooth(rows, p, K), rtol=1e-4, atol=1e-6)
+
+
+@given(any_rows, confidences, st.integers(0, 99))
+def test_confusion_keeps_the_mass_and_goes_where_it_says(
+    rows: Tensor, p: Tensor, seed: int
+) -> None:
+    confusion = torch.rand(K, K, generator=torch.Generator().manual_seed(seed))
+    got = smooth_by_confusion(rows, p, confusion)
+    torch.testing.assert_close(got.sum(dim=1), rows.sum(dim=1))
+    for i, (row, confidence) in enumerate(zip(rows.tolist(), p.tolist(), strict=True)):
+        for k in range(K):
+            inflow = sum(
+                row[j]
+                * confusion[j, k].item()
+                / sum(confusion[j, m].item() for m in range(K) if m != j)
+                for j in range(K)
+                if j != k
+            )
+            expected = confidence * row[k] + (1 - confidence) * inflow
+            assert got[i, k].item() == pytest.approx(expected, abs=1e-5)
+
+
+@given(
+    st.lists(st.lists(st.booleans(), min_size=K, max_size=K), min_size=4, max_size=4), confidences
+)
+def test_multilabel_is_a_binary_channel_for_each_class(labels: list[list[bool]], p: Tensor) -> None:
+    got = smooth_multilabel(torch.tensor(labels), p)
+    expected = [
+        [c if there else 1 - c for there in row] for row, c in zip(labels, p.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(got, torch.tensor(expected))
+    # One class of two is the channel of `smooth` at K = 2.
+    pair = smooth(torch.tensor([0, 1, 0, 1]), p, 2)
+    torch.testing.assert_close(smooth_multilabel(torch.eye(2)[[0, 1, 0, 1]], p), pair)
+
+
+def test_bad_confusions_and_multilabels_are_named() -> None:
+    labels, p = torch.tensor([0, 1]), torch.ones(2)
+    lonely = torch.eye(3)
+    with pytest.raises(ValueError, match=r"something beside the diagonal, got 0\.0 for sample 0"):
+        smooth_by_confusion(labels, p, lonely)
+    with pytest.raises(ValueError, match=r"multi-hot labels must be in \[0, 1\], got 2\.0"):
+        smooth_multilabel(torch.tensor([[0, 2], [1, 0]]), p)
 
 
 @pytest.mark.parametrize(

@@ -5,29 +5,66 @@ The method of Liu et al., "Soft Augmentation for Image Classification", CVPR 202
 """
 
 from softaug.augment import SoftAugment
-from softaug.curves import Constant, Curve, PowerCurve
-from softaug.softening import batch_mean, mean_one, per_sample, smooth, weigh
-from softaug.transforms import Chain, Crop, Drawn, Flip, Still, Transform, UniformCrop, take
-from softaug.visibility import visibility
+from softaug.curves import Constant, Curve, PowerCurve, TableCurve
+from softaug.softening import (
+    batch_mean,
+    mean_one,
+    per_sample,
+    smooth,
+    smooth_by_confusion,
+    smooth_multilabel,
+    weigh,
+)
+from softaug.transforms import (
+    Blur,
+    Chain,
+    Crop,
+    Cutout,
+    DiffusionNoise,
+    Drawn,
+    Erase,
+    Flip,
+    GaussianBlur,
+    Noise,
+    ResizedCrop,
+    Still,
+    Transform,
+    UniformCrop,
+    VerticalFlip,
+    take,
+)
+from softaug.visibility import as_seen, visibility
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Blur",
     "Chain",
     "Constant",
     "Crop",
     "Curve",
+    "Cutout",
+    "DiffusionNoise",
     "Drawn",
+    "Erase",
     "Flip",
+    "GaussianBlur",
+    "Noise",
     "PowerCurve",
+    "ResizedCrop",
     "SoftAugment",
     "Still",
+    "TableCurve",
     "Transform",
     "UniformCrop",
+    "VerticalFlip",
+    "as_seen",
     "batch_mean",
     "mean_one",
     "per_sample",
     "smooth",
+    "smooth_by_confusion",
+    "smooth_multilabel",
     "take",
     "visibility",
     "weigh",

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Generator, Tensor
@@ -22,7 +23,9 @@ class SoftAugment:
     transform: moves images and the map of what is seen (`Crop`, `Chain`, ...).
     num_classes: K >= 2.
     curve: visibility to confidence; None is the paper's `PowerCurve(k=2, chance=1/num_classes)`.
-    soften: spread the lost confidence over the other classes (soft target).
+    soften: spread the lost confidence over the other classes (soft target), or a rule of one's own
+        from labels or rows and confidences to rows, such as
+        `partial(smooth_by_confusion, confusion=C)`.
     weight: a rule from confidences [N] to weights [N] (`per_sample`, `mean_one`), folded into the
         rows; with soften=False it is the paper's soft weight, with soften=True its eq. 6.
     generator: on the CPU; None for torch's own. In a DataLoader worker the worker's seed is mixed
@@ -43,7 +46,7 @@ class SoftAugment:
     transform: Transform
     num_classes: int
     curve: Curve | None = None
-    soften: bool = True
+    soften: bool | Callable[[Tensor, Tensor], Tensor] = True
     weight: Callable[[Tensor], Tensor] | None = None
     generator: Generator | None = field(default=None, repr=False)
     # A worker's own generator, kept so that a worker that lives for many epochs goes on drawing.
@@ -57,7 +60,7 @@ class SoftAugment:
 
     def __call__(
         self,
-        images: Shaped[Tensor, "*n c h w"],
+        images: Shaped[Tensor, "*n c h w"] | Any,
         labels: Shaped[Tensor, "..."] | int,
         *,
         seen: Float[Tensor, "*n 1 h w"] | None = None,
@@ -65,11 +68,15 @@ class SoftAugment:
     ) -> tuple[Tensor, Float[Tensor, "*n k"]]:
         """Return augmented images and their targets, float32 [N,K].
 
-        images: [N,C,H,W], or one image [C,H,W] with one label; uint8 or float; never changed.
+        images: [N,C,H,W], or one image [C,H,W] with one label; uint8 or float; never changed. One
+            picture of PIL with one label works too (it becomes uint8), so that this is a data
+            set's `transforms=`.
         labels: integers [N] or rows [N,K] (after MixUp, say).
         seen: the map to begin with, None for all ones; drawn: draws to use instead of new ones.
         Raises ValueError for labels out of range, wrong shapes, and pixels that are not finite.
         """
+        if not isinstance(images, Tensor):
+            images = _from_pil(images)
         if images.ndim == 3:
             one = torch.as_tensor(labels, device=images.device)[None]
             batch, rows = self(
@@ -91,7 +98,9 @@ class SoftAugment:
         """The rows for labels [N] or rows [N,K] of images of which `seen` is left."""
         assert self.curve is not None
         confidence = self.curve(visibility(seen))
-        if self.soften:
+        if callable(self.soften):
+            rows = self.soften(labels, confidence)
+        elif self.soften:
             rows = smooth(labels, confidence, self.num_classes)
         else:
             rows = as_rows(labels, self.num_classes)
@@ -141,3 +150,16 @@ class SoftAugment:
             raise ValueError(
                 f"images must be finite, got NaN or infinite pixels in samples {bad[:10]}"
             )
+
+
+def _from_pil(picture: Any) -> Tensor:
+    """A picture of PIL as uint8 [C,H,W]."""
+    mode = getattr(picture, "mode", None)
+    if mode is None:
+        raise TypeError(
+            f"images must be a tensor or a picture of PIL, got {type(picture).__name__}"
+        )
+    if mode not in ("L", "LA", "RGB", "RGBA"):
+        raise ValueError(f'a picture of PIL must be grey or RGB, got "{mode}"; convert("RGB") it')
+    pixels = torch.from_numpy(np.array(picture))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()

@@ -3,8 +3,9 @@
 A curve is any function from visibility [N] in [0, 1] to confidence [N] in [0, 1].
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -69,3 +70,40 @@ class Constant:
 
     def __call__(self, visibility: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         return torch.full_like(visibility, self.p)
+
+
+@dataclass(frozen=True)
+class TableCurve:
+    """Measured confidences, joined by straight lines.
+
+    points: pairs (visibility, confidence), visibilities rising and confidences not falling, all in
+    [0, 1], two at least. Below the first and above the last visibility their confidence holds.
+
+    >>> TableCurve([(0.0, 0.1), (0.5, 0.9), (1.0, 1.0)])(torch.tensor([0.25]))
+    tensor([0.5000])
+    """
+
+    points: Sequence[tuple[float, float]]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "points", tuple((float(v), float(p)) for v, p in self.points))
+        if len(self.points) < 2:
+            raise ValueError(f"TableCurve: expected 2 points or more, got {len(self.points)}")
+        for point in self.points:
+            if not all(0 <= value <= 1 for value in point):
+                raise ValueError(
+                    f"TableCurve: visibility and confidence must be in [0, 1], got {point}"
+                )
+        for before, after in pairwise(self.points):
+            if after[0] <= before[0] or after[1] < before[1]:
+                raise ValueError(
+                    "TableCurve: visibilities must rise and confidences must not fall, "
+                    f"got {before} before {after}"
+                )
+
+    def __call__(self, visibility: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+        table = visibility.new_tensor(self.points)
+        v, p = table[:, 0].contiguous(), table[:, 1]
+        after = torch.bucketize(visibility, v).clamp(1, len(v) - 1)
+        share = (visibility - v[after - 1]) / (v[after] - v[after - 1])
+        return p[after - 1] + share.clamp(0, 1) * (p[after] - p[after - 1])

@@ -55,15 +55,58 @@ def smooth(
     tensor([[0.7000, 0.1000, 0.1000, 0.1000]])
     """
     rows = as_rows(labels_or_rows, num_classes)
-    if confidence.shape != rows.shape[:1]:
-        raise ValueError(
-            f"confidence must be [N] = [{len(rows)}], got {list(confidence.shape)}; "
-            "one number for each sample"
-        )
-    # A NaN fails both comparisons, so this refuses it too.
-    _check((confidence >= 0) & (confidence <= 1), confidence, "confidence must be in [0, 1]")
-    p = confidence[:, None].float()
+    p = _column(confidence, rows)
     return p * rows + (1 - p) * (rows.sum(dim=1, keepdim=True) - rows) / (num_classes - 1)
+
+
+def smooth_by_confusion(
+    labels_or_rows: Shaped[Tensor, "n *k"],
+    confidence: Float[Tensor, "n"],
+    confusion: Float[Tensor, "k k"],
+) -> Float[Tensor, "n k"]:
+    """Keep the share p of each target and spread the rest as its class is confused with others.
+
+    p t + (1 - p) t C, with C the confusions: row i says what is taken for class i's, its diagonal
+    is left out and its rest scaled to sum 1. Evenly confused classes give `smooth`. A running mean
+    of a model's own predictions as C is online label smoothing (Zhang et al. 2021, arXiv
+    2011.12562).
+
+    confusion: [K,K], >= 0, with something beside the diagonal in every row. For `SoftAugment`, pass
+    `soften=partial(smooth_by_confusion, confusion=C)`. Returns float32 [N,K].
+    """
+    if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1]:
+        raise ValueError(f"confusion must be [K,K], got {list(confusion.shape)}")
+    rows = as_rows(labels_or_rows, len(confusion))
+    p = _column(confidence, rows)
+    off = confusion.float() * (1 - torch.eye(len(confusion), device=confusion.device))
+    _check(
+        (off.sum(dim=1) > 0) & (off >= 0).all(dim=1) & off.isfinite().all(dim=1),
+        off.sum(dim=1),
+        "each row of confusion must be >= 0, with something beside the diagonal",
+    )
+    return p * rows + (1 - p) * (rows @ (off / off.sum(dim=1, keepdim=True)))
+
+
+def smooth_multilabel(
+    labels: Shaped[Tensor, "n k"], confidence: Float[Tensor, "n"]
+) -> Float[Tensor, "n k"]:
+    """Soften multi-hot labels for binary losses: p t + (1 - p)(1 - t), each class on its own.
+
+    A class that is there gets p, one that is not gets 1 - p. Chance is 1/2 for each class, so use a
+    curve with `chance=0.5`; the losses are not linear in the target, so weights stay outside.
+
+    labels: [N,K], 0 or 1 (or in between); confidence: [N] in [0, 1]. Returns float32 [N,K] for
+    `F.binary_cross_entropy_with_logits`.
+
+    >>> smooth_multilabel(torch.tensor([[1, 0, 1]]), torch.tensor([0.75]))
+    tensor([[0.7500, 0.2500, 0.7500]])
+    """
+    if labels.ndim != 2:
+        raise ValueError(f"labels must be multi-hot [N,K], got {list(labels.shape)}")
+    rows = labels.float()
+    _check((rows >= 0) & (rows <= 1), rows, "multi-hot labels must be in [0, 1]")
+    p = _column(confidence, rows)
+    return p * rows + (1 - p) * (1 - rows)
 
 
 def weigh(rows: Float[Tensor, "n k"], weight: Float[Tensor, "n"]) -> Float[Tensor, "n k"]:
@@ -95,6 +138,18 @@ def batch_mean(confidence: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
     mean weight times the mean loss.
     """
     return confidence.mean().expand_as(confidence)
+
+
+def _column(confidence: Tensor, rows: Tensor) -> Tensor:
+    """Confidences [N] as a column [N,1] beside the rows."""
+    if confidence.shape != rows.shape[:1]:
+        raise ValueError(
+            f"confidence must be [N] = [{len(rows)}], got {list(confidence.shape)}; "
+            "one number for each sample"
+        )
+    # A NaN fails both comparisons, so this refuses it too.
+    _check((confidence >= 0) & (confidence <= 1), confidence, "confidence must be in [0, 1]")
+    return confidence[:, None].float()
 
 
 def _check(good: Tensor, values: Tensor, expected: str) -> None:

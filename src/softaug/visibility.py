@@ -1,7 +1,9 @@
 """Visibility: how much of the original image can still be seen."""
 
+from typing import Literal
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
@@ -18,3 +20,44 @@ def visibility(seen: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n"]:
     total = seen.flatten(1).sum(dim=1)
     # A tensor as divisor: by a Python number, CUDA multiplies with the reciprocal and loses a bit.
     return total / torch.full_like(total, seen.shape[-2] * seen.shape[-1])
+
+
+def as_seen(
+    mask: Shaped[Tensor, "*n h w"], *, empty: Literal["error", "uniform"] = "error"
+) -> Float[Tensor, "..."]:
+    """An object mask or saliency map as the map to begin with: scaled to mean 1 for each sample.
+
+    Visibility is then that of the object: a part that the mask leaves out can be hidden for free.
+    Give it to `augment(images, labels, seen=as_seen(mask))`.
+
+    mask: [N,1,H,W], [N,H,W] or, for one image, [1,H,W]; bool, integers or float, >= 0.
+    empty: a mask that is 0 everywhere is an error, or stands for the whole image ("uniform").
+    Returns float32 [N,1,H,W] ([1,H,W] for one image). Raises ValueError, naming the sample, for
+    empty masks and for values that are negative or not finite.
+
+    >>> as_seen(torch.tensor([[[1, 0], [1, 0]]]))
+    tensor([[[2., 0.],
+             [2., 0.]]])
+    """
+    if empty not in ("error", "uniform"):
+        raise ValueError(f'empty must be "error" or "uniform", got {empty!r}')
+    if mask.ndim not in (3, 4) or (mask.ndim == 4 and mask.shape[1] != 1):
+        raise ValueError(f"mask must be [N,1,H,W], [N,H,W] or [1,H,W], got {list(mask.shape)}")
+    seen = mask.float()
+    if mask.ndim == 3 and len(mask) != 1:
+        seen = seen[:, None]
+    batch = seen if seen.ndim == 4 else seen[None]
+    good = (batch.isfinite() & (batch >= 0)).flatten(1).all(dim=1)
+    if not good.all():
+        first = int((~good).nonzero()[0])
+        raise ValueError(f"mask must be finite and >= 0, it is not for sample {first}")
+    mean = batch.mean(dim=(1, 2, 3), keepdim=True)
+    blank = mean == 0
+    if empty == "error" and blank.any():
+        first = int(blank.flatten().nonzero()[0])
+        raise ValueError(
+            f'mask of sample {first} is empty; leave the sample out, or pass empty="uniform" to '
+            "take the whole image for it"
+        )
+    scaled = torch.where(blank, 1.0, batch / torch.where(blank, 1.0, mean))
+    return scaled.view(seen.shape)

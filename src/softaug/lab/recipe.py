@@ -153,17 +153,18 @@ def build_arm(recipe: Recipe, num_classes: int, height: int, width: int) -> Soft
 
 def mean_confidence(crop: Crop, curve: Curve, height: int, width: int) -> float:
     """The mean of the curve over the law by which the crop's offsets are drawn, exactly."""
-    if crop.sigma == 0:
-        return float(curve(torch.ones(1)))
+    vertical, horizontal = crop.sigmas
     rows = 1 - torch.arange(-height, height + 1).abs() / height
     columns = 1 - torch.arange(-width, width + 1).abs() / width
     shares = (rows[:, None] * columns).flatten()
-    law = _offset_law(crop.sigma, height)[:, None] * _offset_law(crop.sigma, width)
+    law = _offset_law(vertical, height)[:, None] * _offset_law(horizontal, width)
     return float((curve(shares.double()) * law.flatten()).sum())
 
 
 def _offset_law(sigma: float, size: int) -> torch.Tensor:
     """The probability of each whole offset -size ... size, float64 [2 size + 1]."""
+    if sigma == 0:
+        return (torch.arange(-size, size + 1) == 0).double()
     edges = (torch.arange(-size, size + 2, dtype=torch.float64) - 0.5).clamp(-size, size)
     below: torch.Tensor = torch.special.ndtr(edges / (sigma * size))
     return below.diff() / (below[-1] - below[0])

@@ -1,8 +1,15 @@
 """Transforms: each moves a batch of images and, with the pixels, the map of what is still seen."""
 
 from softaug.transforms.base import Drawn, Transform, take
+from softaug.transforms.blur import Blur, GaussianBlur
 from softaug.transforms.chain import Chain
 from softaug.transforms.crop import Crop, UniformCrop
-from softaug.transforms.flip import Flip, Still
+from softaug.transforms.erase import Cutout, Erase
+from softaug.transforms.flip import Flip, Still, VerticalFlip
+from softaug.transforms.noise import DiffusionNoise, Noise
+from softaug.transforms.resized_crop import ResizedCrop
 
-__all__ = ["Chain", "Crop", "Drawn", "Flip", "Still", "Transform", "UniformCrop", "take"]
+__all__ = [
+    "Blur", "Chain", "Crop", "Cutout", "DiffusionNoise", "Drawn", "Erase", "Flip", "GaussianBlur",
+    "Noise", "ResizedCrop", "Still", "Transform", "UniformCrop", "VerticalFlip", "take",
+]  # fmt: skip

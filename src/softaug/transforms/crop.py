@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
-from softaug.transforms.pixels import fill_value
+from softaug.transforms.pixels import fill_value, in_layout_of
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Crop:
     truncated (drawn anew, not clamped) to less than the side, then rounded to whole pixels. Output
     pixel (y, x) shows input pixel (y + ty, x + tx), or `fill` outside of it.
 
-    sigma: a share of the side, in [0, 1]; the paper takes 0.3.
+    sigma: a share of the side, in [0, 1]; the paper takes 0.3. A pair is (vertical, horizontal).
     fill: a number, or one for each channel, in the units of the images.
     Source: Liu et al. 2023, section 3; per axis, where the paper takes the longer side.
 
@@ -29,21 +29,26 @@ class Crop:
     (torch.Size([8, 3, 32, 32]), torch.Size([8, 1, 32, 32]))
     """
 
-    sigma: float = 0.3
+    sigma: float | tuple[float, float] = 0.3
     fill: float | Sequence[float] = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sigma <= 1:
+        if not all(0 <= sigma <= 1 for sigma in self.sigmas):
             raise ValueError(
                 "Crop: sigma is a share of the image side, expected 0 to 1 (the paper: 0.3), "
                 f"got {self.sigma}; divide an offset in pixels by the side"
             )
 
+    @property
+    def sigmas(self) -> tuple[float, float]:
+        """The strength of each axis: vertical, horizontal."""
+        return self.sigma if isinstance(self.sigma, tuple) else (self.sigma, self.sigma)
+
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
-        return {
-            "tx": _truncated_normal(n, self.sigma, width, generator),
-            "ty": _truncated_normal(n, self.sigma, height, generator),
-        }
+        vertical, horizontal = self.sigmas
+        tx = width * truncated_normal(n, horizontal, generator)
+        ty = height * truncated_normal(n, vertical, generator)
+        return {"tx": tx.round().long(), "ty": ty.round().long()}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         return _shift(images, seen, drawn, self.fill)
@@ -85,21 +90,19 @@ class UniformCrop:
     __call__ = call
 
 
-def _truncated_normal(
-    n: int, sigma: float, size: int, generator: Generator | None
-) -> Int[Tensor, "n"]:
-    """Whole offsets of n samples: normal with std sigma * size, truncated to |t| < size, rounded.
+def truncated_normal(n: int, sigma: float, generator: Generator | None) -> Float[Tensor, "n"]:
+    """Normal numbers with standard deviation sigma, truncated (not clamped) to -1 ... 1: float64.
 
-    By the inverse of the distribution function, in float64: one uniform number for each offset,
-    whatever sigma is, and no redrawing.
+    By the inverse of the distribution function: one uniform number for each, whatever sigma is,
+    and no redrawing.
     """
     uniform = 2 * torch.rand(n, dtype=torch.float64, generator=generator) - 1
     if sigma == 0:
-        return torch.zeros(n, dtype=torch.int64)
+        return torch.zeros_like(uniform)
     inside = math.erf(1 / (sigma * math.sqrt(2)))
     normal = math.sqrt(2) * torch.erfinv(inside * uniform)
     # erfinv is infinite where `inside` rounds to 1 and the uniform number is -1 exactly.
-    return (sigma * size * normal).round().clamp(-size, size).long()
+    return (sigma * normal).clamp(-1, 1)
 
 
 def _shift(
@@ -113,9 +116,7 @@ def _shift(
     index = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)[:, None]
 
     moved = images.flatten(2).gather(2, index.expand(-1, channels, -1)).view(images.shape)
-    moved = torch.where(inside, moved, fill_value(fill, images))
-    if images.is_contiguous(memory_format=torch.channels_last):
-        moved = moved.contiguous(memory_format=torch.channels_last)
+    moved = in_layout_of(images, torch.where(inside, moved, fill_value(fill, images)))
     if seen is None:
         return moved, inside.float()
     seen = seen.flatten(2).gather(2, index).view(seen.shape)

@@ -29,9 +29,32 @@ class Flip:
         return {"flip": torch.rand(n, generator=generator) < self.probability}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        flip = drawn["flip"].to(images.device)[:, None, None, None]
-        seen = ones(images) if seen is None else torch.where(flip, seen.flip(-1), seen)
-        return torch.where(flip, images.flip(-1), images), seen
+        return _mirror(images, seen, drawn, dim=-1)
+
+    __call__ = call
+
+
+@dataclass(frozen=True)
+class VerticalFlip:
+    """Mirror top and bottom with the given probability; nothing is lost, so `seen` only moves."""
+
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"VerticalFlip: probability must be in [0, 1], got {self.probability}")
+
+    def draw(
+        self,
+        n: int,
+        height: int,  # noqa: ARG002  every transform draws by the same call
+        width: int,  # noqa: ARG002
+        generator: Generator | None = None,
+    ) -> Drawn:
+        return {"flip": torch.rand(n, generator=generator) < self.probability}
+
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        return _mirror(images, seen, drawn, dim=-2)
 
     __call__ = call
 
@@ -58,3 +81,9 @@ class Still:
         return images.clone(), ones(images) if seen is None else seen.clone()
 
     __call__ = call
+
+
+def _mirror(images: Images, seen: Seen | None, drawn: Drawn, dim: int) -> tuple[Tensor, Tensor]:
+    flip = drawn["flip"].to(images.device)[:, None, None, None]
+    seen = ones(images) if seen is None else torch.where(flip, seen.flip(dim), seen)
+    return torch.where(flip, images.flip(dim), images), seen

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float, Int, Shaped
+from torch import Generator, Tensor
 
 from softaug.transforms.base import Images, Seen
 
@@ -30,13 +30,22 @@ def ones(images: Images) -> Seen:
     return torch.ones(len(images), 1, *images.shape[-2:], device=images.device)
 
 
-def in_dtype_of(images: Images, pixels: Float[Tensor, "n c h w"]) -> Images:
+def as_float(images: Images) -> Float[Tensor, "n c h w"]:
+    """Pixels to compute with: float32, or float64 as it is."""
+    return images if images.dtype == torch.float64 else images.float()
+
+
+def in_dtype_of(images: Images, pixels: Float[Tensor, "n c y x"]) -> Shaped[Tensor, "n c y x"]:
     """Computed pixels in the dtype and layout of the images they came from; uint8 is rounded."""
     if not images.is_floating_point():
         pixels = pixels.round().clamp(0, 255)
-    pixels = pixels.to(images.dtype)
+    return in_layout_of(images, pixels.to(images.dtype))
+
+
+def in_layout_of(images: Images, pixels: Shaped[Tensor, "n c y x"]) -> Shaped[Tensor, "n c y x"]:
+    """Pixels in the layout, contiguous or channels_last, of the images they came from."""
     if images.is_contiguous(memory_format=torch.channels_last):
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        return pixels.contiguous(memory_format=torch.channels_last)
     return pixels
 
 
@@ -46,7 +55,14 @@ def resample(
     columns: Float[Tensor, "n x w"],
 ) -> Float[Tensor, "n c y x"]:
     """Each axis as a linear map of its own: output = rows @ pixels @ columns^T."""
+    rows, columns = rows.to(pixels.dtype), columns.to(pixels.dtype)
     return rows[:, None] @ pixels @ columns[:, None].mT
+
+
+def keep(images: Images, seen: Seen | None, share: Float[Tensor, "n"]) -> Seen:
+    """The map where every pixel of a sample keeps the same share, in [0, 1], of its content."""
+    share = share.float()[:, None, None, None]
+    return ones(images) * share if seen is None else seen * share
 
 
 def standard_normal(
@@ -57,12 +73,21 @@ def standard_normal(
     seed: int64 [n], 0 or more; shape: C, H, W. A hash of the seed and a counter, so that what was
     drawn is one number, the same on every device, in every batch and however often it is used.
     """
+    # 24 bits, centred: odd multiples of 2^-24, which float32 holds and which are never -1 or 1.
+    uniform = ((random_bits(seed, shape) >> 8) * 2 + 1 - 2**24).float() / 2**24
+    return math.sqrt(2) * uniform.erfinv()
+
+
+def random_bits(seed: Int[Tensor, "n"], shape: tuple[int, int, int]) -> Int[Tensor, "n c h w"]:
+    """32 random bits for every pixel, int64 in [0, 2^32), by the hash of `standard_normal`."""
     counter = torch.arange(math.prod(shape), device=seed.device)
     x = _mixed(counter * 0x9E3779B9 + (seed & MASK)[:, None])
-    x = _mixed(x ^ (seed >> 32)[:, None])
-    # 24 bits, centred: odd multiples of 2^-24, which float32 holds and which are never -1 or 1.
-    uniform = ((x >> 8) * 2 + 1 - 2**24).float() / 2**24
-    return math.sqrt(2) * uniform.erfinv().view(-1, *shape)
+    return _mixed(x ^ (seed >> 32)[:, None]).view(-1, *shape)
+
+
+def draw_seeds(n: int, generator: Generator | None) -> Int[Tensor, "n"]:
+    """One seed for each sample, int64 [n] on the CPU, for what is made of it later."""
+    return torch.randint(2**62, (n,), generator=generator)
 
 
 def _mixed(x: Int[Tensor, "n m"]) -> Int[Tensor, "n m"]:

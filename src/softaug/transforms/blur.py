@@ -1,0 +1,146 @@
+"""Blur: heat that spreads until one colour is left, and the Gaussian of torchvision."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from softaug.transforms.base import Drawn, Images, Seen, call
+from softaug.transforms.noise import beta_distributed, check_beta
+from softaug.transforms.pixels import as_float, in_dtype_of, keep, resample
+
+LEAST = 0.3  # pixels: the standard deviation of the mildest blur
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Blur by heat dissipation, and keep 1 - t^power of the map.
+
+    In the cosine basis (DCT-II) each frequency f, in radians a pixel, is damped by
+    exp(-f^2 s^2 / 2); s runs from 0.3 pixels at t = 0 to the longer side at t = 1, in equal ratios.
+    t in [0, 1] follows Beta(1, beta): the larger beta, the milder. Where the blur is left out, t is
+    0 and the image stays as it is.
+
+    power: above 0, 1 in the paper; probability: of blurring at all (a third in the paper, beside
+    noise and clean images).
+    Source: Heinonen et al. 2025, "Data mollification", arXiv 2406.01494; Rissanen et al. 2023,
+    "Generative Modelling with Inverse Heat Dissipation", arXiv 2206.13397.
+    """
+
+    power: float = 1.0
+    beta: float = 2.0
+    probability: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_beta("Blur", self.beta, self.probability)
+        _check_power("Blur", self.power)
+
+    def draw(
+        self,
+        n: int,
+        height: int,  # noqa: ARG002  every transform draws by the same call
+        width: int,  # noqa: ARG002
+        generator: Generator | None = None,
+    ) -> Drawn:
+        return {"t": beta_distributed(n, self.beta, self.probability, generator)}
+
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        t = drawn["t"].to(images.device)
+        height, width = images.shape[-2:]
+        s = LEAST * (max(height, width) / LEAST) ** t
+        blurred = resample(as_float(images), _heat(s, height), _heat(s, width))
+        blurred = torch.where(t[:, None, None, None] == 0, as_float(images), blurred)
+        return in_dtype_of(images, blurred), keep(images, seen, 1 - t**self.power)
+
+    __call__ = call
+
+
+@dataclass(frozen=True)
+class GaussianBlur:
+    """Blur by a Gaussian of random width, with torchvision's pixels; keep what `Blur` keeps.
+
+    sigma: least and largest standard deviation in pixels, uniform between them; kernel_size: odd,
+    in pixels; probability: of blurring at all. A Gaussian of standard deviation s is heat that has
+    spread as far, so t = log(s / 0.3) / log(side / 0.3), at least 0, and 1 - t^power is kept.
+    Source: as `Blur`; the standard values are those of Chen et al. 2020 (SimCLR), arXiv 2002.05709.
+    """
+
+    kernel_size: int = 9
+    sigma: tuple[float, float] = (0.1, 2.0)
+    power: float = 1.0
+    probability: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ValueError(
+                f"GaussianBlur: kernel_size must be odd and above 0, got {self.kernel_size}"
+            )
+        if not 0 < self.sigma[0] <= self.sigma[1] < math.inf:
+            raise ValueError(f"GaussianBlur: sigma must be 0 < least <= largest, got {self.sigma}")
+        _check_power("GaussianBlur", self.power)
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"GaussianBlur: probability must be in [0, 1], got {self.probability}")
+
+    def draw(
+        self,
+        n: int,
+        height: int,
+        width: int,
+        generator: Generator | None = None,
+    ) -> Drawn:
+        if self.kernel_size // 2 >= min(height, width):
+            raise ValueError(
+                f"GaussianBlur: kernel_size must be below twice the side, got {self.kernel_size} "
+                f"for images of {height} x {width} pixels"
+            )
+        uniform = torch.rand(2, n, generator=generator)
+        low, high = self.sigma
+        sigma = low + (high - low) * uniform[0]
+        return {"sigma": torch.where(uniform[1] < self.probability, sigma, 0.0)}
+
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        sigma = drawn["sigma"].to(images.device)
+        height, width = images.shape[-2:]
+        # Left out is sigma 0; any other value keeps the arithmetic finite there.
+        s = torch.where(sigma > 0, sigma, 1.0)
+        blurred = resample(
+            as_float(images),
+            _gaussian(s, height, self.kernel_size),
+            _gaussian(s, width, self.kernel_size),
+        )
+        blurred = torch.where((sigma > 0)[:, None, None, None], blurred, as_float(images))
+        t = (s / LEAST).log() / math.log(max(height, width) / LEAST)
+        t = torch.where(sigma > 0, t.clamp(0, 1), 0.0)
+        return in_dtype_of(images, blurred), keep(images, seen, 1 - t**self.power)
+
+    __call__ = call
+
+
+def _heat(s: Float[Tensor, "n"], side: int) -> Float[Tensor, "n side side"]:
+    """Heat dissipation along one axis, as the map from pixels to pixels."""
+    frequency = torch.arange(side, device=s.device) * (math.pi / side)  # radians a pixel
+    position = torch.arange(side, device=s.device) + 0.5
+    basis = (frequency[:, None] * position).cos() * math.sqrt(2 / side)
+    basis = torch.where(frequency[:, None] == 0, math.sqrt(1 / side), basis)
+    damping = (-0.5 * (frequency * s[:, None]) ** 2).exp()
+    return basis.T @ (damping[:, :, None] * basis)
+
+
+def _gaussian(s: Float[Tensor, "n"], side: int, kernel_size: int) -> Float[Tensor, "n side side"]:
+    """A sampled Gaussian along one axis, mirrored at the outermost pixels, as a map."""
+    reach = kernel_size // 2
+    offset = torch.arange(-reach, reach + 1, device=s.device)
+    kernel = (-0.5 * (offset / s[:, None]) ** 2).exp()
+    kernel = kernel / kernel.sum(dim=1, keepdim=True)
+    source = (torch.arange(side, device=s.device)[:, None] + offset).abs()
+    source = side - 1 - (side - 1 - source).abs()
+    weights = torch.zeros(len(s), side, side, device=s.device)
+    index = source.expand(len(s), -1, -1)
+    return weights.scatter_add(2, index, kernel[:, None].expand(-1, side, -1))
+
+
+def _check_power(name: str, power: float) -> None:
+    if not 0 < power < math.inf:
+        raise ValueError(f"{name}: power must be above 0 (the paper: 1), got {power}")

@@ -1,0 +1,167 @@
+"""Erasing: rectangles that hide a part of the image."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Generator, Tensor
+
+from softaug.transforms.base import Drawn, Images, Seen, call
+from softaug.transforms.pixels import (
+    as_float,
+    draw_seeds,
+    fill_value,
+    in_dtype_of,
+    in_layout_of,
+    ones,
+    random_bits,
+    standard_normal,
+)
+
+Fill = float | Sequence[float] | str  # the words are "mean" and "noise"
+
+
+@dataclass(frozen=True)
+class Erase:
+    """Hide one rectangle, wholly inside the image, at a uniform place: soft random erasing.
+
+    Its share of the area is uniform over `area`, its aspect (height / width) log-uniform over the
+    part of `aspect` that fits, so that the share is always the one drawn, up to whole pixels.
+
+    area: least and largest share of the image in [0, 1], or one number; aspect: least and largest,
+    above 0; probability: of erasing at all.
+    fill: a number, or one for each channel, in the units of the images; "mean" is the image's own
+    mean colour; "noise" is standard normal for float images and uniform for uint8.
+    A curve with k = 1 suits chains that only erase (Siedel et al. 2025, arXiv 2507.16427, erase
+    softly with confidence linear in the share left).
+    Source: Zhong et al. 2020, "Random Erasing Data Augmentation", arXiv 1708.04896.
+
+    >>> _, seen = Erase(area=0.25, aspect=(1, 1))(torch.rand(8, 3, 32, 32))
+    >>> seen.mean()
+    tensor(0.7500)
+    """
+
+    area: float | tuple[float, float] = (0.02, 0.33)
+    aspect: tuple[float, float] = (0.3, 3.3)
+    fill: Fill = 0
+    probability: float = 1.0
+
+    def __post_init__(self) -> None:
+        low, high = self._area()
+        if not 0 <= low <= high <= 1:
+            raise ValueError(
+                "Erase: area must be shares of the image, 0 <= least <= largest <= 1, "
+                f"got {self.area}"
+            )
+        if not 0 < self.aspect[0] <= self.aspect[1] < math.inf:
+            raise ValueError(f"Erase: aspect must be 0 < least <= largest, got {self.aspect}")
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"Erase: probability must be in [0, 1], got {self.probability}")
+        _check_fill("Erase", self.fill)
+
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
+        uniform = torch.rand(5, n, dtype=torch.float64, generator=generator)
+        low, high = self._area()
+        share = low + (high - low) * uniform[0]
+        narrowest = (share * height / width).clamp(min=self.aspect[0])
+        widest = (height / (width * share)).clamp(max=self.aspect[1])
+        # Where no aspect of the range fits, the nearest one that does.
+        widest = torch.maximum(widest, share * height / width)
+        narrowest = torch.minimum(narrowest, widest)
+        aspect = (narrowest.log().lerp(widest.log(), uniform[1])).exp()
+        tall = (share * aspect * height * width).sqrt().round().long().clamp(1, height)
+        wide = (share / aspect * height * width).sqrt().round().long().clamp(1, width)
+        erased = (uniform[2] < self.probability) & (share > 0)
+        tall, wide = tall * erased, wide * erased
+        top = (uniform[3] * (height - tall + 1)).long()
+        left = (uniform[4] * (width - wide + 1)).long()
+        return {
+            "top": top,
+            "left": left,
+            "bottom": top + tall,
+            "right": left + wide,
+            "seed": draw_seeds(n, generator),
+        }
+
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        return _hide(images, seen, drawn, self.fill)
+
+    def _area(self) -> tuple[float, float]:
+        return self.area if isinstance(self.area, tuple) else (self.area, self.area)
+
+    __call__ = call
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """Hide one square around a uniform pixel; what sticks out of the image hides nothing.
+
+    side: of the square, in pixels, 1 or more; fill: as in `Erase`.
+    Source: DeVries and Taylor 2017, "Improved Regularization of Convolutional Neural Networks with
+    Cutout", arXiv 1708.04552.
+    """
+
+    side: int = 16
+    fill: Fill = 0
+
+    def __post_init__(self) -> None:
+        if self.side < 1:
+            raise ValueError(f"Cutout: side must be 1 pixel or more, got {self.side}")
+        _check_fill("Cutout", self.fill)
+
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
+        top = torch.randint(height, (n,), generator=generator) - self.side // 2
+        left = torch.randint(width, (n,), generator=generator) - self.side // 2
+        return {
+            "top": top,
+            "left": left,
+            "bottom": top + self.side,
+            "right": left + self.side,
+            "seed": draw_seeds(n, generator),
+        }
+
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        return _hide(images, seen, drawn, self.fill)
+
+    __call__ = call
+
+
+def _hide(images: Images, seen: Seen | None, drawn: Drawn, fill: Fill) -> tuple[Tensor, Tensor]:
+    """Fill each sample's rectangle, ends exclusive; nothing of it is seen."""
+    rows, columns = (
+        _between(drawn[first].to(images.device), drawn[last].to(images.device), size)
+        for first, last, size in (
+            ("top", "bottom", images.shape[-2]),
+            ("left", "right", images.shape[-1]),
+        )
+    )
+    hidden = (rows[:, :, None] & columns[:, None, :])[:, None]
+    seen = ones(images) if seen is None else seen
+    covered = torch.where(hidden, _filling(images, drawn, fill), images)
+    return in_layout_of(images, covered), torch.where(hidden, 0.0, seen)
+
+
+def _between(first: Int[Tensor, "n"], last: Int[Tensor, "n"], size: int) -> Tensor:
+    position = torch.arange(size, device=first.device)
+    return (position >= first[:, None]) & (position < last[:, None])
+
+
+def _filling(images: Images, drawn: Drawn, fill: Fill) -> Tensor:
+    if fill == "mean":
+        return in_dtype_of(images, as_float(images).mean(dim=(-2, -1), keepdim=True))
+    if fill == "noise":
+        seed, (_, *shape) = drawn["seed"].to(images.device), images.shape
+        if images.is_floating_point():
+            return standard_normal(seed, (shape[0], shape[1], shape[2])).to(images.dtype)
+        return (random_bits(seed, (shape[0], shape[1], shape[2])) & 255).to(images.dtype)
+    assert not isinstance(fill, str)
+    return fill_value(fill, images)
+
+
+def _check_fill(name: str, fill: Fill) -> None:
+    if isinstance(fill, str) and fill not in ("mean", "noise"):
+        raise ValueError(
+            f'{name}: fill must be a number, one for each channel, "mean" or "noise", got {fill!r}'
+        )
