@@ -372,3 +372,20 @@ def test_paired_t_refuses_bad_numbers() -> None:
         stats.paired_t([1.0, 2.0], level=0.0)
     with pytest.raises(ValueError, match="1 axes"):
         stats.paired_t([[1.0, 2.0]])
+
+
+@pytest.mark.parametrize("level", [0.95, 0.9975])
+@pytest.mark.parametrize("effect", [0.8, 2.0, 5.8])
+def test_seeds_needed_have_the_power_in_simulation(effect: float, level: float) -> None:
+    """Also where the far tail of the distribution is too small for a float."""
+    observed = np.array([effect - 1, effect, effect + 1])  # this mean, and a deviation of 1
+    needed = stats.seeds_needed(observed, level=level)
+    assert needed is not None
+
+    def power(n: int) -> float:
+        drawn = np.random.default_rng(0).normal(effect, 1, (20_000, n))
+        t = drawn.mean(axis=1) / (drawn.std(axis=1, ddof=1) / n**0.5)
+        return float((np.abs(t) > scipy_stats.t.ppf((1 + level) / 2, n - 1)).mean())
+
+    assert power(needed) > 0.79
+    assert needed == 2 or power(needed - 1) < 0.81

@@ -159,7 +159,8 @@ def _power(effect: float, n: int, level: float) -> float:
     threshold = special.stdtrit(n - 1, (1 + level) / 2)
     shift = effect * n**0.5
     upper = special.nctdtr(n - 1, shift, threshold)
-    lower = special.nctdtr(n - 1, shift, -threshold)
+    # Where the far tail underflows, scipy gives NaN for what is as good as 0.
+    lower = np.nan_to_num(special.nctdtr(n - 1, shift, -threshold))
     return float(1 - upper + lower)
 
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
 # Keys of the evaluation to the headings of the table of arms.
 ARM_COLUMNS = {
     "top1_error": "error %",
-    "occluded_error": "40 % hidden",
-    "occluded_black": "in black",
+    "occluded_error": "hidden",
+    "occluded_black": "black",
     "nll": "NLL",
     "ece": "ECE %",
-    "ece_floor": "floor %",
+    "ece_floor": "floor",
     "calibration_gap": "gap",
 }
 CAPTION = (
-    "top-1 error, also with 40 % of each image hidden in mean colour, which no crop is filled "
-    "with, or in black; floor: the ECE a calibrated model would measure; gap: confidence minus "
+    "error: top-1, in %; hidden, black: the same with 40 % of each image hidden in mean colour, "
+    "which no crop is filled with, or in black; floor: the ECE a calibrated model would measure; gap: confidence minus "
     "accuracy, points; p: mean confidence of the targets"
 )
 console = Console()
@@ -92,10 +93,11 @@ def arms_table(results: dict[str, Any]) -> Table:
     """One row for each arm: means over its seeds, their standard deviation below."""
     from softaug.lab.report.tables import arm_rows, shown_columns
 
-    table = Table("arm", caption=CAPTION)
+    table = Table(caption=CAPTION, caption_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("arm", overflow="fold")
     shown = [(i, c) for i, c in enumerate(shown_columns(results)) if c.key in ARM_COLUMNS]
     for heading in [*(ARM_COLUMNS[column.key] for _, column in shown), "p"]:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in arm_rows(results):
         cells = [row["cells"][i] for i, _ in shown]
         texts = [f"{c.text}\n[dim]\u00b1{c.sd}[/]" if c.sd else c.text for c in cells]
