@@ -29,8 +29,8 @@ ARM_COLUMNS = {
 }
 CAPTION = (
     "error: top-1, in %; hidden, black: the same with 40 % of each image hidden in mean colour, "
-    "which no crop is filled with, or in black; floor: the ECE a calibrated model would measure; gap: confidence minus "
-    "accuracy, points; p: mean confidence of the targets"
+    "which no crop is filled with, or in black; floor: the ECE a calibrated model would measure; "
+    "gap: confidence minus accuracy, points; p: mean confidence of the targets"
 )
 console = Console()
 messages = Console(stderr=True)
