@@ -6,6 +6,7 @@ The method of Liu et al., "Soft Augmentation for Image Classification", CVPR 202
 
 from softaug.augment import SoftAugment
 from softaug.curves import Constant, Curve, PowerCurve, TableCurve
+from softaug.policies import Gated, RandAugment, TrivialAugment
 from softaug.softening import (
     batch_mean,
     mean_one,
@@ -48,14 +49,17 @@ __all__ = [
     "Drawn",
     "Erase",
     "Flip",
+    "Gated",
     "GaussianBlur",
     "Noise",
     "PowerCurve",
+    "RandAugment",
     "ResizedCrop",
     "SoftAugment",
     "Still",
     "TableCurve",
     "Transform",
+    "TrivialAugment",
     "UniformCrop",
     "VerticalFlip",
     "as_seen",

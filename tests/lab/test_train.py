@@ -63,6 +63,28 @@ def test_every_arm_learns(arm: str, data: Data, tmp_path: Path) -> None:
     assert [epoch["epoch"] for epoch in record["history"]] == list(range(1, 13))
 
 
+def test_arms_of_any_augmentation_share_it() -> None:
+    """Hard labels, one confidence for all at the soft arm's mean, and the visibility's own."""
+    recipe = replace(QUICK, augment="crop(0.2)+erase((0.1, 0.5))")
+    arms = {
+        name: build_arm(replace(recipe, arm=name), 3, 12, 12)
+        for name in ("harsh", "harsh-constant", "soft", "soft@erase(0.5)")
+    }
+    assert arms["harsh"].transform == arms["soft"].transform == arms["harsh-constant"].transform
+    assert "area=0.5" in repr(arms["soft@erase(0.5)"].transform)
+    images = torch.zeros(20_000, 1, 12, 12, dtype=torch.uint8)
+    labels = torch.zeros(20_000, dtype=torch.int64)
+    kept = {}
+    for name, augment in arms.items():
+        drawn = augment.transform.draw(20_000, 12, 12, torch.Generator().manual_seed(9))
+        kept[name] = augment(images, labels, drawn=drawn)[1][:, 0]
+    assert kept["harsh"].min().item() == 1
+    assert kept["harsh-constant"].std().item() < 1e-6
+    assert kept["soft"].std().item() > 0.05
+    means = [kept[name].mean().item() for name in ("harsh-constant", "soft")]
+    assert means[0] == pytest.approx(means[1], abs=0.005)
+
+
 def test_same_seed_same_run(data: Data, tmp_path: Path) -> None:
     first = trained(QUICK, data, tmp_path / "a")
     assert same(first, trained(QUICK, data, tmp_path / "b"))
@@ -238,9 +260,10 @@ def test_mean_confidence_of_the_law_is_that_of_the_draws(sigma: float) -> None:
     ("changes", "message"),
     [
         ({"arm": "sfot"}, "did you mean soft"),
-        ({"arm": "soft@much"}, "no number"),
+        ({"arm": "soft@much"}, "unknown transform 'much'"),
         ({"arm": "soft@9.6"}, r"got 9\.6"),
         ({"sigma": -0.1}, r"got -0\.1"),
+        ({"augment": "crop(0.3)+erese"}, "at 'erese'"),
         ({"k": 0.0}, r"k must be above 0 and finite, got 0\.0"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"lr": float("nan")}, "lr must be above 0"),

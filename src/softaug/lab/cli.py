@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 import softaug
 from softaug.lab.errors import SoftaugError, UsageError
-from softaug.lab.recipe import ARMS, SIX_ARMS, Recipe
+from softaug.lab.recipe import ARMS, SIX_ARMS, Augmentation, Recipe
 from softaug.lab.terminal import advance, arms_table, console, evaluation_table, progress_bar, say
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ Source = Annotated[
     str,
     Parameter(help="demo, cifar10, cifar100, a folder of class folders, or Parquet files."),
 ]
-Arm = Annotated[str, Parameter(help=f"One of {', '.join(ARMS)}; NAME@SIGMA for another sigma.")]
+Arm = Annotated[str, Parameter(help=f"One of {', '.join(ARMS)}; NAME@SIGMA or NAME@EXPRESSION.")]
 RecipeOptions = Annotated[Recipe, Parameter(name="*")]
 ReadOptions = Annotated[DataOptions, Parameter(name="*")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, mps, ...")]
@@ -164,7 +164,7 @@ def compare(
     Parameters
     ----------
     arms
-        Names of arms; NAME@SIGMA for another sigma.
+        Names of arms; NAME@SIGMA or NAME@EXPRESSION for another augmentation.
     seeds
         How many, counted from --seed.
     run
@@ -181,7 +181,7 @@ def compare(
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {seeds}")
     for arm in arms:
-        split_arm(arm, recipe.sigma)
+        split_arm(arm, recipe.augmentation)
     chosen = choose_device(device)
     loaded = _load(data, read)
     folder = run or Path("runs") / f"compare-{loaded.name}"
@@ -213,6 +213,7 @@ def preview(
     /,
     *,
     arm: Arm = "soft",
+    augment: Augmentation = None,
     sigma: float = 0.3,
     k: float = 2.0,
     read: ReadOptions = READ,
@@ -220,18 +221,24 @@ def preview(
     seed: int = 0,
     out: Path = Path("preview.png"),
 ) -> None:
-    """Draw a picture of training images under an augmentation, with visibility and confidence."""
+    """Draw a picture of training images under an augmentation, with visibility and confidence.
+
+    Parameters
+    ----------
+    augment
+        Such as crop(0.3)+erase(0.2), or a YAML file with a list of such parts.
+    """
     from softaug.lab.recipe import build_arm
     from softaug.lab.report.figures import sample_sheet
     from softaug.lab.results import augmented_samples
 
     if images < 1:
         raise UsageError(f"--images must be at least 1, got {images}")
-    recipe = Recipe(arm=arm, sigma=sigma, k=k)
+    recipe = Recipe(arm=arm, augment=augment, sigma=sigma, k=k)
     loaded = _load(data, read)
     _, height, width = loaded.image_shape
-    augment = build_arm(recipe, loaded.num_classes, height, width)
-    pixels, labels, share, confidence = augmented_samples(augment, loaded, images, seed)
+    chosen = build_arm(recipe, loaded.num_classes, height, width)
+    pixels, labels, share, confidence = augmented_samples(chosen, loaded, images, seed)
     captions = [
         f"{loaded.classes[int(label)]}\nv {v:.2f}  p {p:.2f}"
         for label, v, p in zip(labels, share.tolist(), confidence.tolist(), strict=True)
@@ -240,7 +247,7 @@ def preview(
         sample_sheet(pixels, captions).savefig(out)
     except (OSError, ValueError) as error:
         raise SoftaugError(f"{out}: the picture could not be written ({error})") from error
-    console.print(f"{len(pixels)} images under {augment!r}", soft_wrap=True)
+    console.print(f"{len(pixels)} images under {chosen!r}", markup=False, soft_wrap=True)
     console.print(f"picture  {out}", soft_wrap=True)
 
 

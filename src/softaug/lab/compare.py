@@ -4,6 +4,7 @@ Arms share data order, initial weights, schedule, fill colour, operation order a
 differ in the augmentation alone. Every finished (arm, seed) is kept and never done again.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -56,12 +57,17 @@ def run_arms(
         raise UsageError(f"each arm can stand once in a comparison, got {', '.join(arms)}")
     recipes = [replace(recipe, arm=arm, seed=seed) for seed in seeds for arm in arms]
     runs = [
-        open_run(folder / "runs" / f"{one.arm}-seed-{one.seed}", one, data, source, resume=True)
+        open_run(folder / "runs" / _folder_name(one), one, data, source, resume=True)
         for one in recipes
     ]
     for one, run in zip(recipes, runs, strict=True):
         perform(one, data, run, device, partial(watch, one))
     return runs
+
+
+def _folder_name(recipe: Recipe) -> str:
+    """A name for the run that every file system takes."""
+    return f"{re.sub(r'[^-+.,()=@_a-zA-Z0-9]', '_', recipe.arm)}-seed-{recipe.seed}"
 
 
 def compare_runs(runs: Sequence[Run], arms: Sequence[str]) -> list[dict[str, Any]]:

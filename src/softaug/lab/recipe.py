@@ -1,8 +1,9 @@
 """A recipe: one experiment as data. The arms: what a comparison lets differ, in one table."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from cyclopts import Parameter
@@ -19,23 +20,35 @@ from softaug import (
     Transform,
     UniformCrop,
     per_sample,
+    visibility,
 )
 from softaug.lab.errors import UsageError, unknown_name
+from softaug.lab.expression import from_file, parse
 
 LABEL_SMOOTHING = 0.1
+DRAWS, BLOCK = 20_000, 1_000  # for means over a transform's draws, and how many at a time
+ANY_SIZE = (64, 64)  # pixels, to check an expression before the data are known
 
 # What each arm is. The flip and the fill colour are shared by all.
 ARMS = {
     "none": "no augmentation, hard labels",
     "standard": "crop by up to an eighth of the side, hard labels",
     "standard-smoothed": f"the standard crop, label smoothing {LABEL_SMOOTHING}",
-    "harsh": "the soft arm's crop, hard labels",
-    "harsh-constant": "the soft arm's crop, the soft arm's mean confidence for every image",
-    "soft": "soft crop: the target softened by the visibility",
-    "soft-weight": "soft crop: the loss weighted by the confidence, hard labels",
-    "soft-both": "soft crop: target softened and loss weighted (the paper's eq. 6)",
+    "harsh": "the soft arm's augmentation, hard labels",
+    "harsh-constant": "the soft arm's augmentation, its mean confidence for every image",
+    "soft": "the target softened by the visibility",
+    "soft-weight": "the loss weighted by the confidence, hard labels",
+    "soft-both": "target softened and loss weighted (the paper's eq. 6)",
 }
 SIX_ARMS = ("none", "standard", "standard-smoothed", "harsh", "harsh-constant", "soft")
+
+
+def _read(_: Any, tokens: Sequence[Any]) -> str:
+    return from_file(tokens[0].value)
+
+
+# An expression, or on the command line the path of a YAML file that holds one.
+Augmentation = Annotated[str | None, Parameter(converter=_read)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +58,10 @@ class Recipe:
     Parameters
     ----------
     arm
-        A name of ARMS; NAME@SIGMA for another sigma.
+        A name of ARMS; NAME@SIGMA or NAME@EXPRESSION for another augmentation.
+    augment
+        What the harsh and soft arms do, such as crop(0.3)+erase(0.2), or a YAML file with a list
+        of such parts; by default the crop at SIGMA.
     sigma
         Strength of the soft crop, a share of the image side.
     k
@@ -78,6 +94,7 @@ class Recipe:
 
     # No option of its own: `train` takes one arm, `compare` several.
     arm: Annotated[str, Parameter(parse=False)] = "soft"
+    augment: Augmentation = None
     sigma: float = 0.3
     k: float = 2.0
     flip: bool = True
@@ -105,60 +122,78 @@ class Recipe:
                 raise UsageError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not 0 <= self.momentum < 1:
             raise UsageError(f"momentum must be in [0, 1), got {self.momentum}")
-        split_arm(self.arm, self.sigma)
+        split_arm(self.arm, self.augmentation)
+
+    @property
+    def augmentation(self) -> str:
+        """The expression of what the harsh and soft arms do."""
+        return self.augment or f"crop({self.sigma})"
 
 
-def split_arm(arm: str, sigma: float) -> tuple[str, float]:
-    """The name and the sigma of an arm: `soft` takes the given sigma, `soft@0.15` its own."""
+def split_arm(arm: str, recipe_augment: str) -> tuple[str, str]:
+    """The name and the augmentation of an arm: `soft` takes the recipe's, `soft@0.15` a crop of its
+    own sigma, `soft@erase(0.2)` any expression.
+    """
     name, _, own = arm.partition("@")
     if name not in ARMS:
         raise unknown_name("arm", arm, ARMS)
     try:
-        sigma = float(own) if own else sigma
-    except ValueError as error:
-        raise UsageError(f"arm {arm!r}: {own!r} is no number; write {name}@0.15, say") from error
-    try:
-        Crop(sigma=sigma)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    return name, sigma
+        augment = f"crop({float(own)})"
+    except ValueError:
+        augment = own or recipe_augment
+    parse(augment, *ANY_SIZE)
+    return name, augment
 
 
 def build_arm(recipe: Recipe, num_classes: int, height: int, width: int) -> SoftAugment:
     """The augmentation of a recipe's arm: one row of the table of baselines."""
-    name, sigma = split_arm(recipe.arm, recipe.sigma)
-    soft = PowerCurve(k=recipe.k, chance=1 / num_classes)
-    certain = Constant(1.0)
-    smoothed = Constant(1 - LABEL_SMOOTHING * (num_classes - 1) / num_classes)
-    crop = Crop(sigma=sigma)
+    name, augment = split_arm(recipe.arm, recipe.augmentation)
+    harsh = parse(augment, height, width)
     standard = UniformCrop(padding=round(min(height, width) / 8))
     transforms: dict[str, Transform] = {"none": Still(), "standard": standard}
     transforms["standard-smoothed"] = standard
-    curves: dict[str, Curve] = {
-        "none": certain,
-        "standard": certain,
-        "standard-smoothed": smoothed,
-        "harsh": certain,
-        "harsh-constant": Constant(mean_confidence(crop, soft, height, width)),
+    transform = transforms.get(name, harsh)
+    soft = PowerCurve(k=recipe.k, chance=1 / num_classes)
+    curves: dict[str, Callable[[], Curve]] = {
+        "none": lambda: Constant(1.0),
+        "standard": lambda: Constant(1.0),
+        "standard-smoothed": lambda: Constant(1 - LABEL_SMOOTHING * (1 - 1 / num_classes)),
+        "harsh": lambda: Constant(1.0),
+        "harsh-constant": lambda: Constant(mean_confidence(harsh, soft, height, width)),
     }
-    transform = transforms.get(name, crop)
     return SoftAugment(
         Chain([Flip(), transform]) if recipe.flip else transform,
         num_classes,
-        curve=curves.get(name, soft),
+        curve=curves.get(name, lambda: soft)(),
         soften=name != "soft-weight",
         weight=per_sample if name in ("soft-weight", "soft-both") else None,
     )
 
 
-def mean_confidence(crop: Crop, curve: Curve, height: int, width: int) -> float:
-    """The mean of the curve over the law by which the crop's offsets are drawn, exactly."""
-    vertical, horizontal = crop.sigmas
-    rows = 1 - torch.arange(-height, height + 1).abs() / height
-    columns = 1 - torch.arange(-width, width + 1).abs() / width
-    shares = (rows[:, None] * columns).flatten()
-    law = _offset_law(vertical, height)[:, None] * _offset_law(horizontal, width)
-    return float((curve(shares.double()) * law.flatten()).sum())
+def mean_confidence(transform: Transform, curve: Curve, height: int, width: int) -> float:
+    """The mean of the curve over the law by which a transform's parameters are drawn.
+
+    Exactly for a crop alone, else over DRAWS draws, the same ones every time.
+    """
+    if isinstance(transform, Crop):
+        rows = 1 - torch.arange(-height, height + 1).abs() / height
+        columns = 1 - torch.arange(-width, width + 1).abs() / width
+        shares = (rows[:, None] * columns).flatten()
+        vertical, horizontal = transform.sigmas
+        law = _offset_law(vertical, height)[:, None] * _offset_law(horizontal, width)
+        return float((curve(shares.double()) * law.flatten()).sum())
+    return float(curve(drawn_visibility(transform, height, width)).mean())
+
+
+def drawn_visibility(transform: Transform, height: int, width: int) -> torch.Tensor:
+    """The visibilities of DRAWS draws of a transform on images of this size, float32 [DRAWS]."""
+    generator = torch.Generator().manual_seed(0)
+    blank = torch.zeros(1, 1, height, width, dtype=torch.uint8).expand(BLOCK, -1, -1, -1)
+    shares = []
+    for _ in range(DRAWS // BLOCK):
+        drawn = transform.draw(BLOCK, height, width, generator)
+        shares.append(visibility(transform.apply(blank, None, drawn)[1]))
+    return torch.cat(shares)
 
 
 def _offset_law(sigma: float, size: int) -> torch.Tensor:

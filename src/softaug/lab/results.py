@@ -12,11 +12,10 @@ from torch import Generator, Tensor
 from softaug import SoftAugment, visibility
 from softaug.lab.data import Data
 from softaug.lab.experiment import record
-from softaug.lab.recipe import ARMS, Recipe, build_arm, split_arm
+from softaug.lab.recipe import ARMS, Recipe, build_arm, drawn_visibility, split_arm
 from softaug.lab.run import Run
 
 SAMPLES = 8  # images shown for each arm
-DRAWS = 20_000  # for the histogram of visibilities
 
 
 def collect(
@@ -94,15 +93,11 @@ class _Shown:
         self.recipe, self.data = recipe, data
         _, height, width = data.image_shape
         self.augment: SoftAugment = build_arm(recipe, data.num_classes, height, width)
-        blank = torch.zeros(1, 1, height, width, dtype=torch.uint8)
-        generator = Generator().manual_seed(0)
-        drawn = self.augment.transform.draw(DRAWS, height, width, generator)
-        _, seen = self.augment.transform.apply(blank.expand(DRAWS, -1, -1, -1), None, drawn)
-        self.visibility = visibility(seen)
+        self.visibility = drawn_visibility(self.augment.transform, height, width)
 
     def arm_record(self) -> dict[str, Any]:
-        name, sigma = split_arm(self.recipe.arm, self.recipe.sigma)
-        own = f" (sigma {sigma:g})" if name not in ("none", "standard", "standard-smoothed") else ""
+        name, augment = split_arm(self.recipe.arm, self.recipe.augmentation)
+        own = f": {augment}" if name not in ("none", "standard", "standard-smoothed") else ""
         return {
             "name": self.recipe.arm,
             "description": ARMS[name] + own,

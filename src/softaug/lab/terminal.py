@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -43,7 +44,7 @@ def say(text: str, style: str | None = None) -> None:
 
 def progress_bar() -> Progress:
     return Progress(
-        TextColumn("{task.description:24}"),
+        TextColumn("{task.description:24}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[figures]}"),
@@ -101,5 +102,5 @@ def arms_table(results: dict[str, Any]) -> Table:
     for row in arm_rows(results):
         cells = [row["cells"][i] for i, _ in shown]
         texts = [f"{c.text}\n[dim]\u00b1{c.sd}[/]" if c.sd else c.text for c in cells]
-        table.add_row(row["name"], *texts, f"{row['confidence']:.3f}")
+        table.add_row(escape(row["name"]), *texts, f"{row['confidence']:.3f}")
     return table

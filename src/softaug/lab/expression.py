@@ -1,0 +1,149 @@
+"""Augmentations written as text: `crop(0.3)+erase(0.2, fill=noise)`, or a YAML list of such parts.
+
+The text is read by Python's parser and looked up in one table; nothing in it is ever run.
+"""
+
+import ast
+import difflib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import softaug
+from softaug import Chain, ResizedCrop, Transform
+from softaug.lab.errors import UsageError
+from softaug.transforms.base import size_after
+
+TRANSFORMS: dict[str, Callable[..., Transform]] = {
+    "blur": softaug.Blur,
+    "crop": softaug.Crop,
+    "cutout": softaug.Cutout,
+    "diffusion_noise": softaug.DiffusionNoise,
+    "erase": softaug.Erase,
+    "flip": softaug.Flip,
+    "gaussian_blur": softaug.GaussianBlur,
+    "noise": softaug.Noise,
+    "randaugment": softaug.RandAugment,
+    "resized_crop": softaug.ResizedCrop,
+    "still": softaug.Still,
+    "trivialaugment": softaug.TrivialAugment,
+    "uniform_crop": softaug.UniformCrop,
+    "vertical_flip": softaug.VerticalFlip,
+}
+# `resized_crop(0.3)` means its strength: the size is that of the data.
+FIRST = {"resized_crop": "sigma"}
+
+
+def parse(text: str, height: int, width: int) -> Transform:
+    """The transform that an expression stands for, for images of this size.
+
+    Parts joined by `+` (or listed in brackets) are applied one after another. A part is a name of
+    TRANSFORMS with its arguments in brackets, by position or by name: numbers, pairs and words.
+    Raises UsageError that points at the part that is wrong.
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError as error:
+        part = text.strip()[(error.offset or 1) - 1 :] or text
+        raise _wrong(text, part, f"not readable ({error.msg})") from error
+    parts = [_part(text, node, height, width) for node in _parts(tree)]
+    if not parts:
+        raise UsageError("an augmentation needs at least one part, such as crop(0.3)")
+    transform = parts[0] if len(parts) == 1 else Chain(parts)
+    after = size_after(transform, height, width)
+    if after != (height, width):
+        raise UsageError(
+            f"augmentation {text!r} makes images of {after[1]} x {after[0]} px from "
+            f"{width} x {height}; leave out the size"
+        )
+    return transform
+
+
+def from_file(text: str) -> str:
+    """An expression as it is; the path of a YAML file as the expression that its list stands for.
+
+    A list holds parts as text (`crop(0.3)`), or names with their arguments (`erase: {area: 0.2}`).
+    """
+    if not text.endswith((".yaml", ".yml")):
+        return text
+    import yaml
+
+    try:
+        listed = yaml.safe_load(Path(text).read_text())
+    except OSError as error:
+        raise UsageError(f"{text}: not readable ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{text}: no YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(listed, list) or not listed:
+        raise UsageError(f"{text}: expected a list of parts, such as - crop(0.3)")
+    return "+".join(_written(text, part) for part in listed)
+
+
+def _written(path: str, part: Any) -> str:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, dict) and len(part) == 1:
+        ((name, options),) = part.items()
+        if isinstance(options, dict):
+            options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+            return f"{name}({', '.join(f'{key}={value!r}' for key, value in options.items())})"
+        if isinstance(options, int | float):
+            return f"{name}({options})"
+    raise UsageError(
+        f"{path}: expected parts such as crop(0.3) or erase: {{area: 0.2}}, got {part!r}"
+    )
+
+
+def _parts(node: ast.expr) -> list[ast.expr]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return [*_parts(node.left), *_parts(node.right)]
+    if isinstance(node, ast.List | ast.Tuple):
+        return [part for element in node.elts for part in _parts(element)]
+    return [node]
+
+
+def _part(text: str, node: ast.expr, height: int, width: int) -> Transform:
+    call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+    if not isinstance(call.func, ast.Name):
+        raise _wrong(text, node, "expected a transform, such as crop(0.3)")
+    name = call.func.id
+    if name not in TRANSFORMS:
+        near = difflib.get_close_matches(name, TRANSFORMS, n=3, cutoff=0.5)
+        hint = (
+            f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(TRANSFORMS)}"
+        )
+        raise _wrong(text, node, f"unknown transform {name!r}; {hint}")
+    make = TRANSFORMS[name]
+    positional = [_value(text, argument) for argument in call.args]
+    named = {keyword.arg: _value(text, keyword.value) for keyword in call.keywords if keyword.arg}
+    if name in FIRST and positional:
+        named = {FIRST[name]: positional.pop(0), **named}
+    if make is ResizedCrop:
+        named.setdefault("size", (height, width))
+    try:
+        inspect.signature(make).bind(*positional, **named)
+        return make(*positional, **named)
+    except TypeError as error:
+        accepted = ", ".join(inspect.signature(make).parameters)
+        reason = f"{name}: {error}; it takes {accepted}"
+        raise _wrong(text, node, reason) from error
+    except ValueError as error:
+        raise _wrong(text, node, str(error)) from error
+
+
+def _value(text: str, node: ast.expr) -> Any:
+    if isinstance(node, ast.Name):
+        return node.id  # a word, such as noise
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        reason = "expected a number, a pair or a word"
+        raise _wrong(text, node, reason) from error
+
+
+def _wrong(text: str, part: ast.expr | str, reason: str) -> UsageError:
+    """An error that shows the part of the text that is wrong."""
+    text = text.strip()
+    shown = part if isinstance(part, str) else ast.get_source_segment(text, part)
+    return UsageError(f"augmentation {text!r}, at {shown!r}: {reason}")

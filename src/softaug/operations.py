@@ -1,0 +1,118 @@
+"""The operations of torchvision's policies: how strong each gets, and what it does to pixels.
+
+torchvision is imported on first use. n samples, c channels, h w pixels.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from softaug.kept import LOSSY
+from softaug.transforms.base import Images
+
+Magnitudes: TypeAlias = dict[str, list[float]]  # operation: what each bin stands for
+
+GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
+FACTORS = ("Brightness", "Color", "Contrast", "Sharpness")
+SIGNED = (*GEOMETRIC, *FACTORS)
+OPERATIONS = ("Identity", *GEOMETRIC, *LOSSY, "AutoContrast", "Equalize")
+
+
+def check_range(images: Images) -> None:
+    """A change of colour must know what black and white are, or it goes wrong in silence."""
+    if images.dtype == torch.uint8 or images.numel() == 0 or torch.compiler.is_compiling():
+        return
+    if not images.is_floating_point():
+        raise ValueError(f"policies take images of uint8 or float, got {images.dtype}")
+    # Resampling and half precision leave [0, 1] by a rounding.
+    least, most = -1e-3, 1 + 1e-3
+    if images.device.type != "cpu":
+        torch._assert_async(((images >= least) & (images <= most)).all())
+        return
+    low, high = (value.item() for value in images.aminmax())
+    if not (least <= low and high <= most):
+        inside = ((images >= least) & (images <= most)).flatten(1).all(dim=1)
+        first = int((~inside).nonzero()[0])
+        raise ValueError(
+            f"policies take float images in [0, 1], got {low:.4g} to {high:.4g} (first in sample "
+            f"{first}); put them before normalisation and noise, or scale or clamp the images"
+        )
+
+
+def magnitudes(
+    bins: int, *, shear: float, shift: tuple[float, float], degrees: float, factor: float, bits: int
+) -> Magnitudes:
+    """From nothing to the given, in equal steps; operations that have no magnitude are left out.
+
+    bins: 2 or more; shear: a slope; shift: horizontal and vertical, in pixels; factor: the change
+    of Brightness, Color, Contrast and Sharpness; bits: those that Posterize leaves. In float32 as
+    in torchvision: where a translation or a number of bits is rounded, the last bit decides.
+    """
+    strongest = [shear, shear, *shift, degrees, *[factor] * len(FACTORS)]
+    table = {
+        name: torch.linspace(0.0, most, bins).tolist()
+        for name, most in zip(SIGNED, strongest, strict=True)
+    }
+    lost = torch.arange(bins) / ((bins - 1) / (8 - bits))
+    table["Posterize"] = (8 - lost).round().tolist()
+    table["Solarize"] = torch.linspace(1.0, 0.0, bins).tolist()
+    return table
+
+
+def source(operation: str, magnitude: float, height: int, width: int) -> Int[Tensor, "h w"]:
+    """Which pixel each output pixel shows: its number, counted from 1, or 0 for none.
+
+    torchvision moves an image of the numbers. On the CPU and in float32 whatever the images are, so
+    that pixels and map, and all devices, agree.
+    """
+    from torchvision.transforms.v2 import functional as tv
+
+    if height * width > 2**24:
+        raise ValueError(f"{operation}: expected at most 2^24 pixels, got {height} x {width}")
+    numbers = torch.arange(1.0, height * width + 1, device="cpu").view(1, 1, height, width)
+    if operation == "Rotate":
+        return tv.rotate(numbers, magnitude)[0, 0].long()
+    shear, shift, center = [0.0, 0.0], [0.0, 0.0], None
+    axis = "XY".index(operation[-1])
+    if operation.startswith("Shear"):
+        shear[axis], center = math.degrees(math.atan(magnitude)), [0.0, 0.0]
+    else:
+        shift[axis] = float(int(magnitude))
+    return tv.affine(numbers, 0.0, shift, 1.0, shear, center=center)[0, 0].long()
+
+
+def show(pixels: Images, source: Int[Tensor, "h w"], fill: Tensor) -> Images:
+    """Pixels where `source` finds them, and fill, of shape [1,C,1,1] or [1,1,1,1], for none."""
+    n, channels, *_ = pixels.shape
+    nothing = fill.to(pixels.dtype).flatten(2).expand(n, channels, 1)
+    index = source.flatten().expand(n, channels, -1)
+    return torch.cat([nothing, pixels.flatten(2)], dim=2).gather(2, index).view_as(pixels)
+
+
+def recolour(operation: str, magnitude: float, pixels: Images) -> Images:
+    """Any operation that moves no pixel; without 1 or 3 channels, on each channel as grey."""
+    from torchvision.transforms.v2 import functional as tv
+
+    if pixels.shape[1] not in (1, 3):
+        return recolour(operation, magnitude, pixels.flatten(0, 1)[:, None]).view_as(pixels)
+    # How sums and convolutions round depends on how many images they are given.
+    if operation in ("Contrast", "Sharpness") and len(pixels) > 1:
+        return torch.cat([recolour(operation, magnitude, image) for image in pixels.split(1)])
+    white = 1.0 if pixels.is_floating_point() else 255.0
+    operations: dict[str, tuple[Any, Sequence[float]]] = {
+        "Brightness": (tv.adjust_brightness, [1.0 + magnitude]),
+        "Color": (tv.adjust_saturation, [1.0 + magnitude]),
+        "Contrast": (tv.adjust_contrast, [1.0 + magnitude]),
+        "Sharpness": (tv.adjust_sharpness, [1.0 + magnitude]),
+        "Posterize": (tv.posterize, [int(magnitude)]),
+        "Solarize": (tv.solarize, [white * magnitude]),
+        "AutoContrast": (tv.autocontrast, []),
+        "Equalize": (tv.equalize, []),
+    }
+    function, arguments = operations[operation]
+    changed: Tensor = function(pixels, *arguments)
+    return changed

@@ -1,0 +1,257 @@
+"""Policies: operations drawn from a list of 14, with torchvision's pixels and our map.
+
+Operations that move pixels (shears, translations, rotation) keep areas, and move the map along with
+the pixels; changes of colour multiply it by `kept`; Identity, AutoContrast and Equalize keep all.
+
+Softening fades where many types of operation are mixed: `Gated` has the evidence. Which operations
+a batch needs is looked up as Python runs: under torch.compile policies break the graph.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+
+from softaug.curves import Curve
+from softaug.kept import LOSSY, FromConfidence, Kept, polynomial_confidence
+from softaug.operations import (
+    GEOMETRIC,
+    OPERATIONS,
+    SIGNED,
+    Magnitudes,
+    check_range,
+    magnitudes,
+    recolour,
+    show,
+    source,
+)
+from softaug.transforms.base import Drawn, Images, Seen, call
+from softaug.transforms.pixels import fill_value, ones
+
+# Chance has no say in it, and k is that of the standard curve.
+POLYNOMIAL = FromConfidence(polynomial_confidence, chance=0.0, k=2.0)
+
+
+@dataclass(frozen=True)
+class RandAugment:
+    """Apply `num_ops` operations, each drawn from the 14, at one magnitude and a random sign.
+
+    Images are uint8, or float in [0, 1] (so before normalisation). Pixels equal those of
+    torchvision's `v2.RandAugment` on tensors, with nearest interpolation.
+
+    num_ops: 0 or more; magnitude: one of num_magnitude_bins steps, from 0, nothing, to
+    num_magnitude_bins - 1: shears of 0.3, translations by 150/331 of the side, rotation by 30
+    degrees, factors of 0.1 and 1.9, 4 bits, all inverted.
+    fill: a number, or one for each channel, in the units of the images.
+    kept: (operation, magnitude) -> share of the map, in [0, 1], that a change of colour keeps. The
+        standard is `polynomial_confidence` for curves with k = 2; `FromConfidence` has others.
+
+    Images with neither 1 nor 3 channels: each channel is treated as a grey image of its own. Color
+    does nothing to grey, and there keeps all of the map.
+
+    Source: Cubuk et al. 2020, "RandAugment", arXiv 1909.13719. Soft labels gain little or nothing
+    among so many types of operation: see `Gated`.
+
+    >>> images, seen = RandAugment()(torch.rand(8, 3, 32, 32))
+    >>> images.shape, seen.shape
+    (torch.Size([8, 3, 32, 32]), torch.Size([8, 1, 32, 32]))
+    """
+
+    num_ops: int = 2
+    magnitude: int = 9
+    num_magnitude_bins: int = 31
+    fill: float | Sequence[float] = 0
+    kept: Kept = POLYNOMIAL
+
+    def __post_init__(self) -> None:
+        _check_bins("RandAugment", self.num_magnitude_bins)
+        if self.num_ops < 0:
+            raise ValueError(f"RandAugment: num_ops must be 0 or more, got {self.num_ops}")
+        if self.magnitude not in range(self.num_magnitude_bins):
+            raise ValueError(
+                f"RandAugment: magnitude must be a whole number from 0 to num_magnitude_bins - 1 = "
+                f"{self.num_magnitude_bins - 1}, got {self.magnitude}"
+            )
+
+    def draw(
+        self,
+        n: int,
+        height: int,  # noqa: ARG002  every transform draws by the same call
+        width: int,  # noqa: ARG002
+        generator: Generator | None = None,
+    ) -> Drawn:
+        return _draw((n, self.num_ops), range(self.magnitude, self.magnitude + 1), generator)
+
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        height, width = images.shape[-2:]
+        shift = (150 / 331 * width, 150 / 331 * height)
+        table = magnitudes(
+            self.num_magnitude_bins, shear=0.3, shift=shift, degrees=30.0, factor=0.9, bits=4
+        )
+        return _apply(self, images, seen, drawn, table)
+
+    __call__ = call
+
+
+@dataclass(frozen=True)
+class TrivialAugment:
+    """Apply one operation, drawn from the 14, at a random magnitude and sign.
+
+    Images are uint8, or float in [0, 1] (so before normalisation). Pixels equal those of
+    torchvision's `v2.TrivialAugmentWide` on tensors, with nearest interpolation.
+
+    num_magnitude_bins: 2 or more steps from nothing to shears of 0.99, translations by 32 pixels
+    (whatever the image's size), rotation by 135 degrees, factors of 0.01 and 1.99, 2 bits, all
+    inverted. fill, kept, and images of other channels: as in `RandAugment`.
+
+    Source: Müller and Hutter 2021, "TrivialAugment", arXiv 2103.10158. Soft labels gain little or
+    nothing among so many types of operation: see `Gated`.
+    """
+
+    num_magnitude_bins: int = 31
+    fill: float | Sequence[float] = 0
+    kept: Kept = POLYNOMIAL
+
+    def __post_init__(self) -> None:
+        _check_bins("TrivialAugment", self.num_magnitude_bins)
+
+    def draw(
+        self,
+        n: int,
+        height: int,  # noqa: ARG002  every transform draws by the same call
+        width: int,  # noqa: ARG002
+        generator: Generator | None = None,
+    ) -> Drawn:
+        return _draw((n, 1), range(self.num_magnitude_bins), generator)
+
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        table = magnitudes(
+            self.num_magnitude_bins,
+            shear=0.99,
+            shift=(32.0, 32.0),
+            degrees=135.0,
+            factor=0.99,
+            bits=2,
+        )
+        return _apply(self, images, seen, drawn, table)
+
+    __call__ = call
+
+
+@dataclass(frozen=True)
+class Gated:
+    """A curve that softens less, the more types of operation are mixed.
+
+    confidence = 1 - g (1 - curve(v)), g = (limit - operations) / (limit - 1), at least 0: all of
+    the curve's softening for one type of operation, none from `limit` on.
+
+    operations: how many types can lose something, 1 or more (11 of the policies' 14); limit: 2 or
+    more.
+    Source: Siedel et al. 2025, arXiv 2507.16427. In its data soft labels are ahead of hard ones by
+    4.5 points of accuracy with one operation of TrivialAugment, by 0.1 with seven, and behind with
+    eight and more (CIFAR-100, operations added in one order, a single run each). That the gain
+    falls along a straight line is our simplification.
+
+    >>> from softaug import PowerCurve
+    >>> curve = PowerCurve(chance=0.0)
+    >>> [Gated(curve, n)(torch.tensor([0.5])).item() for n in (1, 4, 8)]
+    [0.75, 0.8571428656578064, 1.0]
+    """
+
+    curve: Curve
+    operations: int
+    limit: int = 8
+
+    def __post_init__(self) -> None:
+        if self.operations < 1:
+            raise ValueError(f"Gated: operations must be 1 or more, got {self.operations}")
+        if self.limit < 2:
+            raise ValueError(f"Gated: limit must be 2 operations or more, got {self.limit}")
+
+    def __call__(self, visibility: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+        gate = max(0.0, (self.limit - self.operations) / (self.limit - 1))
+        return 1 - gate * (1 - self.curve(visibility))
+
+
+def _draw(size: tuple[int, int], bins: range, generator: Generator | None) -> Drawn:
+    return {
+        "operation": torch.randint(len(OPERATIONS), size, generator=generator),
+        "bin": torch.randint(bins.start, bins.stop, size, generator=generator),
+        "negative": torch.randint(2, size, generator=generator).bool(),
+    }
+
+
+def _apply(
+    policy: RandAugment | TrivialAugment,
+    images: Images,
+    seen: Seen | None,
+    drawn: Drawn,
+    table: Magnitudes,
+) -> tuple[Tensor, Tensor]:
+    """Step by step; all samples of the same operation, magnitude and sign at once."""
+    check_range(images)
+    # torchvision cannot move half precision on the CPU.
+    half = images.dtype in (torch.float16, torch.bfloat16)
+    pixels = images.float() if half else images
+    pixels = pixels.clone(memory_format=torch.contiguous_format)
+    seen = ones(images) if seen is None else seen.clone()
+    fill = fill_value(policy.fill, pixels)
+    for step in range(drawn["operation"].shape[1]):
+        for (operation, magnitude), members in _groups(drawn, step, table).items():
+            of = torch.tensor(members, device=images.device)
+            some, some_seen = pixels.index_select(0, of), seen.index_select(0, of)
+            if operation in GEOMETRIC:
+                index = source(operation, magnitude, *images.shape[-2:]).to(images.device)
+                some, some_seen = show(some, index, fill), _moved(some_seen, index)
+            else:
+                some = recolour(operation, magnitude, some)
+                grey = operation == "Color" and images.shape[1] != 3
+                if operation in LOSSY and not grey:
+                    some_seen = some_seen * _share(policy.kept, operation, magnitude)
+            pixels.index_copy_(0, of, some)
+            seen.index_copy_(0, of, some_seen)
+    pixels = pixels.to(images.dtype)
+    if images.is_contiguous(memory_format=torch.channels_last):
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+    return pixels, seen
+
+
+def _groups(drawn: Drawn, step: int, table: Magnitudes) -> dict[tuple[str, float], list[int]]:
+    """The samples of each operation and signed magnitude; Identity has nothing to do."""
+    groups: dict[tuple[str, float], list[int]] = {}
+    columns = (drawn[key][:, step].tolist() for key in ("operation", "bin", "negative"))
+    for sample, (number, at, negative) in enumerate(zip(*columns, strict=True)):
+        operation = OPERATIONS[number]
+        magnitude = table[operation][at] if operation in table else 0.0
+        if negative and operation in SIGNED:
+            magnitude = -magnitude
+        if operation != "Identity":
+            groups.setdefault((operation, magnitude), []).append(sample)
+    return groups
+
+
+def _moved(seen: Seen, index: Int[Tensor, "h w"]) -> Seen:
+    """The map under pixels that move; no sample is seen better than before.
+
+    The nearest neighbour can show a pixel twice. Where that adds to a map, it is scaled back.
+    """
+    moved = show(seen, index, seen.new_zeros(1, 1, 1, 1))
+    before, after = (of.sum(dim=(1, 2, 3), keepdim=True) for of in (seen, moved))
+    return moved * torch.where(after > before, before / after, 1.0)
+
+
+def _share(kept: Kept, operation: str, magnitude: float) -> float:
+    share = kept(operation, magnitude)
+    if not 0 <= share <= 1:
+        raise ValueError(
+            f"kept must give a share in [0, 1], got {share} for {operation} at magnitude "
+            f"{magnitude:.4g}"
+        )
+    return share
+
+
+def _check_bins(policy: str, bins: int) -> None:
+    if bins < 2:
+        raise ValueError(f"{policy}: num_magnitude_bins must be 2 or more, got {bins}")
