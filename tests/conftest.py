@@ -4,7 +4,17 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-METHOD = ("transforms", "visibility", "curves", "softening", "augment")
+METHOD = (
+    "transforms",
+    "visibility",
+    "curves",
+    "softening",
+    "augment",
+    "kept",
+    "operations",
+    "policies",
+    "borrowed",
+)
 install_import_hook([f"softaug.{name}" for name in METHOD], "checker.check")
 
 torch.set_num_threads(1)

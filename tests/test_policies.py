@@ -557,6 +557,22 @@ def test_a_batch_is_its_samples_one_by_one(name: str, kind: str) -> None:
     assert torch.equal(shuffled_seen, seen[order])
 
 
+@pytest.mark.parametrize(("operation", "threads"), [("Sharpness", 1), ("Contrast", 2)])
+def test_no_bit_depends_on_the_batch(operation: str, threads: int) -> None:
+    """Convolutions and sums round by the size of the batch, where torchvision gets all of it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for channels, height, width in ((1, 32, 32), (3, 224, 224)):
+            pixels = of_dtype(images(6, channels, height, width), torch.float32)
+            drawn = drawn_of((operation, 17, True), n=6)
+            out, _ = TrivialAugment().apply(pixels, None, drawn)
+            for sample, image in enumerate(pixels):
+                assert torch.equal(out[sample], by_torchvision(THEIR_TRIVIAL, image, drawn, sample))
+    finally:
+        torch.set_num_threads(before)
+
+
 @contract
 def test_calling_is_drawing_then_applying_and_no_map_is_ones(name: str, kind: str) -> None:
     pixels, transform = INPUTS[kind](), CONTRACT[name]
@@ -591,8 +607,12 @@ def test_a_gpu_gives_the_same(name: str, kind: str) -> None:
     pixels = INPUTS[kind]()
     drawn = drawn_for(name, pixels)
     here, there = (CONTRACT[name].apply(i, None, drawn) for i in (pixels, pixels.cuda()))
-    torch.testing.assert_close(here[0].float(), there[0].cpu().float(), rtol=0, atol=1.0)
-    torch.testing.assert_close(here[1], there[1].cpu())
+    white = 1.0 if pixels.is_floating_point() else 255.0
+    # A sum that rounds otherwise may carry single pixels over a threshold.
+    assert (here[0].float() - there[0].cpu().float()).abs().mean() <= 1e-3 * white or not len(
+        pixels
+    )
+    assert torch.equal(here[1], there[1].cpu())
 
 
 def test_gradients_pass_through_what_has_them() -> None:

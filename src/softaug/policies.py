@@ -28,7 +28,7 @@ from softaug.operations import (
     source,
 )
 from softaug.transforms.base import Drawn, Images, Seen, call
-from softaug.transforms.pixels import fill_value, ones
+from softaug.transforms.pixels import fill_value, in_layout_of, ones
 
 # Chance has no say in it, and k is that of the standard curve.
 POLYNOMIAL = FromConfidence(polynomial_confidence, chance=0.0, k=2.0)
@@ -192,7 +192,7 @@ def _apply(
 ) -> tuple[Tensor, Tensor]:
     """Step by step; all samples of the same operation, magnitude and sign at once."""
     check_range(images)
-    # torchvision cannot move half precision on the CPU.
+    # Half precision is computed in float32, as by the other transforms.
     half = images.dtype in (torch.float16, torch.bfloat16)
     pixels = images.float() if half else images
     pixels = pixels.clone(memory_format=torch.contiguous_format)
@@ -212,10 +212,7 @@ def _apply(
                     some_seen = some_seen * _share(policy.kept, operation, magnitude)
             pixels.index_copy_(0, of, some)
             seen.index_copy_(0, of, some_seen)
-    pixels = pixels.to(images.dtype)
-    if images.is_contiguous(memory_format=torch.channels_last):
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-    return pixels, seen
+    return in_layout_of(images, pixels.to(images.dtype)), seen
 
 
 def _groups(drawn: Drawn, step: int, table: Magnitudes) -> dict[tuple[str, float], list[int]]:
