@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types unit test-slow clean
+.PHONY: demo test lint types unit test-slow docs clean
 
 demo: .venv/ready
 	$(BIN)/softaug compare demo --run runs/demo --seeds 1 --epochs 15 --sigma 0.15 --arms \
@@ -25,8 +25,12 @@ test-slow: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	touch $@
+
+docs: .venv/ready
+	$(BIN)/python docs/make_cards.py
+	$(BIN)/sphinx-build -W -q -b html docs build/docs
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist

@@ -108,6 +108,27 @@ def test_preview_draws_a_picture(pictures: Path, tmp_path: Path) -> None:
         assert len(set(image.convert("L").tobytes())) > 50
 
 
+def test_any_augmentation_can_be_previewed_trained_and_compared(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "augment.yaml").write_text("- crop(0.2)\n- erase: 0.3\n")
+    main(["preview", str(pictures), "--augment", "blur+noise", "--images", "3"])
+    assert (tmp_path / "preview.png").exists()
+    main(["train", str(pictures), *QUICK, "--augment", "augment.yaml"])
+    recipe = json.loads((tmp_path / "runs" / "pictures0-soft-seed-0" / "recipe.json").read_text())
+    assert recipe["recipe"]["augment"] == "crop(0.2)+erase(0.3)"
+    arms = [f"{name}@erase(0.3, fill=noise)" for name in ("harsh", "harsh-constant", "soft")]
+    main(["compare", str(pictures), *QUICK, "--seeds", "1", "--run", "c", "--arms", *arms])
+    results = json.loads((tmp_path / "c" / "results.json").read_text())
+    assert {(r["arm"], r["against"]) for r in results["comparisons"]} == {
+        (arms[2], arms[0]),
+        (arms[2], arms[1]),
+    }
+    softened = {arm["name"]: arm["mean_confidence"] for arm in results["arms"]}
+    assert softened[arms[1]] == pytest.approx(softened[arms[2]], abs=0.01)
+
+
 def test_compare_keeps_what_is_finished(pictures: Path, tmp_path: Path) -> None:
     """The same command twice does nothing twice; more seeds and arms only add."""
     command = ["compare", str(pictures), *QUICK, "--run", str(tmp_path / "c")]

@@ -78,13 +78,13 @@ def train(
     from softaug.lab.experiment import perform
     from softaug.lab.report import write_report
     from softaug.lab.results import collect
-    from softaug.lab.run import open_run
+    from softaug.lab.run import folder_name, open_run
     from softaug.lab.train import choose_device
 
     recipe = replace(recipe, arm=arm)
     chosen = choose_device(device)
     loaded = _load(data, read)
-    folder = run or Path("runs") / f"{loaded.name}-{recipe.arm}-seed-{recipe.seed}"
+    folder = run or Path("runs") / f"{loaded.name}-{folder_name(recipe)}"
     opened = open_run(folder, recipe, loaded, _source(data, read), resume)
     with _interruption("--resume goes on with it"), progress_bar() as bar:
         task = bar.add_task(recipe.arm, total=None, figures="")
@@ -244,7 +244,7 @@ def preview(
         for label, v, p in zip(labels, share.tolist(), confidence.tolist(), strict=True)
     ]
     try:
-        sample_sheet(pixels, captions).savefig(out)
+        sample_sheet(pixels, captions).savefig(out, bbox_inches="tight")
     except (OSError, ValueError) as error:
         raise SoftaugError(f"{out}: the picture could not be written ({error})") from error
     console.print(f"{len(pixels)} images under {chosen!r}", markup=False, soft_wrap=True)

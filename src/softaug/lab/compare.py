@@ -4,7 +4,6 @@ Arms share data order, initial weights, schedule, fill colour, operation order a
 differ in the augmentation alone. Every finished (arm, seed) is kept and never done again.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +21,7 @@ from softaug.lab.experiment import perform
 from softaug.lab.files import read_json
 from softaug.lab.metrics import sample_nll, top_confidence
 from softaug.lab.recipe import Recipe
-from softaug.lab.run import Run, open_run
+from softaug.lab.run import Run, folder_name, open_run
 from softaug.lab.stats import (
     holm,
     paired_bootstrap,
@@ -57,17 +56,12 @@ def run_arms(
         raise UsageError(f"each arm can stand once in a comparison, got {', '.join(arms)}")
     recipes = [replace(recipe, arm=arm, seed=seed) for seed in seeds for arm in arms]
     runs = [
-        open_run(folder / "runs" / _folder_name(one), one, data, source, resume=True)
+        open_run(folder / "runs" / folder_name(one), one, data, source, resume=True)
         for one in recipes
     ]
     for one, run in zip(recipes, runs, strict=True):
         perform(one, data, run, device, partial(watch, one))
     return runs
-
-
-def _folder_name(recipe: Recipe) -> str:
-    """A name for the run that every file system takes."""
-    return f"{re.sub(r'[^-+.,()=@_a-zA-Z0-9]', '_', recipe.arm)}-seed-{recipe.seed}"
 
 
 def compare_runs(runs: Sequence[Run], arms: Sequence[str]) -> list[dict[str, Any]]:

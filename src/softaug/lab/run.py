@@ -3,6 +3,7 @@
 import io
 import json
 import platform
+import re
 import subprocess
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -93,6 +94,11 @@ class Run:
                 "remove it to begin this run again"
             ) from error
         return state
+
+
+def folder_name(recipe: Recipe) -> str:
+    """A name for the run that every file system takes."""
+    return f"{re.sub(r'[^-+.,()=@_a-zA-Z0-9]', '_', recipe.arm)}-seed-{recipe.seed}"
 
 
 def open_run(folder: Path, recipe: Recipe, data: Data, source: dict[str, Any], resume: bool) -> Run:
