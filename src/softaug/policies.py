@@ -75,13 +75,7 @@ class RandAugment:
                 f"{self.num_magnitude_bins - 1}, got {self.magnitude}"
             )
 
-    def draw(
-        self,
-        n: int,
-        height: int,  # noqa: ARG002  every transform draws by the same call
-        width: int,  # noqa: ARG002
-        generator: Generator | None = None,
-    ) -> Drawn:
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         return _draw((n, self.num_ops), range(self.magnitude, self.magnitude + 1), generator)
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
@@ -117,13 +111,7 @@ class TrivialAugment:
     def __post_init__(self) -> None:
         _check_bins("TrivialAugment", self.num_magnitude_bins)
 
-    def draw(
-        self,
-        n: int,
-        height: int,  # noqa: ARG002  every transform draws by the same call
-        width: int,  # noqa: ARG002
-        generator: Generator | None = None,
-    ) -> Drawn:
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         return _draw((n, 1), range(self.num_magnitude_bins), generator)
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:

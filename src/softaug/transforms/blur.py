@@ -37,13 +37,7 @@ class Blur:
         check_beta("Blur", self.beta, self.probability)
         _check_power("Blur", self.power)
 
-    def draw(
-        self,
-        n: int,
-        height: int,  # noqa: ARG002  every transform draws by the same call
-        width: int,  # noqa: ARG002
-        generator: Generator | None = None,
-    ) -> Drawn:
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         return {"t": beta_distributed(n, self.beta, self.probability, generator)}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
@@ -83,13 +77,7 @@ class GaussianBlur:
         if not 0 <= self.probability <= 1:
             raise ValueError(f"GaussianBlur: probability must be in [0, 1], got {self.probability}")
 
-    def draw(
-        self,
-        n: int,
-        height: int,
-        width: int,
-        generator: Generator | None = None,
-    ) -> Drawn:
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         if self.kernel_size // 2 >= min(height, width):
             raise ValueError(
                 f"GaussianBlur: kernel_size must be below twice the side, got {self.kernel_size} "

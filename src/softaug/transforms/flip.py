@@ -19,13 +19,7 @@ class Flip:
         if not 0 <= self.probability <= 1:
             raise ValueError(f"Flip: probability must be in [0, 1], got {self.probability}")
 
-    def draw(
-        self,
-        n: int,
-        height: int,  # noqa: ARG002  every transform draws by the same call
-        width: int,  # noqa: ARG002
-        generator: Generator | None = None,
-    ) -> Drawn:
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         return {"flip": torch.rand(n, generator=generator) < self.probability}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
@@ -44,13 +38,7 @@ class VerticalFlip:
         if not 0 <= self.probability <= 1:
             raise ValueError(f"VerticalFlip: probability must be in [0, 1], got {self.probability}")
 
-    def draw(
-        self,
-        n: int,
-        height: int,  # noqa: ARG002  every transform draws by the same call
-        width: int,  # noqa: ARG002
-        generator: Generator | None = None,
-    ) -> Drawn:
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         return {"flip": torch.rand(n, generator=generator) < self.probability}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
@@ -63,20 +51,14 @@ class VerticalFlip:
 class Still:
     """Change nothing."""
 
-    def draw(
-        self,
-        n: int,  # noqa: ARG002  every transform draws by the same call
-        height: int,  # noqa: ARG002
-        width: int,  # noqa: ARG002
-        generator: Generator | None = None,  # noqa: ARG002
-    ) -> Drawn:
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         return {}
 
     def apply(
         self,
         images: Images,
         seen: Seen | None,
-        drawn: Drawn,  # noqa: ARG002
+        drawn: Drawn,
     ) -> tuple[Tensor, Tensor]:
         return images.clone(), ones(images) if seen is None else seen.clone()
 

@@ -44,13 +44,7 @@ class Noise:
                 f"got {self.std}"
             )
 
-    def draw(
-        self,
-        n: int,
-        height: int,  # noqa: ARG002  every transform draws by the same call
-        width: int,  # noqa: ARG002
-        generator: Generator | None = None,
-    ) -> Drawn:
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         amplitude = self.amplitude * torch.randn(n, generator=generator)
         return {"amplitude": amplitude, "seed": draw_seeds(n, generator)}
 
@@ -92,13 +86,7 @@ class DiffusionNoise:
                 f"got {self.std}"
             )
 
-    def draw(
-        self,
-        n: int,
-        height: int,  # noqa: ARG002  every transform draws by the same call
-        width: int,  # noqa: ARG002
-        generator: Generator | None = None,
-    ) -> Drawn:
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         t = beta_distributed(n, self.beta, self.probability, generator)
         return {"t": t, "seed": draw_seeds(n, generator)}
 

@@ -54,11 +54,7 @@ class ResizedCrop:
         if self.min_size is not None and self.min_size < 1:
             raise ValueError(f"ResizedCrop: min_size must be 1 pixel or more, got {self.min_size}")
 
-    def output_size(
-        self,
-        height: int,  # noqa: ARG002  every transform is asked by the same call
-        width: int,  # noqa: ARG002
-    ) -> tuple[int, int]:
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
         return self.size if isinstance(self.size, tuple) else (self.size, self.size)
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
