@@ -5,6 +5,7 @@ The method of Liu et al., "Soft Augmentation for Image Classification", CVPR 202
 """
 
 from softaug.augment import SoftAugment
+from softaug.borrowed import Borrowed
 from softaug.curves import Constant, Curve, PowerCurve, TableCurve
 from softaug.policies import Gated, RandAugment, TrivialAugment
 from softaug.softening import (
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Blur",
+    "Borrowed",
     "Chain",
     "Constant",
     "Crop",
