@@ -211,6 +211,7 @@ WHOLE: dict[str, tuple[Callable[..., Any], float]] = {
     "gone": (lambda x: x * 0, 0.0),
     "all-mean": (lambda x: x.mean(dim=(-2, -1), keepdim=True).expand_as(x), 0.0),
     "every-second": (lambda x: x[..., ::2, ::2], 1.0),
+    "tiles-moved": (lambda x: x.view(-1, 8, 4, 10, 4).flip(1, 3).reshape(x.shape), 1.0),
     "tiled": (lambda x: x.tile(1, 2, 2), 1.0),
 }
 
@@ -276,6 +277,18 @@ def test_a_hole_costs_the_same_at_any_size(corner: tuple[int, int], size: int) -
     assert share(both, pixels(1)[0]) == pytest.approx(1 - 120 / (H * W), abs=allowed)
 
 
+def test_reflecting_what_is_left_adds_nothing() -> None:
+    """The reflected border is inside of the source, where there was no border."""
+    zoom = partial(
+        TF.affine, angle=30.0, translate=[3.0, -2.0], scale=1.6, shear=[0.0, 0.0],
+        interpolation=BILINEAR,
+    )  # fmt: skip
+    for padding in (1, 2, 3):
+        pad = v2.Pad(padding, padding_mode="reflect")
+        both = share(v2.Compose([zoom, pad]), pixels(1)[0])
+        assert both == pytest.approx(share(zoom, pixels(1)[0]), abs=0.01)
+
+
 def test_entries_are_source_pixels_and_conserve_them() -> None:
     image = pixels(1, 3, 32, 32)[0]
     zoom = partial(TF.affine, angle=0.0, translate=[0, 0], shear=[0.0, 0.0], interpolation=BILINEAR)
@@ -317,7 +330,7 @@ COLOUR: dict[str, Callable[..., Any]] = {
     "nearly-black": partial(TF.adjust_brightness, brightness_factor=0.004),
     "less-contrast": partial(TF.adjust_contrast, contrast_factor=0.5),
     "solarize": v2.RandomSolarize(0.5, p=1.0),
-    "solarize-all": v2.RandomSolarize(0.001, p=1.0),
+    "solarize-all": v2.Compose([v2.CenterCrop(20), v2.RandomSolarize(0.001, p=1.0)]),
     "posterize": v2.RandomPosterize(6, p=1.0),
     "equalize": v2.RandomEqualize(p=1.0),
     "autocontrast": v2.RandomAutocontrast(p=1.0),
@@ -417,6 +430,12 @@ NUMBER: Any = SimpleNamespace(transform=3)  # which the checker of types would n
         (
             lambda: Borrowed(v2.RandomSolarize(200, p=1.0))((255 * pixels(1)).to(torch.uint8)),
             "it fails on a float32 image.*colour=True",
+        ),
+        (
+            lambda: Borrowed(lambda x: x.view(-1, 16, 2, 20, 2).flip(1, 3).reshape(x.shape))(
+                pixels(1)
+            ),
+            "too few pixels side by side",
         ),
         (
             lambda: Borrowed(v2.ElasticTransform(interpolation=NEAREST))(pixels(2)),
@@ -554,7 +573,7 @@ def test_kornia_maps_leave_what_is_looked_at(kornia: Any, padding_mode: str, how
     """Reflected places show the same pixels again, or some that are nowhere else."""
     transform = kornia.RandomAffine(**how, padding_mode=padding_mode, p=1.0)
     image = pixels(1)[0]
-    for seed in range(3):
+    for seed in (0, 1, 2, 13):
         seeded(seed, lambda: transform(image))
         matrix = torch.linalg.inv(transform.transform_matrix[0].double())
         # kornia's matrix is for pixel centres at whole numbers.

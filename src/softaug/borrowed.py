@@ -12,6 +12,7 @@ c channels, h w pixels of the image, y x pixels of the result. Places are (row, 
 the centre of the first; slopes are d(row, column) / d(y, x).
 """
 
+import math
 import random
 import sys
 import textwrap
@@ -182,10 +183,10 @@ def _probe(
 
 def _look(
     carried: Float[Tensor, "4 y x"], height: int, width: int
-) -> tuple[Map, Places, Slopes, bool]:
+) -> tuple[Map, Places, Slopes, float]:
     """How much of its place in the source each pixel shows (0 to 1), the place, and the slopes.
 
-    And whether all places are on one map, which shows nothing twice.
+    And how often, by an uneven count, what is shown twice would be shown at least.
     """
     weight = torch.where((carried[0] - 1).abs() < TOLERANCE, 1.0, carried[0])
     if weight.min() < -0.2:
@@ -200,14 +201,15 @@ def _look(
     slopes, bend = _planes(places)
     steep = (slopes**2).sum(dim=(0, 1))
     smooth = _all_around(shown) & (_area(slopes) > 0.01 * steep) & (steep > 1e-6)
-    typical = 4 * bend[smooth].quantile(0.25) if smooth.any() else 0
+    # Antialiasing and fine elastic maps bend all planes a little.
+    typical = (4 * bend[smooth].quantile(0.25)).clamp(max=0.03) if smooth.any() else 0
     smooth = smooth & (bend <= typical + 5e-3)
     if smooth.any() and spread[smooth].median().abs() > _most_spread(places, steep, smooth, size):
         raise ValueError("it blurs or sharpens")
     # A mean of much of the image shows no place.
     shown = shown & (spread < torch.maximum((size**2).sum() / 48, steep / 2))
     if not shown.any():
-        return weight * shown, places, slopes, True
+        return weight * shown, places, slopes, math.inf
 
     full, rounded = shown & (weight == 1), _rounded(places, shown)
     known = smooth & _all_around(full)
@@ -219,7 +221,9 @@ def _look(
     use = known & (bend <= typical + 1e-4)
     if min(use.any(dim=0).sum(), use.any(dim=1).sum()) < 2:
         use = _any_around(use) > 0 if use.any() else shown
-    mapped = _one_map(places, use, known, full, size) if not rounded else _rounded_map(places, full)
+    mapped = (
+        _one_map(places, use, known, shown, size) if not rounded else _rounded_map(places, full)
+    )
     if mapped is None and not known.any():
         raise ValueError("it shows too few pixels side by side")
     reached, slopes = mapped or _extend(known, places, slopes)
@@ -228,11 +232,13 @@ def _look(
     # Beyond the outer pixels' centres a weight tells of the border, which places know better.
     inner = ((places >= 0) & (places <= size - 1)).all(dim=0)
     weight = torch.where(inner, weight.clamp(max=1) * shown, _any_around(shown))
-    return weight, places, slopes, mapped is not None and bool(clamped.all())
+    # One map shows nothing twice; where it is left (reflection), it still knows the slopes.
+    twice = 1.7 if mapped is None else 1.2 if not clamped.all() else math.inf
+    return weight, places, slopes, twice
 
 
 def _conserve(
-    seen: Float[Tensor, "h w"], weight: Map, places: Places, slopes: Slopes, once: bool
+    seen: Float[Tensor, "h w"], weight: Map, places: Places, slopes: Slopes, twice: float
 ) -> Map:
     """Each source pixel's share of `seen`, divided among the output pixels that show it."""
     height, width = seen.shape
@@ -250,7 +256,7 @@ def _conserve(
     part = inside.double().mean(dim=0).clamp(min=1 / fine)
     weight = torch.where(weight < 1, weight / part, 1.0)
     mass = _area(slopes) * weight * inside / fine
-    if not once:
+    if twice < math.inf:
         # How often the source is shown, in cells that are no finer than the points and tile it.
         coarse = (slopes**2).sum(dim=(0, 1)).mean().div(2).sqrt().clamp(min=1)
         tiles = (size / coarse).long().clamp(min=1)
@@ -258,9 +264,9 @@ def _conserve(
         cell = row * tiles[1] + column
         times = seen.new_zeros(int(tiles.prod())).index_add(0, cell.flatten(), mass.flatten())
         times = times * tiles.prod() / (height * width)
-        # Points fall unevenly into cells: a little more than once is more only beside twice.
+        # Points fall unevenly into cells: a little more than once counts only beside twice.
         around = F.max_pool2d(times.view(1, *tiles.flatten().tolist()), 3, 1, 1).flatten()
-        mass = mass / torch.where((around > 1.7) & (times > 1.1), times, 1.0)[cell]
+        mass = mass / torch.where((around > twice) & (times > 1.1), times, 1.0)[cell]
     row, column = torch.minimum(points.long().clamp(min=0), size - 1)
     moved = (mass * seen[row, column]).sum(dim=0)
     moved = moved * (moved.numel() / seen.numel())
@@ -300,14 +306,15 @@ def _planes(places: Places) -> tuple[Slopes, Map]:
 
 
 def _one_map(
-    places: Places, use: Mask, known: Mask, full: Mask, size: Tensor
+    places: Places, use: Mask, known: Mask, shown: Mask, size: Tensor
 ) -> tuple[Places, Slopes] | None:
     """One map for all pixels, affine or else projective, if it fits."""
     for projective in (False, True):
         reached, slopes = _fit(places, use, projective)
-        near = (reached - places).abs().amax(dim=0) <= 0.1 * _area(slopes).sqrt()
-        clamped = _clamped(reached, places, slopes, size)
-        if near[known].sum() >= 0.85 * known.sum() and clamped[full].sum() >= 0.85 * full.sum():
+        near, among = (reached - places).abs().amax(dim=0) <= 0.1 * _area(slopes).sqrt(), known
+        if not known.any():
+            near, among = _clamped(reached, places, slopes, size), shown
+        if near[among].sum() >= 0.85 * among.sum():
             return reached, slopes
     return None
 
