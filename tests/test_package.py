@@ -17,9 +17,9 @@ ROOT = Path(__file__).parent.parent
 
 LIGHT = """
 import sys, time, torch
-began = time.perf_counter()
+began = time.process_time()
 import softaug
-spent = time.perf_counter() - began
+spent = time.process_time() - began
 others = {"torchvision", "timm", "matplotlib", "scipy", "PIL", "cyclopts"}
 assert not others & set(sys.modules)
 assert not [name for name in sys.modules if name.startswith("softaug.lab")]
