@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: demo test lint types unit test-slow docs clean
 
 demo: .venv/ready
-	$(BIN)/softaug compare demo --run runs/demo --seeds 1 --epochs 15 --sigma 0.15 --arms \
+	$(BIN)/softaug compare demo --run runs/demo --seeds 1 --epochs 10 --sigma 0.15 --arms \
 		none standard standard-smoothed harsh harsh-constant soft harsh@0.3 soft@0.3
 
 test: lint types unit
