@@ -543,6 +543,16 @@ def test_float_and_byte_images_lose_the_same() -> None:
     assert torch.equal(as_bytes[1], as_floats[1])
 
 
+def test_the_usual_pipeline_of_torchvision() -> None:
+    steps = [v2.ToImage(), v2.RandomResizedCrop(24), v2.RandomHorizontalFlip()]
+    pipeline = Borrowed(v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True)]))
+    out, seen = pipeline((255 * pixels(2)).to(torch.uint8), generator=Generator().manual_seed(0))
+    assert type(out) is Tensor
+    assert out.dtype == torch.float32
+    assert out.max() <= 1
+    assert (visibility(seen) > 0.05).all()
+
+
 def test_importing_it_loads_no_library() -> None:
     code = "import sys, softaug.borrowed; print({'torchvision', 'kornia'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
