@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
-from softaug.transforms.pixels import ones
+from softaug.transforms.pixels import in_layout_of, ones
 
 TOLERANCE = 1e-3  # of probes, which lie in [0, 1], and of places, in pixels
 
@@ -90,9 +90,7 @@ class Borrowed:
                         f"{list(blank.shape)} and {list(out.shape)}; add a crop or resize to it"
                     )
                 moved[i], moved_seen[i] = out, self._carry(seen[i], len(images[i]), out, seed)
-        if images.is_contiguous(memory_format=torch.channels_last):
-            moved = moved.contiguous(memory_format=torch.channels_last)
-        return moved, moved_seen
+        return in_layout_of(images, moved), moved_seen
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         with _random_state_kept(torch.device("cpu")):

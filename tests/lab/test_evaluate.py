@@ -17,15 +17,23 @@ from softaug.lab.errors import SoftaugError
 from softaug.lab.evaluate import (
     OCCLUSION_SHARES,
     Predictions,
+    cover,
     draw_rectangles,
     evaluate,
     hidden_share,
-    occlude,
     predict_logits,
     summarise,
 )
 
 BLACK = {"black": 0.0}
+
+
+def occlude(
+    images: Tensor, share: float, generator: torch.Generator, fill: float | Sequence[float]
+) -> tuple[Tensor, float]:
+    """One rectangle of the share hidden in each image, and the share hidden in truth."""
+    rectangles = draw_rectangles(images, share, generator)
+    return cover(images, rectangles, fill), hidden_share(images, share)
 
 
 class Fixed(nn.Module):

@@ -196,22 +196,6 @@ def predict_logits(
     return torch.cat(batches)
 
 
-def occlude(
-    images: UInt8[Tensor, "n c h w"],
-    share: float,
-    generator: torch.Generator,
-    fill: Colour,
-) -> tuple[UInt8[Tensor, "n c h w"], float]:
-    """Hide one rectangle of the image's aspect in each image, wholly inside, at a uniform place.
-
-    share: of the area, in [0, 1); the sides are rounded to whole pixels, and the share hidden in
-    truth is returned beside the images. fill: 0 to 255, a number or one for each channel. The
-    rectangles depend on the generator's state and the images' number and size alone.
-    """
-    rectangles = draw_rectangles(images, share, generator)
-    return cover(images, rectangles, fill), hidden_share(images, share)
-
-
 def draw_rectangles(
     images: UInt8[Tensor, "n c h w"], share: float, generator: torch.Generator
 ) -> Int64[Tensor, "n 4"]:

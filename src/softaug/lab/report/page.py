@@ -42,11 +42,6 @@ def write_report(results: Results, path: Path) -> None:
     write_atomically(path, _page({**EMPTY, **{k: v for k, v in results.items() if v is not None}}))
 
 
-def run_report(run: Results, path: Path) -> None:
-    """The page of a single training run: a record with one arm and one run in it."""
-    write_report({"title": "Training run", **run, "comparisons": []}, path)
-
-
 def _page(results: Results) -> str:
     environment = Environment(
         loader=PackageLoader("softaug.lab.report", "."),
