@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, default_collate
 from torchvision import tv_tensors
 from torchvision.datasets import FakeData, VisionDataset
+from torchvision.ops import masks_to_boxes
 from torchvision.transforms import v2
 
 from softaug import (
@@ -96,6 +97,28 @@ def test_a_pipeline_of_torchvision_before_and_after() -> None:
     assert moved.dtype == mask.dtype
     after = v2.Compose([v2.Normalize([0.5] * 3, [0.25] * 3)])
     torch.testing.assert_close(after(out), (out - 0.5) / 0.25)
+
+
+def test_boxes_move_as_the_masks_they_span() -> None:
+    """As the README says: draw boxes as masks, move them, read them back; v2 moves them alike."""
+    boxes = tv_tensors.BoundingBoxes(
+        [[3, 2, 9, 6], [0, 0, 20, 16], [15, 10, 20, 16]], format="XYXY", canvas_size=(16, 20)
+    )
+    y, x = torch.arange(16)[:, None], torch.arange(20)
+    left, top, right, bottom = boxes[:, :, None, None].unbind(1)
+    masks = ((x >= left) & (x < right) & (y >= top) & (y < bottom)).float()
+    crop = Crop(sigma=0.3)
+    for seed in range(20):
+        drawn = crop.draw(1, 16, 20, Generator().manual_seed(seed))
+        moved, _ = crop.apply(masks[None], None, drawn)
+        left_over = moved[0].flatten(1).any(dim=1)
+        corners = masks_to_boxes(moved[0][left_over]) + torch.tensor([0, 0, 1, 1])
+        across, down = -drawn["tx"].item(), -drawn["ty"].item()
+        expected = v2.functional.affine(boxes, 0.0, [across, down], 1.0, [0.0, 0.0])
+        expected = v2.functional.clamp_bounding_boxes(expected)
+        width, height = (expected[:, 2:] - expected[:, :2]).unbind(1)
+        assert torch.equal(left_over, (width > 0) & (height > 0))
+        torch.testing.assert_close(corners, expected[left_over].float())
 
 
 @pytest.mark.parametrize("transform", [Flip(), Crop(0.3), UniformCrop(3), Erase()])
