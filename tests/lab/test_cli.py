@@ -246,7 +246,7 @@ def test_other_data_without_a_test_part_is_tested_whole(
     head.weight = torch.nn.Parameter(torch.cat([torch.zeros(1, head.in_features), head.weight]))
     head.bias = torch.nn.Parameter(torch.cat([torch.tensor([-99.0]), head.bias]))
     model.card = wider
-    save_model(model, tmp_path / "wider.safetensors")
+    save_model(model.card, model.state_dict(), tmp_path / "wider.safetensors")
     main(["evaluate", f"{tmp_path}/wider.safetensors", str(other), "--json", f"{tmp_path}/b.json"])
     again = json.loads((tmp_path / "b.json").read_text())
     assert again["top1_error"] == figures["top1_error"]

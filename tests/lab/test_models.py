@@ -42,7 +42,7 @@ def test_a_saved_model_says_the_same(
     name: str, shape: tuple[int, int, int], tmp_path: Path
 ) -> None:
     model = build(ModelCard(name, CLASSES, *shape), GREY, STD).eval()
-    save_model(model, tmp_path / "model.safetensors")
+    save_model(model.card, model.state_dict(), tmp_path / "model.safetensors")
     again = load_model(tmp_path / "model.safetensors")
     images = pixels(*shape)
     with torch.inference_mode():
@@ -88,7 +88,7 @@ def test_pretrained_weights_come_with_their_normalisation(
     if channels == 1:
         expected = [sum(expected) / 3]
     assert model.mean.flatten().tolist() == pytest.approx(expected)
-    save_model(model, tmp_path / "model.safetensors")
+    save_model(model.card, model.state_dict(), tmp_path / "model.safetensors")
     monkeypatch.setattr(timm, "create_model", create)
     # Loading needs no network: the weights are in the file.
     again = load_model(tmp_path / "model.safetensors")

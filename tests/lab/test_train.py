@@ -1,28 +1,35 @@
 """Training as a user meets it: it learns, the same seed gives the same run, a kill loses little."""
 
 import json
+import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
+from softaug.lab import train as training
 from softaug.lab.data import Data, ImageSet
+from softaug.lab.engine import Engine
 from softaug.lab.errors import SoftaugError, UsageError
 from softaug.lab.experiment import perform
 from softaug.lab.models import load_model
-from softaug.lab.recipe import ARMS, Recipe, build_arm, mean_confidence
+from softaug.lab.recipe import ARMS, Recipe, build_arm, build_end_phase, mean_confidence
 from softaug.lab.run import Run, open_run
-from softaug.lab.train import InterruptedRunError, Progress, pixel_statistics, train
+from softaug.lab.train import InterruptedRunError, Progress, initial_model, pixel_statistics, train
 
-CPU = torch.device("cpu")
+CPU = Engine(torch.device("cpu"))
 QUICK = Recipe(epochs=2, batch_size=16, precision="fp32")
 
 
@@ -47,7 +54,8 @@ def ignore(progress: Progress) -> None:
 
 def trained(recipe: Recipe, data: Data, folder: Path, **options: Any) -> dict[str, torch.Tensor]:
     run = open_run(folder, recipe, data, {}, resume=False)
-    return train(recipe, data, run, CPU, options.get("watch", ignore)).state_dict()
+    train(recipe, data, run, CPU, options.get("watch", ignore))
+    return load_model(run.model_file).state_dict()
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -107,9 +115,7 @@ def test_weights_are_those_of_a_plain_loop(data: Data, tmp_path: Path) -> None:
     )
     seen: list[Progress] = []
     after = trained(recipe, data, tmp_path / "a", watch=seen.append)
-    from softaug.lab.train import _initial_model
-
-    model = _initial_model(recipe, data).train()
+    model = initial_model(recipe, data).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
     loss = F.cross_entropy(model(data.train.images), data.train.labels)
     loss.backward()
@@ -119,23 +125,25 @@ def test_weights_are_those_of_a_plain_loop(data: Data, tmp_path: Path) -> None:
         torch.testing.assert_close(after[name], value, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("stop_after", [1, 4, 5, 7])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 7])
 def test_interrupted_and_resumed_ends_with_the_same_weights(
-    stop_after: int, data: Data, tmp_path: Path
+    stop_after: int, number: signal.Signals, data: Data, tmp_path: Path
 ) -> None:
     whole = trained(QUICK, data, tmp_path / "whole")
 
     def interrupt(progress: Progress) -> None:
         if progress.step == stop_after:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
-    with pytest.raises(InterruptedRunError, match="with a checkpoint"):
+    with pytest.raises(InterruptedRunError, match="with a checkpoint") as stopped:
         trained(QUICK, data, tmp_path / "cut", watch=interrupt)
+    assert stopped.value.exit_code == 128 + number
     run = open_run(tmp_path / "cut", QUICK, data, {}, resume=True)
     steps: list[int] = []
-    resumed = train(QUICK, data, run, CPU, lambda progress: steps.append(progress.step))
-    assert steps[0] == stop_after + 1
-    assert same(whole, resumed.state_dict())
+    train(QUICK, data, run, CPU, lambda progress: steps.append(progress.step))
+    assert steps[0] == stop_after + 2  # it stops after the step that the signal came in
+    assert same(whole, load_model(run.model_file).state_dict())
     history = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
     again = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
     for a, b in zip(history, again, strict=True):
@@ -184,11 +192,30 @@ def test_full_disk_keeps_the_old_checkpoint(data: Data, tmp_path: Path) -> None:
     assert sorted(path.name for path in run.folder.iterdir()) == ["checkpoint.pt", "recipe.json"]
 
 
-def test_broken_checkpoint_is_named(data: Data, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: content[:-100], "not a whole checkpoint"),
+        (lambda content: content[:500] + b"?" + content[501:], "not a whole checkpoint"),
+        (lambda content: content[60:], "no checkpoint of softaug"),
+        (lambda _: b"", "no checkpoint of softaug"),
+    ],
+)
+def test_a_broken_checkpoint_is_passed_over_for_the_one_before(
+    damage: Any, message: str, data: Data, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run = open_run(tmp_path / "run", QUICK, data, {}, resume=False)
-    run.save_checkpoint({"step": 1, "model": torch.zeros(1000)})
-    run.checkpoint_file.write_bytes(run.checkpoint_file.read_bytes()[:900])
-    with pytest.raises(SoftaugError, match=r"checkpoint\.pt: not a whole checkpoint"):
+    for step in (1, 2, 3):
+        run.save_checkpoint({"step": step, "model": torch.zeros(1000)})
+    last, before = run.checkpoint_files
+    last.write_bytes(damage(last.read_bytes()))
+    state = run.load_checkpoint()
+    assert state is not None
+    assert state["step"] == 2
+    assert message in caplog.text
+    assert "going on from the one before" in caplog.text
+    before.write_bytes(b"?")
+    with pytest.raises(SoftaugError, match=message):
         run.load_checkpoint()
 
 
@@ -208,6 +235,123 @@ def test_resume_refuses_another_recipe_or_other_data(data: Data, tmp_path: Path)
 def test_loss_that_is_not_finite_stops_the_run(data: Data, tmp_path: Path) -> None:
     with pytest.raises(SoftaugError, match=r"loss is (nan|inf) at step"):
         trained(replace(QUICK, lr=1e30, warmup_epochs=0), data, tmp_path / "run")
+
+
+class Flaky(nn.Module):
+    """A network that fails as it is told to."""
+
+    def __init__(self, inner: nn.Module, fault: Callable[[int, torch.Tensor], torch.Tensor]):
+        super().__init__()
+        self.inner, self.fault, self.calls = inner, fault, 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        images = self.fault(self.calls, images)
+        return cast(torch.Tensor, self.inner(images))
+
+
+def with_fault(
+    monkeypatch: pytest.MonkeyPatch, fault: Callable[[int, torch.Tensor], torch.Tensor]
+) -> None:
+    def broken(recipe: Recipe, data: Data) -> Any:
+        model = initial_model(recipe, data)
+        model.network = Flaky(model.network, fault)
+        return model
+
+    monkeypatch.setattr(training, "initial_model", broken)
+
+    # The file is for a network of the card: keep what the loop would save.
+    monkeypatch.setattr(
+        training,
+        "save_model",
+        lambda _, weights, path: torch.save(dict(weights), path.with_suffix(".pt")),
+    )
+
+
+def test_steps_that_are_not_finite_are_left_out(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As many as are allowed; statistics of batch norm do not keep what they saw."""
+
+    def fault(call: int, images: torch.Tensor) -> torch.Tensor:
+        return images * math.nan if call in (2, 7) else images
+
+    with_fault(monkeypatch, fault)
+    run = open_run(tmp_path / "run", replace(QUICK, skip_nonfinite=2), data, {}, resume=False)
+    train(run.recipe(), data, run, CPU, ignore)
+    assert [epoch["skipped_steps"] for epoch in run.history()] == [1, 2]
+    assert all(math.isfinite(epoch["loss"]) for epoch in run.history())
+    assert all(w.isfinite().all() for w in torch.load(run.folder / "model.pt").values())
+    assert re.search(
+        r"at step 2 of 10 \(epoch 1; training image \d+, .*left out, 1 of 2", caplog.text
+    )
+    with pytest.raises(SoftaugError, match=r"at step 7 of 10 .*checkpoint: .*checkpoint\.pt"):
+        trained(replace(QUICK, skip_nonfinite=1), data, tmp_path / "less")
+
+
+def test_out_of_memory_says_what_fits(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(_: int, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return images
+
+    with_fault(monkeypatch, fault)
+    with pytest.raises(SoftaugError, match=r"--accumulate 4 fits, 4 images at once"):
+        trained(QUICK, data, tmp_path / "run")
+    trained_in_parts = open_run(tmp_path / "b", replace(QUICK, accumulate=4), data, {}, False)
+    train(trained_in_parts.recipe(), data, trained_in_parts, CPU, ignore)
+    assert len(trained_in_parts.history()) == 2
+
+
+def test_parts_of_a_batch_add_up(data: Data, tmp_path: Path) -> None:
+    """Without batch norm, the step of a batch in parts is that of the whole."""
+    recipe = replace(QUICK, model="test_convnext", lr=0.01)
+    larger = [
+        ImageSet(part.images.repeat(1, 1, 3, 3), part.labels) for part in (data.train, data.test)
+    ]
+    data = replace(data, train=larger[0], test=larger[1])
+    losses = {}
+    for parts in (1, 3):
+        seen: list[Progress] = []
+        some = replace(recipe, accumulate=parts)
+        trained(some, data, tmp_path / str(parts), watch=seen.append)
+        losses[parts] = [progress.loss for progress in seen]
+    assert losses[3] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_the_end_phase_is_the_same_in_every_arm(data: Data, tmp_path: Path) -> None:
+    """In its last epochs an arm sees whole images, flipped alike, with hard labels."""
+    for arm in ("standard", "soft", "harsh-constant", "soft-weight", "standard-smoothed"):
+        recipe = replace(QUICK, arm=arm, epochs=3, end_epochs=1)
+        augment = build_end_phase(recipe, 3)
+        images, targets = augment(data.train.images, data.train.labels)
+        least = 0.9 + 0.1 / 3 if arm == "standard-smoothed" else 1.0
+        assert targets.max(dim=1).values.tolist() == pytest.approx([least] * 70)
+        whole = [data.train.images, data.train.images.flip(-1)]
+        same_image = torch.stack([(images == one).flatten(1).all(dim=1) for one in whole])
+        assert same_image.any(dim=0).all()
+    run = open_run(tmp_path / "run", recipe, data, {}, resume=False)
+    train(recipe, data, run, CPU, ignore)
+    assert [epoch["end_phase"] for epoch in run.history()] == [False, False, True]
+
+
+@pytest.mark.parametrize("fault", ["removed", "replaced"])
+def test_a_run_folder_that_vanishes_is_named(fault: str, data: Data, tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run", QUICK, data, {}, resume=False)
+
+    def watch(progress: Progress) -> None:
+        if progress.step == 6 and fault == "removed":
+            shutil.rmtree(run.folder)
+        elif progress.step == 6:
+            shutil.move(run.folder, tmp_path / "moved")
+            run.folder.write_text("")
+
+    with pytest.raises(SoftaugError, match=r"could not be written \(No(t a directory| such file)"):
+        train(QUICK, data, run, CPU, watch)
+    if fault == "replaced":
+        assert Run(tmp_path / "moved").load_checkpoint() is not None
 
 
 def test_a_lone_last_image_is_left_out(data: Data, tmp_path: Path) -> None:

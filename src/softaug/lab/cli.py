@@ -13,7 +13,16 @@ from cyclopts import App, CycloptsError, Parameter
 import softaug
 from softaug.lab.errors import SoftaugError, UsageError
 from softaug.lab.recipe import ARMS, SIX_ARMS, Augmentation, Recipe
-from softaug.lab.terminal import advance, arms_table, console, evaluation_table, progress_bar, say
+from softaug.lab.terminal import (
+    advance,
+    arms_table,
+    console,
+    evaluation_table,
+    log_to_terminal,
+    progress_bar,
+    quiet,
+    say,
+)
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -50,6 +59,9 @@ Arm = Annotated[str, Parameter(help=f"One of {', '.join(ARMS)}; NAME@SIGMA or NA
 RecipeOptions = Annotated[Recipe, Parameter(name="*")]
 ReadOptions = Annotated[DataOptions, Parameter(name="*")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, mps, ...")]
+Shard = Annotated[
+    bool, Parameter(negative="", help="Split the model over the processes of torchrun (FSDP).")
+]
 READ = DataOptions()
 RECIPE = Recipe()
 
@@ -65,8 +77,11 @@ def train(
     run: Path | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
     device: Device = "auto",
+    shard: Shard = False,
 ) -> None:
     """Train one model, evaluate it, and write a run folder with its report.
+
+    On several devices or machines: torchrun --nproc-per-node N -m softaug train ...
 
     Parameters
     ----------
@@ -75,20 +90,26 @@ def train(
     resume
         Go on with a run that was interrupted, in the same folder.
     """
+    from softaug.lab.engine import started
     from softaug.lab.experiment import perform
     from softaug.lab.report import write_report
     from softaug.lab.results import collect
-    from softaug.lab.run import folder_name, open_run
-    from softaug.lab.train import choose_device
+    from softaug.lab.run import Run, folder_name, open_run
 
     recipe = replace(recipe, arm=arm)
-    chosen = choose_device(device)
-    loaded = _load(data, read)
-    folder = run or Path("runs") / f"{loaded.name}-{folder_name(recipe)}"
-    opened = open_run(folder, recipe, loaded, _source(data, read), resume)
-    with _interruption("--resume goes on with it"), progress_bar() as bar:
-        task = bar.add_task(recipe.arm, total=None, figures="")
-        record = perform(recipe, loaded, opened, chosen, lambda step: advance(bar, task, step))
+    with started(device, shard) as engine:
+        quiet(not engine.main)
+        loaded = _load(data, read)
+        folder = run or Path("runs") / f"{loaded.name}-{folder_name(recipe)}"
+        opened = Run(folder)
+        if engine.main:
+            opened = open_run(folder, recipe, loaded, _source(data, read), resume)
+        engine.wait()
+        with _interruption("--resume goes on with it"), progress_bar() as bar:
+            task = bar.add_task(recipe.arm, total=None, figures="")
+            record = perform(recipe, loaded, opened, engine, lambda step: advance(bar, task, step))
+        if not engine.main:
+            return
     results = collect(f"{recipe.arm} on {loaded.name}", _command(), [opened], loaded, [])
     write_report(results, folder / "report.html")
     console.print(evaluation_table(record["evaluation"]))
@@ -116,12 +137,12 @@ def evaluate(
         whole, unless the run was trained on them.
     """
     from softaug.lab.data import load
+    from softaug.lab.engine import choose_device
     from softaug.lab.evaluate import evaluate as measure
     from softaug.lab.experiment import occlusion_fills
     from softaug.lab.files import write_json
     from softaug.lab.models import load_model
     from softaug.lab.run import Run
-    from softaug.lab.train import choose_device
 
     model = load_model(_model_file(run)).to(choose_device(device))
     folder = Run(run if run.is_dir() else run.parent)
@@ -155,6 +176,7 @@ def compare(
     read: ReadOptions = READ,
     run: Path | None = None,
     device: Device = "auto",
+    shard: Shard = False,
 ) -> None:
     """Compare augmentations fairly: same budget, order and weights; several seeds; one report.
 
@@ -171,21 +193,25 @@ def compare(
         The folder of the comparison (default: runs/compare-DATA).
     """
     from softaug.lab.compare import compare_runs, run_arms
+    from softaug.lab.engine import started
     from softaug.lab.files import write_json
     from softaug.lab.recipe import split_arm
     from softaug.lab.report import write_report
     from softaug.lab.report.summary import sentences
     from softaug.lab.results import collect
-    from softaug.lab.train import choose_device
 
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {seeds}")
     for arm in arms:
         split_arm(arm, recipe.augmentation)
-    chosen = choose_device(device)
-    loaded = _load(data, read)
-    folder = run or Path("runs") / f"compare-{loaded.name}"
-    with _interruption("the same command goes on with it"), progress_bar() as bar:
+    with (
+        started(device, shard) as engine,
+        _interruption("the same command goes on with it"),
+        progress_bar() as bar,
+    ):
+        quiet(not engine.main)
+        loaded = _load(data, read)
+        folder = run or Path("runs") / f"compare-{loaded.name}"
         tasks: dict[tuple[str, int], TaskID] = {}
 
         def watch(one: Recipe, step: "StepProgress") -> None:
@@ -196,7 +222,9 @@ def compare(
 
         numbers = range(recipe.seed, recipe.seed + seeds)
         source = _source(data, read)
-        runs = run_arms(recipe, arms, numbers, loaded, folder, source, chosen, watch)
+        runs = run_arms(recipe, arms, numbers, loaded, folder, source, engine, watch)
+        if not engine.main:
+            return
     title = f"{len(arms)} augmentations on {loaded.name}"
     results = collect(title, _command(), runs, loaded, compare_runs(runs, arms))
     write_json(folder / "results.json", results)
@@ -267,10 +295,10 @@ def predict(
     run
         A run folder, or a .safetensors file that softaug wrote.
     """
+    from softaug.lab.engine import choose_device
     from softaug.lab.evaluate import predict_logits
     from softaug.lab.images import read_image
     from softaug.lab.models import load_model
-    from softaug.lab.train import choose_device
 
     if top < 1:
         raise UsageError(f"--top must be at least 1, got {top}")
@@ -292,10 +320,12 @@ def predict(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit with 0, 1 for a failure, 2 for a wrong request."""
+    """Run the command line; exit with 0, 1 for a failure, 2 for a wrong request, 130 or 143 for a
+    run that a signal stopped."""
     tokens = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in tokens
     tokens = [token for token in tokens if token != "--debug"]
+    log_to_terminal()
     try:
         app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -349,7 +379,7 @@ def _interruption(hint: str) -> Iterator[None]:
     try:
         yield
     except InterruptedRunError as error:
-        raise InterruptedRunError(f"{error}; {hint}") from error
+        raise InterruptedRunError(f"{error}; {hint}", error.signal_number) from error
 
 
 def _source(data: str, read: DataOptions) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from softaug.lab.data import Data
+from softaug.lab.engine import Engine
 from softaug.lab.errors import UsageError
 from softaug.lab.evaluate import Predictions
 from softaug.lab.experiment import perform
@@ -44,7 +44,7 @@ def run_arms(
     data: Data,
     folder: Path,
     source: dict[str, Any],
-    device: torch.device,
+    engine: Engine,
     watch: Callable[[Recipe, Progress], None],
 ) -> list[Run]:
     """Train and evaluate every (arm, seed) that is not finished yet, one after another.
@@ -55,12 +55,13 @@ def run_arms(
     if len(set(arms)) < len(arms):
         raise UsageError(f"each arm can stand once in a comparison, got {', '.join(arms)}")
     recipes = [replace(recipe, arm=arm, seed=seed) for seed in seeds for arm in arms]
-    runs = [
-        open_run(folder / "runs" / folder_name(one), one, data, source, resume=True)
-        for one in recipes
-    ]
+    runs = [Run(folder / "runs" / folder_name(one)) for one in recipes]
+    if engine.main:
+        for one, run in zip(recipes, runs, strict=True):
+            open_run(run.folder, one, data, source, resume=True)
+    engine.wait()
     for one, run in zip(recipes, runs, strict=True):
-        perform(one, data, run, device, partial(watch, one))
+        perform(one, data, run, engine, partial(watch, one))
     return runs
 
 

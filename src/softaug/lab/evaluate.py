@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from softaug.lab import metrics
 from softaug.lab.data import ImageSet
+from softaug.lab.engine import Engine
 from softaug.lab.errors import SoftaugError
 from softaug.lab.files import write_atomically
 
@@ -113,28 +114,32 @@ def evaluate(
     seed: int = 0,
     bins: int = 15,
     batch_size: int = 500,
+    engine: Engine | None = None,
 ) -> tuple[Evaluation, Predictions]:
     """Predict the test set, plain and under occlusion, and sum it up.
 
     The hidden rectangles depend on `seed` and the images' number and size alone: they are the same
-    for every model and every fill. fills: names and colours of what hides. Raises SoftaugError
-    where the model's logits are not finite.
+    for every model and every fill. fills: names and colours of what hides. engine: its processes
+    share the work, image by image, and all have the whole result. Raises SoftaugError where the
+    model's logits are not finite.
     """
+    engine = engine or Engine(torch.device("cpu"))
+    own = engine.share(len(test))
     generator = torch.Generator().manual_seed(seed)
-    plain = _finite(predict_logits(model, test.images, batch_size), share=0.0)
+    plain = _finite(engine.gather(predict_logits(model, test.images[own], batch_size)), share=0.0)
     occluded: dict[str, dict[float, Tensor]] = {fill: {} for fill in fills}
     actual_shares = [0.0]
     for share in OCCLUSION_SHARES[1:]:
-        rectangles = draw_rectangles(test.images, share, generator)
+        rectangles = draw_rectangles(test.images, share, generator)[own]
         for fill, colour in fills.items():
             # A batch at a time: a test set of photographs need not fit into memory twice.
             batches = [
                 predict_logits(
-                    model, cover(test.images[some], rectangles[some], colour), batch_size
+                    model, cover(test.images[own][some], rectangles[some], colour), batch_size
                 )
-                for some in _slices(len(test.images), batch_size)
+                for some in _slices(len(rectangles), batch_size)
             ]
-            occluded[fill][share] = _finite(torch.cat(batches), share)
+            occluded[fill][share] = _finite(engine.gather(torch.cat(batches)), share)
         actual_shares.append(hidden_share(test.images, share))
     predictions = Predictions(test.labels.cpu(), plain, occluded)
     return summarise(predictions, actual_shares, bins), predictions

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
 from softaug.lab.data import Data
+from softaug.lab.engine import Engine
 from softaug.lab.evaluate import evaluate
 from softaug.lab.files import read_json, write_json
 from softaug.lab.models import load_model
@@ -18,7 +17,7 @@ def perform(
     recipe: Recipe,
     data: Data,
     run: Run,
-    device: torch.device,
+    engine: Engine,
     watch: Callable[[Progress], None],
 ) -> dict[str, Any]:
     """Train and evaluate what is not yet, and return the record of the run.
@@ -26,12 +25,16 @@ def perform(
     A finished run is not touched; a trained one is only evaluated; a begun one goes on.
     """
     if not run.finished:
-        trained = run.model_file.exists()
-        model = load_model(run.model_file) if trained else train(recipe, data, run, device, watch)
-        evaluation, predictions = evaluate(model.to(device), data.test, fills=occlusion_fills(data))
-        predictions.save(run.predictions_file)
-        write_json(run.evaluation_file, evaluation.as_dict())
-        run.checkpoint_file.unlink(missing_ok=True)
+        if not run.model_file.exists():
+            train(recipe, data, run, engine, watch)
+        model = load_model(run.model_file).to(engine.device)
+        fills = occlusion_fills(data)
+        evaluation, predictions = evaluate(model, data.test, fills=fills, engine=engine)
+        if engine.main:
+            predictions.save(run.predictions_file)
+            write_json(run.evaluation_file, evaluation.as_dict())
+            run.remove_checkpoints()
+        engine.wait()
     return record(run)
 
 

@@ -10,11 +10,11 @@ from typing import Any
 from softaug.lab.errors import SoftaugError
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
+def write_atomically(path: Path, content: bytes | str, keep_old_as: Path | None = None) -> None:
     """Write to a temporary file beside `path`, sync it, and rename it into place.
 
-    A crash or a full disk leaves what stood at `path` whole. Raises SoftaugError when the system
-    refuses to write.
+    A crash or a full disk leaves what stood at `path` whole, there or at `keep_old_as`. Raises
+    SoftaugError when the system refuses to write.
     """
     data = content.encode() if isinstance(content, str) else content
     temporary = ""
@@ -25,7 +25,10 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
+        if keep_old_as is not None and path.exists():
+            path.replace(keep_old_as)
         Path(temporary).replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
         if temporary:
             with contextlib.suppress(OSError):
@@ -35,6 +38,16 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             f"{path}: could not be written ({error.strerror}), {len(data):,} bytes are needed; "
             f"free some space or check the permissions{kept}"
         ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make renames last through a loss of power, where the system lets folders be synced."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_json(path: Path, value: Any) -> None:

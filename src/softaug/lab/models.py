@@ -1,6 +1,7 @@
 """Models: a network between uint8 images and logits, saved as one file that can be shipped."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -169,12 +170,12 @@ def small_resnet(channels: int, num_classes: int, width: int = 32) -> nn.Module:
     )
 
 
-def save_model(model: Classifier, path: Path) -> None:
-    """Write weights, normalisation, class names and configuration as one safetensors file."""
+def save_model(card: ModelCard, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write a Classifier's state dict, class names and configuration as one safetensors file."""
     from safetensors.torch import save
 
-    tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-    content = save(tensors, metadata={"softaug": json.dumps(asdict(model.card))})
+    tensors = {name: value.cpu().contiguous() for name, value in weights.items()}
+    content = save(tensors, metadata={"softaug": json.dumps(asdict(card))})
     write_atomically(path, content)
 
 

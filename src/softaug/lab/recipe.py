@@ -86,6 +86,12 @@ class Recipe:
         On weights, not on norms and biases.
     warmup_epochs
         Epochs of linear warm-up, at most half of all steps.
+    accumulate
+        Parts in which a step computes its batch, to hold less in memory at once.
+    end_epochs
+        Epochs at the end without augmentation but the flip, in every arm.
+    skip_nonfinite
+        Steps whose loss or gradient is not finite that may be left out before the run stops.
     precision
         auto is bf16 where the processor computes it in hardware, else fp32.
     seed
@@ -107,11 +113,21 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     warmup_epochs: float = 1.0
+    accumulate: int = 1
+    end_epochs: int = 0
+    skip_nonfinite: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("batch_size", 2)):
+        least = {
+            "epochs": 1,
+            "batch_size": 2,
+            "accumulate": 1,
+            "end_epochs": 0,
+            "skip_nonfinite": 0,
+        }
+        for name, low in least.items():
             if getattr(self, name) < low:
                 raise UsageError(f"{name} must be at least {low}, got {getattr(self, name)}")
         for name in ("lr", "k"):
@@ -157,7 +173,7 @@ def build_arm(recipe: Recipe, num_classes: int, height: int, width: int) -> Soft
     curves: dict[str, Callable[[], Curve]] = {
         "none": lambda: Constant(1.0),
         "standard": lambda: Constant(1.0),
-        "standard-smoothed": lambda: Constant(1 - LABEL_SMOOTHING * (1 - 1 / num_classes)),
+        "standard-smoothed": lambda: Constant(_smoothed(num_classes)),
         "harsh": lambda: Constant(1.0),
         "harsh-constant": lambda: Constant(mean_confidence(harsh, soft, height, width)),
     }
@@ -168,6 +184,18 @@ def build_arm(recipe: Recipe, num_classes: int, height: int, width: int) -> Soft
         soften=name != "soft-weight",
         weight=per_sample if name in ("soft-weight", "soft-both") else None,
     )
+
+
+def build_end_phase(recipe: Recipe, num_classes: int) -> SoftAugment:
+    """What every arm does in its last `end_epochs`: flips, and the labels of whole images."""
+    smoothed = split_arm(recipe.arm, recipe.augmentation)[0] == "standard-smoothed"
+    p = _smoothed(num_classes) if smoothed else 1.0
+    return SoftAugment(Flip() if recipe.flip else Still(), num_classes, curve=Constant(p))
+
+
+def _smoothed(num_classes: int) -> float:
+    """What label smoothing leaves the label."""
+    return 1 - LABEL_SMOOTHING * (1 - 1 / num_classes)
 
 
 def mean_confidence(transform: Transform, curve: Curve, height: int, width: int) -> float:

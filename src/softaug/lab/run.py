@@ -2,10 +2,12 @@
 
 import io
 import json
+import logging
 import platform
 import re
 import subprocess
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ from softaug.lab.data import Data
 from softaug.lab.errors import SoftaugError, UsageError
 from softaug.lab.files import read_json, write_atomically, write_json
 from softaug.lab.recipe import Recipe
+
+log = logging.getLogger(__name__)
+CHECKPOINT_MARK = b"softaug checkpoint 1\n"  # then 32 bytes of SHA-256, then what torch.save wrote
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,9 @@ class Run:
         return self.folder / "predictions.npz"
 
     @property
-    def checkpoint_file(self) -> Path:
-        return self.folder / "checkpoint.pt"
+    def checkpoint_files(self) -> tuple[Path, Path]:
+        """The last checkpoint, and the one before."""
+        return self.folder / "checkpoint.pt", self.folder / "checkpoint-before.pt"
 
     @property
     def history_file(self) -> Path:
@@ -49,7 +55,7 @@ class Run:
     def started(self) -> bool:
         """Whether there is work to go on with, not a recipe alone."""
         return (self.folder / "recipe.json").exists() and any(
-            file.exists() for file in (self.history_file, self.checkpoint_file, self.model_file)
+            file.exists() for file in (self.history_file, *self.checkpoint_files, self.model_file)
         )
 
     @property
@@ -76,24 +82,62 @@ class Run:
         write_atomically(self.history_file, lines)
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Write a checkpoint, whole or not at all, and keep the one before."""
         content = io.BytesIO()
         torch.save(state, content)
-        write_atomically(self.checkpoint_file, content.getvalue())
+        payload = content.getvalue()
+        last, before = self.checkpoint_files
+        # Only once the new one is written and synced does the last become the one before.
+        write_atomically(
+            last, CHECKPOINT_MARK + sha256(payload).digest() + payload, keep_old_as=before
+        )
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The last checkpoint, None where there is none; raises SoftaugError for a broken one."""
-        if not self.checkpoint_file.exists():
-            return None
-        try:
-            state: dict[str, Any] = torch.load(
-                self.checkpoint_file, map_location="cpu", weights_only=True
-            )
-        except Exception as error:
-            raise SoftaugError(
-                f"{self.checkpoint_file}: not a whole checkpoint ({type(error).__name__}); "
-                "remove it to begin this run again"
-            ) from error
-        return state
+        """The last whole checkpoint, None where there never was one.
+
+        What is broken or foreign is passed over, with a word in the log; raises SoftaugError
+        where nothing else is left.
+        """
+        faults = []
+        for file in self.checkpoint_files:
+            if not file.exists():
+                continue
+            try:
+                state = _read_checkpoint(file)
+            except ValueError as error:
+                faults.append(f"{file}: {error}")
+                continue
+            for fault in faults:
+                log.warning("%s; going on from the one before, %s", fault, file.name)
+            return state
+        if faults:
+            raise SoftaugError(f"{'; '.join(faults)}; remove {self.folder} to begin this run again")
+        return None
+
+    def remove_checkpoints(self) -> None:
+        for file in self.checkpoint_files:
+            file.unlink(missing_ok=True)
+
+
+def _read_checkpoint(file: Path) -> dict[str, Any]:
+    """What save_checkpoint wrote; raises ValueError for anything else. Never runs a pickle."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"not readable ({error.strerror})") from error
+    if not content.startswith(CHECKPOINT_MARK):
+        raise ValueError("no checkpoint of softaug")
+    start = len(CHECKPOINT_MARK)
+    digest, payload = content[start : start + 32], content[start + 32 :]
+    if sha256(payload).digest() != digest:
+        raise ValueError("not a whole checkpoint")
+    try:
+        state: dict[str, Any] = torch.load(
+            io.BytesIO(payload), map_location="cpu", weights_only=True
+        )
+    except Exception as error:
+        raise ValueError(f"not a checkpoint of tensors ({type(error).__name__})") from error
+    return state
 
 
 def folder_name(recipe: Recipe) -> str:
@@ -130,6 +174,8 @@ def open_run(folder: Path, recipe: Recipe, data: Data, source: dict[str, Any], r
 
 
 def _refuse_changes(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    # What an older version did not ask for was at its default.
+    old = {**old, "recipe": asdict(Recipe(**old["recipe"]))}
     for part in ("recipe", "data"):
         changed = [
             f"{name} was {old[part].get(name)!r}, now {value!r}"

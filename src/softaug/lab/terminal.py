@@ -1,5 +1,6 @@
 """What the command line prints: messages, a progress bar, and tables of figures."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -40,6 +41,24 @@ messages = Console(stderr=True)
 def say(text: str, style: str | None = None) -> None:
     """A line to the user that is no result: on the error stream, as it stands."""
     messages.print(f"softaug: {text}", style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def quiet(silent: bool) -> None:
+    """Say nothing from a process beside the first; it still fails aloud."""
+    console.quiet = silent
+    messages.quiet = silent
+
+
+class _Say(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+def log_to_terminal() -> None:
+    """Show what the library logs as lines of `say`, once."""
+    logger = logging.getLogger("softaug")
+    if not any(isinstance(handler, _Say) for handler in logger.handlers):
+        logger.addHandler(_Say())
 
 
 def progress_bar() -> Progress:

@@ -1,31 +1,37 @@
-"""Training: one plain loop, top to bottom.
+"""Training: one plain loop, top to bottom, for one process or many.
 
 All that is random is keyed: the order and the augmentation of an epoch come from generators keyed
-by (seed, epoch), so that sample i in epoch e is augmented alike whatever the batch size, arms share
-order and flips, and a resumed run goes on exactly where it stopped.
+by (seed, epoch), so that sample i in epoch e is augmented alike whatever the batch size and the
+number of processes, arms share order and flips, and a resumed run goes on exactly where it stopped.
 """
 
 import contextlib
+import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
-from softaug import take
+from softaug import SoftAugment, per_sample
 from softaug.lab.data import Data
+from softaug.lab.engine import Engine, has_bf16
 from softaug.lab.errors import SoftaugError
+from softaug.lab.feed import Batch, MemoryFeed
 from softaug.lab.models import Classifier, ModelCard, build, save_model
-from softaug.lab.recipe import Recipe, build_arm
+from softaug.lab.recipe import Recipe, build_arm, build_end_phase
 from softaug.lab.run import Run
+from softaug.lab.seeds import key
 
 CHECKPOINT_SECONDS = 300  # between checkpoints within an epoch
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,130 +46,146 @@ class Progress:
 
 
 class InterruptedRunError(SoftaugError):
-    """Ctrl-C: the run stopped cleanly, with a checkpoint."""
+    """Ctrl-C or SIGTERM: the run stopped cleanly, with a checkpoint."""
 
-    exit_code = 130
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number  # as shells count it: 130 and 143
+
+
+@dataclass
+class _State:
+    """Where a run is. Sums are over the epoch so far and over all processes."""
+
+    epoch: int = 0
+    step: int = 0  # of the whole run
+    cursors: list[int] = field(default_factory=list)  # of the feed, one for each process
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # loss, wrong, images
+    skipped: int = 0
+    seconds: float = 0.0
 
 
 def train(
     recipe: Recipe,
     data: Data,
     run: Run,
-    device: torch.device,
+    engine: Engine,
     watch: Callable[[Progress], None],
-) -> Classifier:
+) -> None:
     """Train a recipe's model in a run folder, going on from its checkpoint if there is one.
 
-    Returns the model of the last epoch, which is also in the folder. Raises InterruptedRunError on
-    Ctrl-C, after the checkpoint is written, and SoftaugError when the loss is no longer finite.
+    The model of the last epoch is then in the folder. Raises InterruptedRunError on Ctrl-C and
+    SIGTERM, after the checkpoint is written, and SoftaugError when the loss or its gradient is not
+    finite or memory runs out.
     """
+    device = engine.device
+    model = initial_model(recipe, data).to(device)
+    wrapped = engine.wrap(model)
+    optimizer = build_optimizer(recipe, model)
+    gradients = partial(
+        backward, wrapped, engine, dtype=autocast_dtype(recipe, device), parts=recipe.accumulate
+    )
     _, height, width = data.image_shape
-    images, labels = data.train.images, data.train.labels
-    model = _initial_model(recipe, data).to(device)
-    augment = build_arm(recipe, data.num_classes, height, width)
-    optimizer = _optimizer(recipe, model)
-    n, batch = len(images), recipe.batch_size
-    # Batch norm cannot learn from a lone image; which one is left out changes with the order.
-    steps_per_epoch = n // batch if n % batch == 1 else math.ceil(n / batch)
-    steps = recipe.epochs * steps_per_epoch
-    autocast_dtype = _autocast_dtype(recipe, device)
+    main_phase = build_arm(recipe, data.num_classes, height, width)
+    end_phase = build_end_phase(recipe, data.num_classes)
+    feed = MemoryFeed(data.train, recipe.batch_size, recipe.seed, engine)
+    steps = recipe.epochs * feed.steps
+    history = run.history()
 
-    step, totals, history, seconds = 0, _totals(device), run.history(), 0.0
-    state = run.load_checkpoint()
-    if state is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, seconds = state["step"], state["seconds"]
-        totals = state["totals"].to(device)
-        history = history[: step // steps_per_epoch]
+    at, saved_state = _State(cursors=[0] * engine.processes), run.load_checkpoint()
+    if saved_state is not None:
+        at = _State(**saved_state.pop("at"))
+        engine.load(model, optimizer, saved_state)
+        history = history[: at.epoch]
+        if len(at.cursors) != engine.processes:
+            at.cursors = at.cursors[:1] * engine.processes
 
     def checkpoint() -> None:
-        run.save_checkpoint(
-            {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "step": step,
-                "totals": totals,
-                "seconds": seconds + time.perf_counter() - began,
-            }
-        )
-
-    model.train()
-    began = saved = time.perf_counter()
-    first_step = step
-    with _interruptions() as interrupted, torch.random.fork_rng(devices=[]):
-        while step < steps:
-            epoch, position = divmod(step, steps_per_epoch)
-            if position == 0 or step == first_step:
-                order = torch.randperm(n, generator=_keyed(recipe.seed, epoch, "order"))
-                generator = _keyed(recipe.seed, epoch, "augment")
-                drawn = augment.transform.draw(n, height, width, generator)
-            torch.manual_seed(_key(recipe.seed, step, "dropout"))
-            lr = _learning_rate(recipe, step, steps, steps_per_epoch)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-
-            index = order[position * batch : (position + 1) * batch]
-            batch_labels = labels[index].to(device)
-            inputs, targets = augment(
-                images[index].to(device), batch_labels, drawn=take(drawn, index)
+        if not all(weights.isfinite().all() for weights in _local(model.parameters())):
+            raise SoftaugError(
+                f"{run.folder}: weights are not finite after step {at.step} of {steps}; try a "
+                f"lower --lr (now {recipe.lr})"
             )
-            with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
-                logits = model(inputs)
-            loss = F.cross_entropy(logits.float(), targets)
-            if not loss.isfinite():
-                raise SoftaugError(
-                    f"{run.folder}: the loss is {loss.item()} at step {step + 1} of {steps} "
-                    f"(epoch {epoch + 1}); try a lower --lr (now {recipe.lr}) or --precision fp32"
-                )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        at.cursors = engine.gather(torch.tensor([cursor])).tolist()
+        state = engine.state(model, optimizer)
+        if engine.main:
+            run.save_checkpoint(state | {"at": vars(at)})
 
-            step += 1
-            with torch.no_grad():
-                wrong = (logits.argmax(dim=1) != batch_labels).sum()
-                totals += torch.stack([loss * len(index), wrong, loss.new_tensor(len(index))])
-            now = time.perf_counter()
-            pace = (step - first_step) * batch / (now - began)
-            watch(Progress(step, steps, epoch + 1, loss.item(), pace))
-            if position == steps_per_epoch - 1:
-                spent = seconds + now - began
-                history.append(_epoch_record(epoch, totals, lr, pace, spent))
+    wrapped.train()
+    first_step, cursor, pace = at.step, at.cursors[engine.rank], 0.0
+    began = before = saved = time.perf_counter()
+    with _signals() as caught, torch.random.fork_rng(devices=[]):
+        for epoch in range(at.epoch, recipe.epochs):
+            ending = epoch >= recipe.epochs - recipe.end_epochs
+            augment = _over_processes(end_phase if ending else main_phase, engine)
+            for batch in feed.epoch(epoch, augment.transform, cursor):
+                torch.manual_seed(key(recipe.seed, at.step, "dropout", engine.rank))
+                lr = _learning_rate(recipe, min(at.step, steps - 1), steps, feed.steps)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+
+                labels = batch.labels.to(device)
+                inputs, targets = augment(batch.images.to(device), labels, drawn=batch.drawn)
+                statistics = [b.clone() for b in model.buffers()] if recipe.skip_nonfinite else []
+                optimizer.zero_grad()
+                try:
+                    logits, loss = gradients(inputs, targets, batch.count)
+                except (RuntimeError, MemoryError) as error:
+                    if not _is_out_of_memory(error):
+                        raise
+                    logits = None
+                if logits is None:
+                    raise _out_of_memory(recipe, engine, partial(gradients, inputs, targets, 1))
+                wrong = (logits.argmax(dim=1) != labels).sum()
+
+                now = time.perf_counter()
+                due = engine.main and now - saved > CHECKPOINT_SECONDS
+                # One sum over the processes, so that all of them take the same turn below.
+                mine = [loss, wrong, *loss.new_tensor([len(labels), bool(caught), due])]
+                *sums, stop, due = engine.total(torch.stack(mine).double()).tolist()
+                cursor, at.step = batch.cursor, at.step + 1
+                mean_loss = sums[0] / batch.count
+                if math.isfinite(mean_loss) and _gradients_are_finite(model):
+                    optimizer.step()
+                    at.sums = [old + new for old, new in zip(at.sums, sums, strict=True)]
+                else:
+                    at.skipped += 1
+                    _skip_or_stop(recipe, run, at, steps, mean_loss, batch)
+                    for buffer, old in zip(model.buffers(), statistics, strict=True):
+                        buffer.copy_(old)
+
+                at.seconds += now - before
+                before = now
+                pace = (at.step - first_step) * recipe.batch_size / (now - began)
+                watch(Progress(at.step, steps, epoch + 1, mean_loss, pace))
+                if stop or due:
+                    checkpoint()
+                    saved = time.perf_counter()
+                if stop:
+                    raise InterruptedRunError(
+                        f"{run.folder}: stopped after step {at.step} of {steps}, with a checkpoint",
+                        caught[0] if caught else signal.SIGTERM,
+                    )
+            history.append(_epoch_record(at, optimizer.param_groups[0]["lr"], pace, ending))
+            at.epoch, at.sums, cursor = epoch + 1, [0.0, 0.0, 0.0], 0
+            if engine.main:
                 run.save_history(history)
-                totals = _totals(device)
-            if position == steps_per_epoch - 1 or now - saved > CHECKPOINT_SECONDS:
-                checkpoint()
-                saved = time.perf_counter()
-            if interrupted:
-                checkpoint()
-                raise InterruptedRunError(
-                    f"{run.folder}: stopped after step {step} of {steps}, with a checkpoint"
-                )
-    save_model(model, run.model_file)
-    return model
+            checkpoint()
+            saved = time.perf_counter()
+    weights = engine.state(model, optimizer)["model"]
+    if engine.main:
+        save_model(model.card, weights, run.model_file)
+    engine.wait()
 
 
-def choose_device(name: str) -> torch.device:
-    """The device by its name; `auto` takes the first accelerator there is, else the CPU."""
-    if name != "auto":
-        try:
-            device = torch.device(name)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise SoftaugError(f"device {name!r} cannot be used here: {reason}") from error
-        return device
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-
-
-def _initial_model(recipe: Recipe, data: Data) -> Classifier:
+def initial_model(recipe: Recipe, data: Data) -> Classifier:
     """The model with the weights of the recipe's seed, normalised by the training images."""
     channels, height, width = data.image_shape
     card = ModelCard(recipe.model, data.classes, channels, height, width, recipe.pretrained)
     mean, std = pixel_statistics(data.train.images)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_key(recipe.seed, 0, "weights"))
+        torch.manual_seed(key(recipe.seed, 0, "weights"))
         return build(card, mean, std)
 
 
@@ -180,7 +202,7 @@ def pixel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ..
     return tuple(means), tuple(deviations)
 
 
-def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, or AdamW; no weight decay on norms and biases."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
@@ -193,6 +215,56 @@ def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov)
 
 
+def backward(
+    wrapped: nn.Module,
+    engine: Engine,
+    inputs: Tensor,
+    targets: Tensor,
+    count: int,
+    *,
+    dtype: torch.dtype | None,
+    parts: int,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the mean loss of a global batch of `count`, from this process's share of it.
+
+    In `parts` parts, to hold less at once. Returns the share's logits, and its summed loss.
+    """
+    if len(inputs) == 0:
+        return _nothing(wrapped, inputs, targets)
+    # Batch norm needs two images in each part.
+    parts = max(1, min(parts, len(inputs) // 2))
+    all_logits, all_losses = [], []
+    for i, (some, rows) in enumerate(
+        zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True)
+    ):
+        last = i == parts - 1
+        with contextlib.nullcontext() if last else engine.gradients_held(wrapped):
+            with torch.autocast(inputs.device.type, dtype, enabled=dtype is not None):
+                logits = wrapped(some)
+            loss = F.cross_entropy(logits.float(), rows, reduction="sum")
+            # The processes' gradients are averaged, and the mean is over all their images.
+            (loss * (engine.processes / count)).backward()
+        all_logits.append(logits.detach())
+        all_losses.append(loss.detach())
+    return torch.cat(all_logits), torch.stack(all_losses).sum()
+
+
+def _nothing(wrapped: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The part of a process whose data are at their end: gradients of 0, for the others' sum."""
+    wrapped.eval()  # so that no statistics change
+    logits = wrapped(inputs.new_zeros(1, *inputs.shape[1:]))
+    (0 * logits.float().sum()).backward()
+    wrapped.train()
+    return logits.detach()[:0], targets.new_zeros(())
+
+
+def _over_processes(augment: SoftAugment, engine: Engine) -> SoftAugment:
+    """The augmentation with weights that are made from the confidences of the global batch."""
+    if augment.weight is None or augment.weight is per_sample:
+        return augment
+    return replace(augment, weight=engine.over_global_batch(augment.weight))
+
+
 def _learning_rate(recipe: Recipe, step: int, steps: int, steps_per_epoch: int) -> float:
     """Linear warm-up, then half a cosine to 0, per step."""
     warmup = min(round(recipe.warmup_epochs * steps_per_epoch), steps // 2)
@@ -201,7 +273,7 @@ def _learning_rate(recipe: Recipe, step: int, steps: int, steps_per_epoch: int) 
     return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
 
-def _autocast_dtype(recipe: Recipe, device: torch.device) -> torch.dtype | None:
+def autocast_dtype(recipe: Recipe, device: torch.device) -> torch.dtype | None:
     """bfloat16 where the recipe asks for it, or leaves it open and the processor has it."""
     if recipe.precision == "fp32":
         return None
@@ -210,60 +282,98 @@ def _autocast_dtype(recipe: Recipe, device: torch.device) -> torch.dtype | None:
     return None
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is computed by the hardware, not emulated."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        features = torch.cpu.get_capabilities()
-        return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
-    return False
+def _gradients_are_finite(model: nn.Module) -> bool:
+    norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    return bool((norm.full_tensor() if isinstance(norm, DTensor) else norm).isfinite())
 
 
-def _totals(device: torch.device) -> Tensor:
-    """Sums over an epoch so far: loss, wrong images, images."""
-    return torch.zeros(3, device=device)
+def _local(parameters: Iterable[Tensor]) -> Iterator[Tensor]:
+    """What this process holds of each parameter."""
+    return (p.to_local() if isinstance(p, DTensor) else p for p in parameters)
 
 
-def _epoch_record(
-    epoch: int, totals: Tensor, lr: float, pace: float, seconds: float
-) -> dict[str, Any]:
-    loss, wrong, count = totals.tolist()
+def _skip_or_stop(
+    recipe: Recipe, run: Run, at: _State, steps: int, loss: float, batch: Batch
+) -> None:
+    """Say that a step was left out, or raise SoftaugError where there were too many."""
+    what = f"loss is {loss}" if not math.isfinite(loss) else "gradient of the loss is not finite"
+    shown = ", ".join(batch.names[:3]) + (", ..." if len(batch.names) > 3 else "")
+    text = f"{run.folder}: the {what} at step {at.step} of {steps} (epoch {at.epoch + 1}; {shown})"
+    if at.skipped <= recipe.skip_nonfinite:
+        log.warning("%s; step left out, %d of %d", text, at.skipped, recipe.skip_nonfinite)
+        return
+    last = run.checkpoint_files[0]
+    raise SoftaugError(
+        f"{text}; try a lower --lr (now {recipe.lr}) or --precision fp32, or --skip-nonfinite N to "
+        f"leave out N steps; the last good checkpoint: {last if last.exists() else 'none yet'}"
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    memory_errors = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, memory_errors) or "can't allocate memory" in str(error)
+
+
+def _out_of_memory(recipe: Recipe, engine: Engine, gradients: Callable[..., Any]) -> SoftaugError:
+    """The error with what would fit, tried out here where there is one process."""
+    text = f"out of memory at {recipe.batch_size} images in {recipe.accumulate} part(s) a step"
+    if engine.processes > 1:
+        parts = 2 * recipe.accumulate
+        return SoftaugError(f"{text}; --accumulate {parts} holds half at once, same batch")
+    parts = recipe.accumulate
+    while 2 * parts <= recipe.batch_size // 2:
+        parts *= 2
+        with contextlib.suppress(torch.OutOfMemoryError, MemoryError):
+            try:
+                gradients(parts=parts)
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                continue
+            return SoftaugError(
+                f"{text}; --accumulate {parts} fits, {math.ceil(recipe.batch_size / parts)} images "
+                "at once, and the batch stays what it is"
+            )
+    return SoftaugError(f"{text}, and not even 2 at once fit; take a smaller --model or --size")
+
+
+def _epoch_record(at: _State, lr: float, pace: float, ending: bool) -> dict[str, Any]:
+    loss, wrong, count = at.sums
+    count = count or math.nan  # where every step was left out
     return {
-        "epoch": epoch + 1,
+        "epoch": at.epoch + 1,
         "loss": loss / count,
         "train_top1_error": wrong / count,
         "lr": lr,
+        "end_phase": ending,
+        "skipped_steps": at.skipped,
         "images_per_second": pace,
-        "seconds": seconds,
+        "seconds": at.seconds,
     }
 
 
-def _key(*parts: Any) -> int:
-    """A seed of 63 bits from the parts; the same on every machine and in every process."""
-    return int.from_bytes(sha256(repr(parts).encode()).digest()[:8], "big") >> 1
-
-
-def _keyed(*parts: Any) -> Generator:
-    return Generator().manual_seed(_key(*parts))
-
-
 @contextlib.contextmanager
-def _interruptions() -> Iterator[list[int]]:
-    """A list that fills on Ctrl-C, so that a step is never cut in half; the second one kills."""
+def _signals() -> Iterator[list[int]]:
+    """A list that fills on Ctrl-C and SIGTERM, so that a step is never cut in half.
+
+    A second Ctrl-C kills.
+    """
     caught: list[int] = []
 
     def note(number: int, _: Any) -> None:
-        if caught:
+        if caught and number == signal.SIGINT:
             raise KeyboardInterrupt
         caught.append(number)
 
+    before = {}
     try:
-        before = signal.signal(signal.SIGINT, note)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, note)
     except ValueError:  # not in the main thread, where signals do not arrive
         yield caught
         return
     try:
         yield caught
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

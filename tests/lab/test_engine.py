@@ -1,0 +1,175 @@
+"""One process or two: the same batches, the same losses, and a run that survives its processes."""
+
+import copy
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from softaug import mean_one
+from softaug.lab.engine import Engine, choose_device
+from softaug.lab.errors import SoftaugError
+from softaug.lab.evaluate import Predictions
+from softaug.lab.models import load_model
+from softaug.lab.run import Run
+
+TESTS = Path(__file__).parent
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def launch(folder: Path, processes: int, model: str, *options: str) -> subprocess.Popen[bytes]:
+    folder.mkdir(exist_ok=True)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    script = [str(TESTS / "two_processes.py"), str(folder), model, *options]
+    command = [sys.executable, *(torchrun if processes > 1 else []), *script]
+    return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE)
+
+
+def kept(folder: Path, processes: int, model: str, *options: str) -> list[dict[str, Any]]:
+    """What each process kept of a run to its end."""
+    with launch(folder, processes, model, *options) as running:
+        _, errors = running.communicate(timeout=200)
+    assert running.returncode == 0, errors.decode()
+    files = [folder / f"{processes}-{rank}.pt" for rank in range(processes)]
+    return [torch.load(file, weights_only=True) for file in files]
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("one")
+    return folder, kept(folder, 1, "test_convnext")[0]
+
+
+@pytest.mark.parametrize("options", [(), ("--shard",)], ids=["copied", "sharded"])
+def test_two_processes_are_one(
+    options: tuple[str, ...], one: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """On a network without batch norm: losses, weights and figures to rounding."""
+    folder, alone = one
+    first, second = kept(tmp_path, 2, "test_convnext", *options)
+    assert first["losses"] == second["losses"]
+    torch.testing.assert_close(first["losses"], alone["losses"], rtol=1e-5, atol=1e-6)
+    weights, expected = (load_model(Run(f / "run").model_file) for f in (tmp_path, folder))
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(weights.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+    # Exactly the test images, once each and in their order: 22, which 2 do not divide by batches.
+    logits, plain = (Predictions.load(f / "run" / "predictions.npz") for f in (tmp_path, folder))
+    assert torch.equal(logits.labels, plain.labels)
+    torch.testing.assert_close(logits.logits, plain.logits, rtol=1e-3, atol=1e-4)
+    assert first["record"]["evaluation"] == second["record"]["evaluation"]
+    for ours, theirs in zip(first["record"]["history"], alone["record"]["history"], strict=True):
+        assert ours["train_top1_error"] == theirs["train_top1_error"]
+
+
+def test_two_processes_share_the_batches_of_one(
+    one: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Order, draws, targets and weights over the global batch, with batch norm as without."""
+    halves = [part["batches"] for part in kept(tmp_path, 2, "small")]
+    for first, second, whole in zip(*halves, one[1]["batches"], strict=True):
+        assert first["names"] + second["names"] == whole["names"]
+        for key in ("images", "targets"):
+            joined = torch.cat([first[key], second[key]])
+            torch.testing.assert_close(joined, whole[key], rtol=1e-6, atol=1e-7)
+        # Weights of mean 1 over the global batch, though not over each half.
+        mass = torch.cat([first["targets"], second["targets"]]).sum()
+        assert mass.item() == pytest.approx(len(whole["names"]), rel=1e-5)
+        assert first["targets"].sum().item() != pytest.approx(len(first["names"]), rel=1e-3)
+
+
+def test_two_processes_that_are_preempted_go_on(
+    one: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """SIGTERM reaches both; each stops after the same step. One process can take over."""
+    history = tmp_path / "run" / "metrics.jsonl"
+    with launch(tmp_path, 2, "test_convnext", "--slow") as running:
+        while not history.exists() and running.poll() is None:
+            time.sleep(0.01)
+        running.terminate()
+        _, errors = running.communicate(timeout=100)
+    assert b"with a checkpoint" in errors
+    assert not Run(tmp_path / "run").model_file.exists()
+    resumed = kept(tmp_path, 1, "test_convnext", "--resume")[0]
+    losses = one[1]["losses"]
+    assert 1 <= len(resumed["losses"]) < len(losses)
+    expected = losses[-len(resumed["losses"]) :]
+    torch.testing.assert_close(resumed["losses"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_killed_ten_times_over(tmp_path: Path) -> None:
+    """SIGKILL at any moment, a checkpoint being written among them: bitwise the same weights."""
+    chance = random.Random(0)
+    kills, command = 0, [sys.executable, str(TESTS / "checkpoints_at_every_step.py")]
+    while True:
+        with subprocess.Popen(
+            [*command, str(tmp_path / "cut")], env=ENVIRONMENT, stdout=subprocess.PIPE
+        ) as running:
+            assert running.stdout is not None
+            for _ in range(chance.randint(1, 4)):
+                running.stdout.readline()
+            if kills < 10 and running.poll() is None:
+                time.sleep(chance.uniform(0, 0.02))
+                running.kill()
+                kills += 1
+            else:
+                running.stdout.read()
+        if running.returncode == 0:
+            break
+        assert running.returncode == -signal.SIGKILL
+    assert kills == 10
+    subprocess.run([*command, str(tmp_path / "whole")], env=ENVIRONMENT, check=True)
+    cut, whole = (load_model(tmp_path / name / "model.safetensors") for name in ("cut", "whole"))
+    for name, value in whole.state_dict().items():
+        assert torch.equal(cut.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 7])
+@pytest.mark.parametrize("n", [0, 1, 6, 20])
+def test_shares_are_a_division(processes: int, n: int) -> None:
+    engines = [Engine(torch.device("cpu"), rank, processes) for rank in range(processes)]
+    parts = [list(range(n))[engine.share(n)] for engine in engines]
+    assert [i for part in parts for i in part] == list(range(n))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_alone_nothing_is_exchanged() -> None:
+    engine = Engine(torch.device("cpu"))
+    rows = torch.rand(3, 2)
+    assert engine.gather(rows) is rows
+    assert torch.equal(engine.total(rows), rows)
+    assert engine.over_global_batch(mean_one) is mean_one
+    assert engine.main
+
+
+def test_devices_by_name() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(SoftaugError, match="device 'cpuu' cannot be used here"):
+        choose_device("cpuu")
+
+
+def test_state_goes_back_as_it_was() -> None:
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+
+    def step(inputs: Tensor) -> None:
+        optimizer.zero_grad()
+        model(inputs).square().sum().backward()
+        optimizer.step()
+
+    engine, inputs = Engine(torch.device("cpu")), torch.rand(4, 3)
+    step(inputs)
+    state = copy.deepcopy(engine.state(model, optimizer))
+    step(inputs)
+    after = copy.deepcopy(model.state_dict())
+    engine.load(model, optimizer, state)
+    step(inputs)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, after[name])
