@@ -29,7 +29,7 @@ def wide_resnet(channels: int, num_classes: int, depth: int = 28, width: int = 1
 def pyramid_net(
     channels: int, num_classes: int, depth: int = 272, widening: int = 200
 ) -> nn.Module:
-    """PyramidNet-272 of bottlenecks with ShakeDrop: 26,049,562 parameters at 3 channels, 10 classes.
+    """PyramidNet-272 of bottlenecks with ShakeDrop: 26,049,562 parameters at 3 and 10 as above.
 
     Each of the n blocks is wider than the one before by widening / n. A block is kept as it is with
     a probability that falls on a line from 1 to 1/2, which is that of the last one.

@@ -80,7 +80,9 @@ def _network(card: ModelCard, fetch: bool) -> Any:
     """The network of a card: a torch module, with timm's attributes where timm has built it."""
     if card.model in OWN_MODELS:
         if card.pretrained:
-            raise UsageError(f"model {card.model!r} has no pretrained weights; choose one of timm's")
+            raise UsageError(
+                f"model {card.model!r} has no pretrained weights; choose one of timm's"
+            )
         return OWN_MODELS[card.model](card.channels, len(card.classes))
     import timm
 
