@@ -68,8 +68,7 @@ class ShakeDrop(nn.Module):
         if not self.training:
             return branch * self.kept
         b, alpha, beta = torch.rand(3, len(branch), 1, 1, 1, device=branch.device)
-        b, alpha = (b < self.kept).float(), 2 * alpha - 1
-        forward, backward = (b + x - b * x for x in (alpha, beta))
+        forward, backward = (torch.where(b < self.kept, 1.0, x) for x in (2 * alpha - 1, beta))
         scaled: Tensor = _Scale.apply(branch, forward.to(branch), backward.to(branch))
         return scaled
 

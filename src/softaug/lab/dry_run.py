@@ -62,9 +62,8 @@ def measure(recipe: Recipe, data: Data, device: torch.device) -> Cost:
         if timed >= STEPS or (timed >= 1 and ends[-1] - ends[WARM_UP] > SECONDS):
             raise _EnoughError
 
-    with tempfile.TemporaryDirectory() as folder:
-        with suppress(_EnoughError):
-            train(recipe, data, Run(Path(folder)), device, watch)
+    with tempfile.TemporaryDirectory() as folder, suppress(_EnoughError):
+        train(recipe, data, Run(Path(folder)), device, watch)
     peak = _peak(device)
     first = min(WARM_UP, len(ends) - 2)
     return Cost(
