@@ -4,6 +4,7 @@ Both are pre-activation networks: batch norm and ReLU come before each convoluti
 the first convolution to the last norm is only added to. c channels, k classes.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -129,7 +130,11 @@ class _PyramidBlock(nn.Module):
 
 
 def _between(
-    channels: int, blocks: list[nn.Module], outputs: int, num_classes: int, norm_first: bool = False
+    channels: int,
+    blocks: Sequence[nn.Module],
+    outputs: int,
+    num_classes: int,
+    norm_first: bool = False,
 ) -> nn.Module:
     """The blocks between the stem for 32 px and the classes, with He's initial weights."""
     network = nn.Sequential(
