@@ -41,7 +41,7 @@ def test_pyramid_net_is_counted_by_hand() -> None:
         inputs = 4 * width
     total += 2 * inputs + inputs * 10 + 10
     assert count(pyramid_net(3, 10)) == total
-    assert round(total / 1e6, 1) == 26.0  # Han et al. 2017, table 4
+    assert round(total / 1e6, 1) == 26.0  # million, as Han et al. 2017 say
 
 
 @pytest.mark.parametrize("shape", [(1, 32, 32), (3, 28, 36), (3, 33, 31)])

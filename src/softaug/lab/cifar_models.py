@@ -1,7 +1,7 @@
 """The networks of the CIFAR recipes that timm lacks, written from their papers.
 
 Both are pre-activation networks: batch norm and ReLU come before each convolution, and a path from
-the first convolution to the last norm is only added to. c channels, k classes.
+the first convolution to the last norm is only added to.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def wide_resnet(channels: int, num_classes: int, depth: int = 28, width: int = 1
 def pyramid_net(
     channels: int, num_classes: int, depth: int = 272, widening: int = 200
 ) -> nn.Module:
-    """PyramidNet-272 of bottlenecks with ShakeDrop: 26,049,562 parameters at 3 and 10 as above.
+    """PyramidNet-272 of bottlenecks with ShakeDrop: 26,049,562 parameters at 10 classes.
 
     Each of the n blocks is wider than the one before by widening / n. A block is kept as it is with
     a probability that falls on a line from 1 to 1/2, which is that of the last one.
