@@ -18,8 +18,10 @@ from softaug import (
     Erase,
     Flip,
     GaussianBlur,
+    Hard,
     Noise,
     RandAugment,
+    RandomResizedCrop,
     ResizedCrop,
     Still,
     TrivialAugment,
@@ -40,6 +42,7 @@ EXACT: dict[str, Any] = {
     "still": Still(),
     "erase": Erase(area=(0.1, 0.6), probability=0.8),
     "cutout": Cutout(side=5, fill=3),
+    "hard": Hard(Crop(sigma=0.3)),
 }
 # These must know what white is: uint8, or float in [0, 1], which the table's floats are not.
 POLICIES: dict[str, Any] = {"randaugment": RandAugment(), "trivialaugment": TrivialAugment()}
@@ -48,6 +51,7 @@ SINGLE = (
     | POLICIES
     | {
         "resized-crop": ResizedCrop((H, W), fill=9),
+        "random-resized-crop": RandomResizedCrop((H, W)),
         "erase-mean": Erase(fill="mean"),
         "erase-noise": Erase(fill="noise"),
         "noise": Noise(amplitude=1.0),

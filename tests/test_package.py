@@ -106,7 +106,7 @@ def test_the_wheel_holds_all_that_the_command_line_needs(tmp_path: Path) -> None
     with zipfile.ZipFile(next(tmp_path.glob("softaug-*.whl"))) as wheel:
         names = wheel.namelist()
         wheel.extractall(tmp_path / "site")
-    assert "softaug/py.typed" in names
+    assert {"softaug/py.typed", "softaug/lab/recipes/cifar.yaml"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.endswith("FASHION-MNIST-LICENSE") for name in names)
     assert not any(name.startswith("tests") for name in names)

@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
-from scipy.stats import kstest
+from scipy.stats import ks_2samp, kstest
 from torch import Generator
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from softaug import Chain, Drawn, Flip, ResizedCrop, visibility
+from softaug import Chain, Drawn, Flip, Hard, RandomResizedCrop, ResizedCrop, visibility
 
 H, W = 40, 56
 
@@ -110,6 +111,41 @@ def test_share_of_draws_that_keep_any_of_the_image() -> None:
     assert (visibility(seen) > 0).double().mean().item() > 0.999
 
 
+@pytest.mark.parametrize("sides", [(200, 300), (30, 100), (100, 30)])
+def test_the_standard_crop_draws_as_torchvision(sides: tuple[int, int]) -> None:
+    """On long images most tries do not fit, and the window in the centre is taken instead."""
+    theirs = v2.RandomResizedCrop(24, scale=(0.6, 1.0) if sides != (200, 300) else (0.08, 1.0))
+    torch.manual_seed(0)
+    images = torch.zeros(1, 1, *sides)
+    rows = [theirs.make_params([images]) for _ in range(4000)]
+    ours = RandomResizedCrop(24, scale=theirs.scale).draw(
+        40_000, *sides, Generator().manual_seed(0)
+    )
+    for name, values in ours.items():
+        expected = [row[name] for row in rows]
+        assert ks_2samp(values.numpy(), expected).statistic < 0.03, name
+    assert (ours["top"] >= 0).all()
+    assert (ours["top"] + ours["height"] <= sides[0]).all()
+    assert (ours["left"] >= 0).all()
+    assert (ours["left"] + ours["width"] <= sides[1]).all()
+
+
+def test_the_standard_crop_shows_its_window() -> None:
+    images = torch.rand(1, 3, H, W, generator=Generator().manual_seed(0))
+    drawn = window(3, 5, 20, 28)
+    out, seen = RandomResizedCrop((16, 24)).apply(images, None, drawn)
+    expected = tv.resized_crop(images, 3, 5, 20, 28, [16, 24], antialias=True)
+    torch.testing.assert_close(out, expected, rtol=0, atol=2e-6)
+    assert visibility(seen).item() == pytest.approx(20 * 28 / (H * W), abs=0.01)
+
+
+def test_hard_needs_a_transform_that_keeps_the_size() -> None:
+    images = torch.rand(2, 1, H, W)
+    assert Hard(RandomResizedCrop((H, W)))(images)[1].unique().tolist() == [1]
+    with pytest.raises(ValueError, match=rf"Hard: .* makes \[9, 9\] of \[{H}, {W}\]"):
+        Hard(ResizedCrop(9))(images)
+
+
 def test_a_chain_draws_for_the_size_that_is_left() -> None:
     chain = Chain([ResizedCrop((12, 20)), Flip(), ResizedCrop(9)])
     assert chain.output_size(50, 60) == (9, 9)
@@ -128,6 +164,9 @@ def test_a_chain_draws_for_the_size_that_is_left() -> None:
         (lambda: ResizedCrop(0), "size must be 1 pixel or more, got 0"),
         (lambda: ResizedCrop(8, sigma=1.5), r"sigma is a share.*got 1\.5"),
         (lambda: ResizedCrop(8, min_size=0), "min_size must be 1 pixel or more, got 0"),
+        (lambda: RandomResizedCrop(0), "size must be 1 pixel or more, got 0"),
+        (lambda: RandomResizedCrop(8, scale=(0.5, 2)), r"scale must be two rising .*\(0\.5, 2\)"),
+        (lambda: RandomResizedCrop(8, ratio=(2, 1)), r"ratio must be two rising .*\(2, 1\)"),
     ],
 )
 def test_values_out_of_range_are_named(make: object, message: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Generator, Tensor
 
-from softaug import Chain, Crop, Drawn, Flip, UniformCrop, visibility
+from softaug import Chain, Crop, Drawn, Flip, Hard, UniformCrop, visibility
 
 H, W = 5, 7
 
@@ -164,6 +164,16 @@ def test_a_product_of_visibilities_would_be_wrong() -> None:
         torch.zeros(1, 1, 4, 4), None, {"0": shift_of(2, 0), "1": shift_of(-2, 0)}
     )
     assert visibility(seen).item() == 0.5
+
+
+def test_what_is_hard_moves_pixels_and_carries_the_map() -> None:
+    images, seen = torch.rand(1, 1, 4, 4), torch.rand(1, 1, 4, 4)
+    out, carried = Hard(Crop()).apply(images, seen, shift_of(2, 0))
+    assert torch.equal(out, Crop().apply(images, None, shift_of(2, 0))[0])
+    assert torch.equal(carried, seen)
+    chain = Chain([Hard(Crop()), Crop()])
+    _, seen = chain.apply(images, None, {"0": shift_of(2, 0), "1": shift_of(1, 0)})
+    assert visibility(seen).item() == 0.75
 
 
 def test_a_given_map_is_weighed_by_where_the_object_is() -> None:

@@ -190,6 +190,11 @@ def test_compare_refuses_another_recipe_before_any_work(
         (["train", "nowhere"], 2, "'nowhere'"),
         (["train", "DATA", "--device", "abacus"], 1, "device 'abacus' cannot be used here"),
         (["train", "DATA", "--pretrained"], 2, "'small' has no pretrained weights"),
+        (
+            ["train", "DATA", "--model", "wrn-28"],
+            2,
+            "unknown model 'wrn-28'; did you mean wrn-28-10",
+        ),
         (["compare", "DATA", "--arms", "soft", "hrash"], 2, "did you mean harsh"),
         (["compare", "DATA", "--arms", "soft", "soft"], 2, "each arm can stand once"),
         (["compare", "DATA", "--seeds", "0"], 2, "--seeds must be at least 1, got 0"),

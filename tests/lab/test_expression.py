@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Generator
 
-from softaug import Chain, Crop, Erase, Flip, ResizedCrop, Still
+from softaug import Chain, Crop, Erase, Flip, Hard, RandomResizedCrop, ResizedCrop, Still
 from softaug.lab.errors import UsageError
 from softaug.lab.expression import TRANSFORMS, from_file, parse
 
@@ -23,6 +23,10 @@ from softaug.lab.expression import TRANSFORMS, from_file, parse
         ("erase(fill=noise)+erase(fill='mean')", Chain([Erase(fill="noise"), Erase(fill="mean")])),
         ("resized_crop(0.2)", ResizedCrop((20, 24), sigma=0.2)),
         ("resized_crop(min_size=9)", ResizedCrop((20, 24), min_size=9)),
+        ("random_resized_crop", RandomResizedCrop((20, 24))),
+        ("random_resized_crop((0.2, 1))", RandomResizedCrop((20, 24), scale=(0.2, 1))),
+        ("hard(crop)+erase", Chain([Hard(Crop()), Erase()])),
+        ("hard(flip+crop(0.1))", Hard(Chain([Flip(), Crop(0.1)]))),
     ],
 )
 def test_text_stands_for_its_transform(text: str, expected: object) -> None:
@@ -55,6 +59,11 @@ def test_every_transform_can_be_written_and_used(name: str) -> None:
         ("__import__(os).system(x)", "'__import__(os).system(x)'", "expected a transform"),
         ("[]", "", "needs at least one part"),
         ("resized_crop(size=8)", "", "makes images of 8 x 8 px from 24 x 20"),
+        ("hard(resized_crop(size=8))", "", "makes images of 8 x 8 px from 24 x 20"),
+        ("hard", "'hard'", "hard takes parts, such as hard(randaugment+flip)"),
+        ("hard(crop, flip)", "'hard(crop, flip)'", "hard takes parts"),
+        ("hard(3)", "'3'", "expected a transform"),
+        ("harde(crop)", "'harde(crop)'", "did you mean hard"),
     ],
 )
 def test_what_is_wrong_is_pointed_at(text: str, where: str, message: str) -> None:

@@ -28,6 +28,12 @@ def test_timm_resnets_get_the_stem_for_their_images(size: int, stem: int) -> Non
     assert network.conv1.kernel_size == (stem, stem)
 
 
+def test_efficientnets_leave_more_than_one_pixel_of_small_images() -> None:
+    card = ModelCard("efficientnet_b0", CLASSES, 3, 32, 32)
+    network: Any = build(card, (0.0,), (1.0,)).network
+    assert network.forward_features(torch.zeros(1, 3, 32, 32)).shape[2:] == (2, 2)
+
+
 @pytest.mark.parametrize(
     ("name", "shape"),
     [

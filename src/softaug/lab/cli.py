@@ -8,17 +8,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
+from cyclopts.config import Dict
 
 import softaug
 from softaug.lab.errors import SoftaugError, UsageError
 from softaug.lab.recipe import ARMS, SIX_ARMS, Augmentation, Recipe
+from softaug.lab.recipe_files import SHIPPED, read_recipe
 from softaug.lab.terminal import (
     advance,
     arms_table,
     console,
     evaluation_table,
     log_to_terminal,
+    plan_table,
     progress_bar,
     quiet,
     say,
@@ -28,13 +31,25 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from softaug.lab.data import Data, ImageSet
+    from softaug.lab.engine import Engine
     from softaug.lab.models import ModelCard
     from softaug.lab.train import Progress as StepProgress
+
+
+def _from_recipe_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Take what the command line leaves open from the file of --recipe, where that is given."""
+    files = [argument for argument in arguments if argument.name == "--recipe"]
+    for token in [token for argument in files for token in argument.tokens]:
+        options, path = read_recipe(token.value)
+        take = Dict(options, source=str(path), use_commands_as_keys=False, allow_unknown=True)
+        take(app, commands, arguments)
+
 
 app = App(
     name="softaug",
     help="Soft augmentation: harsher augmentation, with targets softened by what it destroyed.",
     version=softaug.__version__,
+    config=_from_recipe_file,
 )
 
 
@@ -56,8 +71,20 @@ Source = Annotated[
     Parameter(help="demo, cifar10, cifar100, a folder of class folders, or Parquet files."),
 ]
 Arm = Annotated[str, Parameter(help=f"One of {', '.join(ARMS)}; NAME@SIGMA or NAME@EXPRESSION.")]
+RecipeFile = Annotated[
+    str | None,
+    Parameter(
+        name="--recipe",
+        help="Options from a YAML file, or from a recipe of the paper by its name; what stands on "
+        f"the command line comes first. {', '.join(SHIPPED)}.",
+    ),
+]
 RecipeOptions = Annotated[Recipe, Parameter(name="*")]
 ReadOptions = Annotated[DataOptions, Parameter(name="*")]
+DryRun = Annotated[
+    bool,
+    Parameter(negative="", help="Measure a few steps, tell what it will take, and write nothing."),
+]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, mps, ...")]
 Shard = Annotated[
     bool, Parameter(negative="", help="Split the model over the processes of torchrun (FSDP).")
@@ -72,10 +99,12 @@ def train(
     /,
     *,
     arm: Arm = "soft",
+    _file: RecipeFile = None,
     recipe: RecipeOptions = RECIPE,
     read: ReadOptions = READ,
     run: Path | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
+    dry_run: DryRun = False,
     device: Device = "auto",
     shard: Shard = False,
 ) -> None:
@@ -100,6 +129,9 @@ def train(
     with started(device, shard) as engine:
         quiet(not engine.main)
         loaded = _load(data, read)
+        if dry_run:
+            _print_plan(recipe, (recipe.arm,), 1, loaded, engine)
+            return
         folder = run or Path("runs") / f"{loaded.name}-{folder_name(recipe)}"
         opened = Run(folder)
         if engine.main:
@@ -172,9 +204,11 @@ def compare(
     *,
     arms: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = SIX_ARMS,
     seeds: int = 3,
+    _file: RecipeFile = None,
     recipe: RecipeOptions = RECIPE,
     read: ReadOptions = READ,
     run: Path | None = None,
+    dry_run: DryRun = False,
     device: Device = "auto",
     shard: Shard = False,
 ) -> None:
@@ -211,6 +245,9 @@ def compare(
     ):
         quiet(not engine.main)
         loaded = _load(data, read)
+        if dry_run:
+            _print_plan(recipe, arms, seeds, loaded, engine)
+            return
         folder = run or Path("runs") / f"compare-{loaded.name}"
         tasks: dict[tuple[str, int], TaskID] = {}
 
@@ -369,6 +406,16 @@ def _say_notes(data: "Data") -> None:
     for note in (*data.notes, data.split):
         if note:
             say(note)
+
+
+def _print_plan(
+    recipe: Recipe, arms: tuple[str, ...], seeds: int, data: "Data", engine: "Engine"
+) -> None:
+    from softaug.lab.dry_run import plan
+
+    if engine.processes > 1:
+        raise UsageError("--dry-run measures one process; leave torchrun out")
+    console.print(plan_table(plan(recipe, arms, seeds, data, engine)))
 
 
 @contextmanager

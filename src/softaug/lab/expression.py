@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import softaug
-from softaug import Chain, ResizedCrop, Transform
+from softaug import Chain, Hard, Transform
 from softaug.lab.errors import UsageError
 from softaug.transforms.base import size_after
 
@@ -25,14 +25,15 @@ TRANSFORMS: dict[str, Callable[..., Transform]] = {
     "gaussian_blur": softaug.GaussianBlur,
     "noise": softaug.Noise,
     "randaugment": softaug.RandAugment,
+    "random_resized_crop": softaug.RandomResizedCrop,
     "resized_crop": softaug.ResizedCrop,
     "still": softaug.Still,
     "trivialaugment": softaug.TrivialAugment,
     "uniform_crop": softaug.UniformCrop,
     "vertical_flip": softaug.VerticalFlip,
 }
-# `resized_crop(0.3)` means its strength: the size is that of the data.
-FIRST = {"resized_crop": "sigma"}
+# What these crops' first argument is: their size is that of the data.
+FIRST = {"resized_crop": "sigma", "random_resized_crop": "scale"}
 
 
 def parse(text: str, height: int, width: int) -> Transform:
@@ -40,6 +41,7 @@ def parse(text: str, height: int, width: int) -> Transform:
 
     Parts joined by `+` (or listed in brackets) are applied one after another. A part is a name of
     TRANSFORMS with its arguments in brackets, by position or by name: numbers, pairs and words.
+    `hard(...)` has parts in its brackets, and what these lose softens nothing.
     Raises UsageError that points at the part that is wrong.
     """
     try:
@@ -47,10 +49,7 @@ def parse(text: str, height: int, width: int) -> Transform:
     except SyntaxError as error:
         part = text.strip()[(error.offset or 1) - 1 :] or text
         raise _wrong(text, part, f"not readable ({error.msg})") from error
-    parts = [_part(text, node, height, width) for node in _parts(tree)]
-    if not parts:
-        raise UsageError("an augmentation needs at least one part, such as crop(0.3)")
-    transform = parts[0] if len(parts) == 1 else Chain(parts)
+    transform = _joined(text, tree, height, width)
     after = size_after(transform, height, width)
     if after != (height, width):
         raise UsageError(
@@ -95,6 +94,13 @@ def _written(path: str, part: Any) -> str:
     )
 
 
+def _joined(text: str, node: ast.expr, height: int, width: int) -> Transform:
+    parts = [_part(text, part, height, width) for part in _parts(node)]
+    if not parts:
+        raise UsageError("an augmentation needs at least one part, such as crop(0.3)")
+    return parts[0] if len(parts) == 1 else Chain(parts)
+
+
 def _parts(node: ast.expr) -> list[ast.expr]:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return [*_parts(node.left), *_parts(node.right)]
@@ -108,18 +114,21 @@ def _part(text: str, node: ast.expr, height: int, width: int) -> Transform:
     if not isinstance(call.func, ast.Name):
         raise _wrong(text, node, "expected a transform, such as crop(0.3)")
     name = call.func.id
+    if name == "hard":
+        if len(call.args) != 1 or call.keywords:
+            raise _wrong(text, node, "hard takes parts, such as hard(randaugment+flip)")
+        return Hard(_joined(text, call.args[0], height, width))
     if name not in TRANSFORMS:
-        near = difflib.get_close_matches(name, TRANSFORMS, n=3, cutoff=0.5)
-        hint = (
-            f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(TRANSFORMS)}"
-        )
+        known = [*TRANSFORMS, "hard"]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
         raise _wrong(text, node, f"unknown transform {name!r}; {hint}")
     make = TRANSFORMS[name]
     positional = [_value(text, argument) for argument in call.args]
     named = {keyword.arg: _value(text, keyword.value) for keyword in call.keywords if keyword.arg}
-    if name in FIRST and positional:
-        named = {FIRST[name]: positional.pop(0), **named}
-    if make is ResizedCrop:
+    if name in FIRST:
+        if positional:
+            named = {FIRST[name]: positional.pop(0), **named}
         named.setdefault("size", (height, width))
     try:
         inspect.signature(make).bind(*positional, **named)

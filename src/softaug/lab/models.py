@@ -1,7 +1,7 @@
 """Models: a network between uint8 images and logits, saved as one file that can be shipped."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from softaug.lab.cifar_models import pyramid_net, wide_resnet
 from softaug.lab.errors import SoftaugError, UsageError, unknown_name
 from softaug.lab.files import write_atomically
 
@@ -57,10 +58,11 @@ class Classifier(nn.Module):
 
 
 def build(card: ModelCard, mean: tuple[float, ...], std: tuple[float, ...]) -> Classifier:
-    """Build `small`, or a model of timm by its name, for the card's classes and images.
+    """Build one of OWN_MODELS, or a model of timm by its name, for the card's classes and images.
 
-    ResNets for images up to 64 px get a 3x3 stem without max-pool, as the field does for CIFAR;
-    pretrained ones keep the stem that their weights were made for, and timm's normalisation.
+    For images up to 64 px ResNets get a 3x3 stem without max-pool, and EfficientNets a stem that
+    keeps the size, as the field does for CIFAR; pretrained ones keep the stem that their weights
+    were made for, and timm's normalisation.
     Raises UsageError for an unknown model and for images it cannot take, SoftaugError where
     pretrained weights can't be had.
     """
@@ -76,14 +78,16 @@ def build(card: ModelCard, mean: tuple[float, ...], std: tuple[float, ...]) -> C
 
 def _network(card: ModelCard, fetch: bool) -> Any:
     """The network of a card: a torch module, with timm's attributes where timm has built it."""
-    if card.model == "small":
+    if card.model in OWN_MODELS:
         if card.pretrained:
-            raise UsageError("model 'small' has no pretrained weights; choose one of timm's")
-        return small_resnet(card.channels, len(card.classes))
+            raise UsageError(
+                f"model {card.model!r} has no pretrained weights; choose one of timm's"
+            )
+        return OWN_MODELS[card.model](card.channels, len(card.classes))
     import timm
 
     if not timm.is_model(card.model):
-        raise unknown_name("model", card.model, ["small", *timm.list_models()])
+        raise unknown_name("model", card.model, [*OWN_MODELS, *timm.list_models()])
     # Transformers are built for one size of image.
     fixed = getattr(timm.get_pretrained_cfg(card.model), "fixed_input_size", False)
     options: dict[str, Any] = {"img_size": (card.height, card.width)} if fixed else {}
@@ -121,11 +125,15 @@ def _check_images(network: nn.Module, card: ModelCard) -> None:
 
 
 def _small_stem(network: nn.Module) -> None:
-    """Replace timm's ResNet stem for large images by the one of CIFAR networks."""
+    """Replace timm's stem for large images by the one of CIFAR networks."""
     stem, pool = getattr(network, "conv1", None), getattr(network, "maxpool", None)
     if isinstance(stem, nn.Conv2d) and pool is not None:
         network.conv1 = nn.Conv2d(stem.in_channels, stem.out_channels, 3, 1, 1, bias=False)
         network.maxpool = nn.Identity()
+    stem = getattr(network, "conv_stem", None)
+    if isinstance(stem, nn.Conv2d):
+        # EfficientNet divides the side by 32: of 32 px one would be left, now it is 2.
+        stem.stride = (1, 1)
 
 
 class _Block(nn.Module):
@@ -168,6 +176,14 @@ def small_resnet(channels: int, num_classes: int, width: int = 32) -> nn.Module:
         nn.Flatten(),
         nn.Linear(4 * width, num_classes),
     )
+
+
+# Ours by channels and classes; all other names are timm's.
+OWN_MODELS: dict[str, Callable[[int, int], nn.Module]] = {
+    "small": small_resnet,
+    "wrn-28-10": wide_resnet,
+    "pyramidnet-272-shakedrop": pyramid_net,
+}
 
 
 def save_model(card: ModelCard, weights: Mapping[str, Tensor], path: Path) -> None:

@@ -32,7 +32,7 @@ ANY_SIZE = (64, 64)  # pixels, to check an expression before the data are known
 # What each arm is. The flip and the fill colour are shared by all.
 ARMS = {
     "none": "no augmentation, hard labels",
-    "standard": "crop by up to an eighth of the side, hard labels",
+    "standard": "crop by up to an eighth of the side, or the recipe's own; hard labels",
     "standard-smoothed": f"the standard crop, label smoothing {LABEL_SMOOTHING}",
     "harsh": "the soft arm's augmentation, hard labels",
     "harsh-constant": "the soft arm's augmentation, its mean confidence for every image",
@@ -62,6 +62,9 @@ class Recipe:
     augment
         What the harsh and soft arms do, such as crop(0.3)+erase(0.2), or a YAML file with a list
         of such parts; by default the crop at SIGMA.
+    standard
+        What the standard arms do, instead of the crop by up to an eighth of the side; text or a
+        file like augment.
     sigma
         Strength of the soft crop, a share of the image side.
     k
@@ -69,7 +72,7 @@ class Recipe:
     flip
         Mirror left and right with probability 1/2, in every arm.
     model
-        small, or a model of timm by its name.
+        small, wrn-28-10, pyramidnet-272-shakedrop, or a model of timm by its name.
     pretrained
         Begin with timm's pretrained weights and normalisation.
     epochs
@@ -101,6 +104,7 @@ class Recipe:
     # No option of its own: `train` takes one arm, `compare` several.
     arm: Annotated[str, Parameter(parse=False)] = "soft"
     augment: Augmentation = None
+    standard: Augmentation = None
     sigma: float = 0.3
     k: float = 2.0
     flip: bool = True
@@ -124,7 +128,6 @@ class Recipe:
             "epochs": 1,
             "batch_size": 2,
             "accumulate": 1,
-            "end_epochs": 0,
             "skip_nonfinite": 0,
         }
         for name, low in least.items():
@@ -138,7 +141,14 @@ class Recipe:
                 raise UsageError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not 0 <= self.momentum < 1:
             raise UsageError(f"momentum must be in [0, 1), got {self.momentum}")
+        if not 0 <= self.end_epochs < self.epochs:
+            raise UsageError(
+                f"end_epochs must be 0 or more and below epochs, which is {self.epochs}, "
+                f"got {self.end_epochs}"
+            )
         split_arm(self.arm, self.augmentation)
+        if self.standard:
+            parse(self.standard, *ANY_SIZE)
 
     @property
     def augmentation(self) -> str:
@@ -165,7 +175,11 @@ def build_arm(recipe: Recipe, num_classes: int, height: int, width: int) -> Soft
     """The augmentation of a recipe's arm: one row of the table of baselines."""
     name, augment = split_arm(recipe.arm, recipe.augmentation)
     harsh = parse(augment, height, width)
-    standard = UniformCrop(padding=round(min(height, width) / 8))
+    standard = (
+        parse(recipe.standard, height, width)
+        if recipe.standard
+        else UniformCrop(padding=round(min(height, width) / 8))
+    )
     transforms: dict[str, Transform] = {"none": Still(), "standard": standard}
     transforms["standard-smoothed"] = standard
     transform = transforms.get(name, harsh)

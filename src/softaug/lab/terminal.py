@@ -109,6 +109,16 @@ def evaluation_table(figures: dict[str, Any]) -> Table:
     return table
 
 
+def plan_table(plan: dict[str, str]) -> Table:
+    """What a dry run found, a heading and a text in each row."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(overflow="fold", max_width=28)
+    table.add_column()
+    for name, text in plan.items():
+        table.add_row(escape(name), escape(text))
+    return table
+
+
 def arms_table(results: dict[str, Any]) -> Table:
     """One row for each arm: means over its seeds, their standard deviation below."""
     from softaug.lab.report.tables import arm_rows, shown_columns

@@ -2,14 +2,15 @@
 
 from softaug.transforms.base import Drawn, Transform, take
 from softaug.transforms.blur import Blur, GaussianBlur
-from softaug.transforms.chain import Chain
+from softaug.transforms.chain import Chain, Hard
 from softaug.transforms.crop import Crop, UniformCrop
 from softaug.transforms.erase import Cutout, Erase
 from softaug.transforms.flip import Flip, Still, VerticalFlip
 from softaug.transforms.noise import DiffusionNoise, Noise
-from softaug.transforms.resized_crop import ResizedCrop
+from softaug.transforms.resized_crop import RandomResizedCrop, ResizedCrop
 
 __all__ = [
     "Blur", "Chain", "Crop", "Cutout", "DiffusionNoise", "Drawn", "Erase", "Flip", "GaussianBlur",
-    "Noise", "ResizedCrop", "Still", "Transform", "UniformCrop", "VerticalFlip", "take",
+    "Hard", "Noise", "RandomResizedCrop", "ResizedCrop", "Still", "Transform", "UniformCrop",
+    "VerticalFlip", "take",
 ]  # fmt: skip

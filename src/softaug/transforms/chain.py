@@ -1,4 +1,4 @@
-"""A sequence of transforms as one."""
+"""A sequence of transforms as one, and a transform that softens nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, Transform, call, size_after
+from softaug.transforms.pixels import ones
 
 
 @dataclass(frozen=True)
@@ -42,5 +43,36 @@ class Chain:
         for transform in self.transforms:
             height, width = size_after(transform, height, width)
         return height, width
+
+    __call__ = call
+
+
+@dataclass(frozen=True)
+class Hard:
+    """A transform whose losses soften nothing: `seen` is only carried, as if all stayed visible.
+
+    So does the paper combine RandAugment with its soft crop. transform: one that keeps the size.
+
+    >>> from softaug import Crop, RandAugment
+    >>> images, seen = Chain([Hard(RandAugment()), Crop(sigma=0.3)])(torch.rand(8, 3, 32, 32))
+    """
+
+    transform: Transform
+
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
+        after = self.output_size(height, width)
+        if after != (height, width):
+            raise ValueError(
+                f"Hard: expected a transform that keeps the size of images, got {self.transform}, "
+                f"which makes {list(after)} of {[height, width]}"
+            )
+        return self.transform.draw(n, height, width, generator)
+
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        seen = ones(images) if seen is None else seen.clone()
+        return self.transform.apply(images, None, drawn)[0], seen
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        return size_after(self.transform, height, width)
 
     __call__ = call

@@ -1,5 +1,6 @@
-"""The ImageNet crop: a window of random size and place, resampled to one size."""
+"""The ImageNet crops: a window of random size and place, resampled to one size."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from torch import Generator, Tensor
 from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.crop import truncated_normal
 from softaug.transforms.pixels import as_float, fill_value, in_dtype_of, ones, resample
+
+TRIES = 10  # for a window that fits, as torchvision has it
 
 
 @dataclass(frozen=True)
@@ -63,18 +66,7 @@ class ResizedCrop:
         return {"top": top, "left": left, "height": window_height, "width": window_width}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        drawn = {name: value.to(images.device) for name, value in drawn.items()}
-        out_height, out_width = self.output_size(*images.shape[-2:])
-        rows = _window_weights(drawn["top"], drawn["height"], images.shape[-2], out_height)
-        columns = _window_weights(drawn["left"], drawn["width"], images.shape[-1], out_width)
-        pixels = resample(as_float(images), rows, columns)
-        # What the weights of an output pixel lack to 1 lies outside of the image.
-        inside = rows.sum(dim=2)[:, None, :, None] * columns.sum(dim=2)[:, None, None, :]
-        pixels = pixels + (1 - inside) * fill_value(self.fill, images).to(pixels.dtype)
-        seen = resample(ones(images) if seen is None else seen, rows, columns)
-        # Seen is conserved like mass: its mean over the window becomes a share of the whole image.
-        window = drawn["height"] * drawn["width"] / (images.shape[-2] * images.shape[-1])
-        return in_dtype_of(images, pixels), seen * window[:, None, None, None]
+        return _cut(images, seen, drawn, self.output_size(*images.shape[-2:]), self.fill)
 
     def _window(
         self, n: int, side: int, generator: Generator | None
@@ -87,6 +79,91 @@ class ResizedCrop:
         return (side - lost).long(), (lost / 2 + offset).round().long()
 
     __call__ = call
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """Cut a window of random area and aspect, at a random place inside, and resample it to `size`.
+
+    The standard crop of ImageNet, by the law of torchvision's `v2.RandomResizedCrop` (up to 10
+    tries for a window that fits, then the largest one in the centre), with visibility as
+    for `ResizedCrop`.
+
+    size: height and width of the result, or one number; scale: least and largest share of the area;
+    ratio: least and largest width / height, uniform in its logarithm.
+
+    >>> images, seen = RandomResizedCrop(size=32)(torch.rand(8, 3, 48, 64))
+    """
+
+    size: int | tuple[int, int]
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def __post_init__(self) -> None:
+        if min(self.output_size(0, 0)) < 1:
+            raise ValueError(f"RandomResizedCrop: size must be 1 pixel or more, got {self.size}")
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(
+                f"RandomResizedCrop: scale must be two rising shares in (0, 1], got {self.scale}"
+            )
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError(
+                f"RandomResizedCrop: ratio must be two rising numbers above 0, got {self.ratio}"
+            )
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        return self.size if isinstance(self.size, tuple) else (self.size, self.size)
+
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
+        area, ratio, down, right = torch.rand(4, n, TRIES, dtype=torch.float64, generator=generator)
+        low, high = self.scale
+        area = height * width * (low + (high - low) * area)
+        low, high = (math.log(end) for end in self.ratio)
+        ratio = (low + (high - low) * ratio).exp()
+        tall, wide = (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
+        fits = (tall >= 1) & (tall <= height) & (wide >= 1) & (wide <= width)
+        # The first try that fits.
+        chosen = fits.int().argmax(dim=1, keepdim=True)
+        fits, tall, wide, down, right = (
+            of.gather(1, chosen)[:, 0] for of in (fits, tall, wide, down, right)
+        )
+        # The largest window of an allowed aspect.
+        most_tall = min(height, round(width / self.ratio[0]))
+        most_wide = min(width, round(height * self.ratio[1]))
+        tall, wide = torch.where(fits, tall, most_tall), torch.where(fits, wide, most_wide)
+        down, right = torch.where(fits, down, 0.5), torch.where(fits, right, 0.5)
+        return {
+            "top": (down * (height - tall + fits)).long(),
+            "left": (right * (width - wide + fits)).long(),
+            "height": tall.long(),
+            "width": wide.long(),
+        }
+
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        return _cut(images, seen, drawn, self.output_size(*images.shape[-2:]), fill=0)
+
+    __call__ = call
+
+
+def _cut(
+    images: Images,
+    seen: Seen | None,
+    drawn: Drawn,
+    size: tuple[int, int],
+    fill: float | Sequence[float],
+) -> tuple[Tensor, Tensor]:
+    """Pixels and map of the drawn windows at one size."""
+    drawn = {name: value.to(images.device) for name, value in drawn.items()}
+    rows = _window_weights(drawn["top"], drawn["height"], images.shape[-2], size[0])
+    columns = _window_weights(drawn["left"], drawn["width"], images.shape[-1], size[1])
+    pixels = resample(as_float(images), rows, columns)
+    # What the weights of an output pixel lack to 1 lies outside of the image.
+    inside = rows.sum(dim=2)[:, None, :, None] * columns.sum(dim=2)[:, None, None, :]
+    pixels = pixels + (1 - inside) * fill_value(fill, images).to(pixels.dtype)
+    seen = resample(ones(images) if seen is None else seen, rows, columns)
+    # Seen is conserved like mass: its mean over the window becomes a share of the whole image.
+    window = drawn["height"] * drawn["width"] / (images.shape[-2] * images.shape[-1])
+    return in_dtype_of(images, pixels), seen * window[:, None, None, None]
 
 
 def _window_weights(

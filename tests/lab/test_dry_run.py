@@ -1,0 +1,105 @@
+"""The dry run: what it says of memory and time is true, and it leaves nothing behind."""
+
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from softaug.lab.cli import main
+from softaug.lab.data import Data, ImageSet
+from softaug.lab.dry_run import measure, state_bytes
+from softaug.lab.engine import Engine
+from softaug.lab.models import ModelCard, build
+from softaug.lab.recipe import Recipe
+from softaug.lab.run import open_run
+from softaug.lab.train import train
+
+CPU = Engine(torch.device("cpu"))
+CLASSES = ("a", "b", "c")
+
+
+def noise(n: int) -> Data:
+    images = torch.randint(0, 256, (n, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    part = ImageSet(images.to(torch.uint8), torch.arange(n) % 3)
+    return Data("noise", CLASSES, part, part)
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_train_tells_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ["--recipe", "cifar", "--train-images", "100", "--batch-size", "10"]
+    main(["train", "demo", *options, "--dry-run"])
+    text = said(capsys)
+    assert "model small, 308,074 parameters" in text
+    assert "100 training and 2,000 test images of 1 x 28 x 28, 10 classes" in text
+    assert "steps 5,000 of 10 images, 10 in each of 500 epochs" in text
+    assert "sgd, lr 0.1, half a cosine to 0; epochs of warm-up: 0, at the end" in text
+    assert "weights 1.24 MB, gradients 1.23 MB, optimizer 1.23 MB, activations" in text
+    assert re.search(r"time, soft-both [\d.]+ \w+: [\d,]+ images/s", text)
+    assert not list(tmp_path.iterdir())
+
+
+def test_compare_tells_the_total(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ["--train-images", "40", "--batch-size", "20", "--epochs", "1", "--seeds", "2"]
+    main(["compare", "demo", *options, "--arms", "none", "soft@crop(0.2)+erase", "--dry-run"])
+    text = said(capsys)
+    assert "time, none" in text
+    assert "evaluation" in text
+    assert re.search(r"total [\d.]+ \w+ for 4 runs", text)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "recipe", [Recipe(), Recipe(momentum=0), Recipe(optimizer="adamw")], ids=["sgd", "0", "adamw"]
+)
+def test_the_optimizers_state_is_counted(recipe: Recipe, tmp_path: Path) -> None:
+    """By the checkpoint of a real run."""
+    data, recipe = noise(6), replace(recipe, epochs=1, batch_size=6)
+    run = open_run(tmp_path / "run", recipe, data, {}, resume=False)
+    train(recipe, data, run, CPU, lambda _: None)
+    state = run.load_checkpoint()
+    assert state is not None
+    tensors = [v for of in state["optimizer"]["state"].values() for v in of.values()]
+    model = build(ModelCard("small", CLASSES, 3, 32, 32), (0.0,), (1.0,))
+    weights, gradients, optimizer = state_bytes(recipe, model)
+    assert optimizer == sum(v.nbytes for v in tensors if isinstance(v, torch.Tensor))
+    assert gradients == 4 * sum(p.numel() for p in model.parameters())
+    assert weights == sum(v.nbytes for v in state["model"].values())
+
+
+def test_activations_grow_with_the_batch() -> None:
+    data, peaks = noise(512), []
+    for batch in (64, 512):
+        cost = measure(Recipe(epochs=3, batch_size=batch, precision="fp32"), data, CPU)
+        if cost.peak is None:
+            pytest.skip("the peak is not measured on this system")
+        peaks.append(cost.peak)
+    # At least what the first two norms and convolutions keep: 4 maps of 32 x 16 x 16, in float32.
+    assert peaks[1] - peaks[0] > (512 - 64) * 4 * 32 * 16 * 16 * 4
+
+
+def test_the_time_is_that_of_the_run(tmp_path: Path) -> None:
+    data, recipe = noise(640), Recipe(epochs=6, batch_size=32)
+    cost = measure(recipe, data, CPU)
+    assert cost.steps == 120
+    run = open_run(tmp_path / "run", recipe, data, {}, resume=False)
+    began = time.perf_counter()
+    train(recipe, data, run, CPU, lambda _: None)
+    assert 1 / 3 < cost.seconds / (time.perf_counter() - began) < 3
+
+
+def test_a_run_of_one_step_is_measured() -> None:
+    cost = measure(Recipe(epochs=1, batch_size=6), noise(6), CPU)
+    assert cost.steps == 1
+    assert cost.seconds > 0
