@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Generator, Tensor
+from torchvision.transforms import v2 as typed_v2
 
 from softaug import (
     Blur,
+    Borrowed,
     Chain,
     Crop,
     Cutout,
@@ -31,6 +33,7 @@ from softaug import (
     visibility,
 )
 
+v2: Any = typed_v2  # whose types know fewer arguments than it takes
 N, H, W = 6, 8, 11
 # These move whole pixels or replace them, so that nothing is rounded.
 EXACT: dict[str, Any] = {
@@ -58,6 +61,8 @@ SINGLE = (
         "diffusion-noise": DiffusionNoise(probability=0.7),
         "blur": Blur(probability=0.7),
         "gaussian-blur": GaussianBlur(kernel_size=5, probability=0.7),
+        "borrowed-crop": Borrowed(v2.RandomCrop((H, W), padding=3, padding_mode="reflect")),
+        "borrowed-rotation": Borrowed(v2.RandomRotation(30, v2.InterpolationMode.BILINEAR)),
     }
 )
 PAIRS = {f"{a}+{b}": Chain([SINGLE[a], SINGLE[b]]) for a, b in product(SINGLE, repeat=2)}
