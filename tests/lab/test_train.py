@@ -219,6 +219,25 @@ def test_a_broken_checkpoint_is_passed_over_for_the_one_before(
         run.load_checkpoint()
 
 
+class Trap:
+    """A pickle of this makes a folder when it is read by one who trusts it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return (os.mkdir, (str(self.folder),))
+
+
+def test_no_pickle_of_a_checkpoint_is_run(data: Data, tmp_path: Path) -> None:
+    """Not even in a file with our mark and the right digest."""
+    run = open_run(tmp_path / "run", QUICK, data, {}, resume=False)
+    run.save_checkpoint({"step": Trap(tmp_path / "sprung")})
+    with pytest.raises(SoftaugError, match="not a checkpoint of tensors"):
+        run.load_checkpoint()
+    assert not (tmp_path / "sprung").exists()
+
+
 def test_resume_refuses_another_recipe_or_other_data(data: Data, tmp_path: Path) -> None:
     open_run(tmp_path / "run", QUICK, data, {}, resume=False).save_checkpoint({"step": 1})
     with pytest.raises(UsageError, match=r"lr was 0\.1, now 0\.2"):

@@ -110,7 +110,7 @@ def train(
 ) -> None:
     """Train one model, evaluate it, and write a run folder with its report.
 
-    On several devices or machines: torchrun --nproc-per-node N -m softaug train ...
+    On several devices or machines: torchrun --nproc-per-node N -m -- softaug train ...
 
     Parameters
     ----------

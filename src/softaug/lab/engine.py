@@ -158,7 +158,7 @@ def started(device: str, shard: bool = False) -> Iterator[Engine]:
     except (RuntimeError, ValueError) as error:
         raise SoftaugError(
             f"the {processes} processes did not find each other ({error}); "
-            "begin them with torchrun --nproc-per-node N -m softaug ..."
+            "begin them with torchrun --nproc-per-node N -m -- softaug ..."
         ) from error
     try:
         yield Engine(chosen, dist.get_rank(), processes, shard)
