@@ -27,7 +27,14 @@ from softaug.lab.experiment import perform
 from softaug.lab.models import load_model
 from softaug.lab.recipe import ARMS, Recipe, build_arm, build_end_phase, mean_confidence
 from softaug.lab.run import Run, open_run
-from softaug.lab.train import InterruptedRunError, Progress, initial_model, pixel_statistics, train
+from softaug.lab.train import (
+    InterruptedRunError,
+    Progress,
+    backward,
+    initial_model,
+    pixel_statistics,
+    train,
+)
 
 CPU = Engine(torch.device("cpu"))
 QUICK = Recipe(epochs=2, batch_size=16, precision="fp32")
@@ -338,6 +345,19 @@ def test_parts_of_a_batch_add_up(data: Data, tmp_path: Path) -> None:
         trained(some, data, tmp_path / str(parts), watch=seen.append)
         losses[parts] = [progress.loss for progress in seen]
     assert losses[3] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_an_empty_share_adds_nothing(data: Data) -> None:
+    """A process whose data are at their end still takes part in the sum: gradients of 0."""
+    model = initial_model(QUICK, data).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    nothing = data.train.images[:0], torch.zeros(0, 3)
+    logits, loss = backward(model, CPU, *nothing, 16, dtype=None, parts=1)
+    assert logits.shape == (0, 3)
+    assert loss.item() == 0
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
+    assert same(before, model.state_dict())
+    assert model.training
 
 
 def test_the_end_phase_is_the_same_in_every_arm(data: Data, tmp_path: Path) -> None:
