@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from softaug import mean_one
-from softaug.lab.engine import Engine, choose_device
-from softaug.lab.errors import SoftaugError
+from softaug.lab.cli import main
+from softaug.lab.engine import Engine, choose_device, started
+from softaug.lab.errors import SoftaugError, UsageError
 from softaug.lab.evaluate import Predictions
 from softaug.lab.models import load_model
 from softaug.lab.run import Run
+from softaug.lab.terminal import quiet, say
 
 TESTS = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -107,13 +109,15 @@ def test_two_processes_that_are_preempted_go_on(
 def test_killed_ten_times_over(tmp_path: Path) -> None:
     """SIGKILL at any moment, a checkpoint being written among them: bitwise the same weights."""
     chance = random.Random(0)
+    began: list[int] = []  # the first step of each process
     kills, command = 0, [sys.executable, str(TESTS / "checkpoints_at_every_step.py")]
     while True:
         with subprocess.Popen(
             [*command, str(tmp_path / "cut")], env=ENVIRONMENT, stdout=subprocess.PIPE
         ) as running:
             assert running.stdout is not None
-            for _ in range(chance.randint(1, 4)):
+            began.append(int(running.stdout.readline()))
+            for _ in range(chance.randint(0, 3)):
                 running.stdout.readline()
             if kills < 10 and running.poll() is None:
                 time.sleep(chance.uniform(0, 0.02))
@@ -125,6 +129,9 @@ def test_killed_ten_times_over(tmp_path: Path) -> None:
             break
         assert running.returncode == -signal.SIGKILL
     assert kills == 10
+    # Work that a checkpoint held is not done again: a kill costs one step at most.
+    assert began == sorted(began)
+    assert began[-1] > 10
     subprocess.run([*command, str(tmp_path / "whole")], env=ENVIRONMENT, check=True)
     cut, whole = (load_model(tmp_path / name / "model.safetensors") for name in ("cut", "whole"))
     for name, value in whole.state_dict().items():
@@ -153,6 +160,28 @@ def test_devices_by_name() -> None:
     assert choose_device("cpu") == torch.device("cpu")
     with pytest.raises(SoftaugError, match="device 'cpuu' cannot be used here"):
         choose_device("cpuu")
+
+
+def test_one_process_has_nothing_to_split_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with (
+        pytest.raises(UsageError, match="--shard splits the model over processes"),
+        started("cpu", True),
+    ):
+        pass
+
+
+def test_a_process_beside_the_first_fails_aloud(capsys: pytest.CaptureFixture[str]) -> None:
+    quiet(True)
+    try:
+        say("heard by nobody")
+        with pytest.raises(SystemExit):
+            main(["evaluate", "no-such-run"])
+        said = capsys.readouterr().err
+    finally:
+        quiet(False)
+    assert "no-such-run" in said
+    assert "heard by nobody" not in said
 
 
 def test_state_goes_back_as_it_was() -> None:

@@ -155,6 +155,7 @@ def test_interrupted_and_resumed_ends_with_the_same_weights(
     again = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
     for a, b in zip(history, again, strict=True):
         assert json.loads(a)["loss"] == pytest.approx(json.loads(b)["loss"], rel=1e-12)
+        assert json.loads(b)["images_per_second"] > 0
 
 
 def test_killed_process_loses_at_most_an_epoch(tmp_path: Path) -> None:
@@ -309,10 +310,33 @@ def test_steps_that_are_not_finite_are_left_out(
     assert all(math.isfinite(epoch["loss"]) for epoch in run.history())
     assert all(w.isfinite().all() for w in torch.load(run.folder / "model.pt").values())
     assert re.search(
-        r"at step 2 of 10 \(epoch 1; training image \d+, .*left out, 1 of 2", caplog.text
+        r"at step 2 of 10 \(epoch 1\): training image \d+, .*left out, 1 of 2", caplog.text
     )
     with pytest.raises(SoftaugError, match=r"at step 7 of 10 .*checkpoint: .*checkpoint\.pt"):
         trained(replace(QUICK, skip_nonfinite=1), data, tmp_path / "less")
+
+
+def test_gradients_that_are_not_finite_move_no_weight(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their loss is finite: without a look at the gradients the next one would not be."""
+    calls = 0
+
+    def overflow(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        result = backward(*arguments, **options)
+        if calls == 3:
+            for p in arguments[0].parameters():
+                p.grad.fill_(math.inf)
+        return result
+
+    monkeypatch.setattr(training, "backward", overflow)
+    with pytest.raises(SoftaugError, match="gradient of the loss is not finite at step 3 of 10"):
+        trained(QUICK, data, tmp_path / "run")
+    calls = 0
+    weights = trained(replace(QUICK, skip_nonfinite=1), data, tmp_path / "skipped")
+    assert all(value.isfinite().all() for value in weights.values())
 
 
 def test_out_of_memory_says_what_fits(
@@ -347,20 +371,9 @@ def test_parts_of_a_batch_add_up(data: Data, tmp_path: Path) -> None:
     assert losses[3] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_an_empty_share_adds_nothing(data: Data) -> None:
-    """A process whose data are at their end still takes part in the sum: gradients of 0."""
-    model = initial_model(QUICK, data).train()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    nothing = data.train.images[:0], torch.zeros(0, 3)
-    logits, loss = backward(model, CPU, *nothing, 16, dtype=None, parts=1)
-    assert logits.shape == (0, 3)
-    assert loss.item() == 0
-    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
-    assert same(before, model.state_dict())
-    assert model.training
-
-
-def test_the_end_phase_is_the_same_in_every_arm(data: Data, tmp_path: Path) -> None:
+def test_the_end_phase_is_the_same_in_every_arm(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In its last epochs an arm sees whole images, flipped alike, with hard labels."""
     for arm in ("standard", "soft", "harsh-constant", "soft-weight", "standard-smoothed"):
         recipe = replace(QUICK, arm=arm, epochs=3, end_epochs=1)
@@ -371,8 +384,18 @@ def test_the_end_phase_is_the_same_in_every_arm(data: Data, tmp_path: Path) -> N
         whole = [data.train.images, data.train.images.flip(-1)]
         same_image = torch.stack([(images == one).flatten(1).all(dim=1) for one in whole])
         assert same_image.any(dim=0).all()
+    least_sure = []
+
+    def spy(*arguments: Any, **options: Any) -> Any:
+        least_sure.append(arguments[3].max(dim=1).values.min().item())
+        return backward(*arguments, **options)
+
+    monkeypatch.setattr(training, "backward", spy)
+    recipe = replace(recipe, arm="soft")
     run = open_run(tmp_path / "run", recipe, data, {}, resume=False)
     train(recipe, data, run, CPU, ignore)
+    assert max(least_sure[:10]) < 1
+    assert least_sure[10:] == [1.0] * 5
     assert [epoch["end_phase"] for epoch in run.history()] == [False, False, True]
 
 

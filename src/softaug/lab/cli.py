@@ -386,6 +386,7 @@ app.help_epilogue = "--debug shows the traceback of an error."
 
 
 def _fail(message: str, code: int) -> None:
+    quiet(False)  # whichever process fails, it is to be heard
     say(message, style="red")
     raise SystemExit(code)
 

@@ -27,7 +27,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from softaug.lab.errors import SoftaugError
+from softaug.lab.errors import SoftaugError, UsageError
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
@@ -97,11 +97,8 @@ class Engine:
         """The rows [n,...] of all processes, in their order; n may differ. On the same device."""
         if self.processes == 1:
             return rows
-        counts = self.total(
-            torch.zeros(self.processes, dtype=torch.int64).index_fill_(
-                0, torch.tensor(self.rank), len(rows)
-            )
-        ).tolist()
+        mine = [len(rows) if rank == self.rank else 0 for rank in range(self.processes)]
+        counts = self.total(torch.tensor(mine)).tolist()
         padded = rows.new_zeros(max(counts), *rows.shape[1:], device=self.device)
         padded[: len(rows)] = rows
         every = [torch.empty_like(padded) for _ in counts]
@@ -112,8 +109,8 @@ class Engine:
         """A rule for weights that sees the confidences of the global batch, not of the share."""
 
         def weigh_share(confidence: Tensor) -> Tensor:
-            before = self.gather(confidence.new_full((1,), len(confidence)))[: self.rank].sum()
-            start = int(before)
+            counts = self.gather(torch.tensor([len(confidence)])).tolist()
+            start = sum(counts[: self.rank])
             return weight(self.gather(confidence))[start : start + len(confidence)]
 
         return weight if self.processes == 1 else weigh_share
@@ -147,6 +144,11 @@ def started(device: str, shard: bool = False) -> Iterator[Engine]:
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1:
+        if shard:
+            raise UsageError(
+                "--shard splits the model over processes, and there is one; begin several with "
+                "torchrun --nproc-per-node N -m -- softaug ..."
+            )
         yield Engine(choose_device(device))
         return
     chosen = choose_device(device)

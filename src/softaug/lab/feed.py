@@ -7,7 +7,6 @@ whatever the batch size and the number of processes. n samples, c channels, h w 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -21,27 +20,13 @@ from softaug.lab.seeds import keyed
 
 @dataclass(frozen=True)
 class Batch:
-    """This process's share of a global batch of `count` images.
-
-    cursor: where the feed goes on after this batch. names: of the samples, for messages.
-    """
+    """This process's share of a global batch of `count` images; their names are for messages."""
 
     images: UInt8[Tensor, "n c h w"]
     labels: Int64[Tensor, "n"]
     drawn: Drawn
     count: int
-    cursor: int
     names: list[str]
-
-
-class Feed(Protocol):
-    """Where the loop gets its batches. steps: of an epoch, as far as that is known before."""
-
-    @property
-    def steps(self) -> int: ...
-
-    def epoch(self, epoch: int, transform: Transform, cursor: int) -> Iterator[Batch]:
-        """The batches after the cursor, 0 for all; the same number in every process."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +44,12 @@ class MemoryFeed:
         n, batch = len(self.train), self.batch_size
         return n // batch if 0 < n % batch < 2 * self.engine.processes else math.ceil(n / batch)
 
-    def epoch(self, epoch: int, transform: Transform, cursor: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, transform: Transform, done: int) -> Iterator[Batch]:
+        """The batches of an epoch after the first `done`."""
         n, (height, width) = len(self.train), self.train.images.shape[-2:]
         order = torch.randperm(n, generator=keyed(self.seed, epoch, "order"))
         drawn = transform.draw(n, height, width, keyed(self.seed, epoch, "augment"))
-        for position in range(cursor, self.steps):
+        for position in range(done, self.steps):
             whole = order[position * self.batch_size : (position + 1) * self.batch_size]
             index = whole[self.engine.share(len(whole))]
             yield Batch(
@@ -71,6 +57,5 @@ class MemoryFeed:
                 self.train.labels[index],
                 take(drawn, index),
                 count=len(whole),
-                cursor=position + 1,
                 names=[f"training image {i}" for i in index.tolist()],
             )

@@ -124,12 +124,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {
-            "epochs": 1,
-            "batch_size": 2,
-            "accumulate": 1,
-            "skip_nonfinite": 0,
-        }
+        least = {"epochs": 1, "batch_size": 2, "accumulate": 1, "skip_nonfinite": 0}
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise UsageError(f"{name} must be at least {low}, got {getattr(self, name)}")

@@ -85,12 +85,11 @@ class Run:
         """Write a checkpoint, whole or not at all, and keep the one before."""
         content = io.BytesIO()
         torch.save(state, content)
-        payload = content.getvalue()
+        payload = content.getbuffer()
         last, before = self.checkpoint_files
         # Only once the new one is written and synced does the last become the one before.
-        write_atomically(
-            last, CHECKPOINT_MARK + sha256(payload).digest() + payload, keep_old_as=before
-        )
+        whole = b"".join((CHECKPOINT_MARK, sha256(payload).digest(), payload))
+        write_atomically(last, whole, keep_old_as=before)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The last whole checkpoint, None where there never was one.

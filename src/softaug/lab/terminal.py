@@ -44,7 +44,7 @@ def say(text: str, style: str | None = None) -> None:
 
 
 def quiet(silent: bool) -> None:
-    """Say nothing from a process beside the first; it still fails aloud."""
+    """Say nothing, as processes beside the first do; or speak again."""
     console.quiet = silent
     messages.quiet = silent
 

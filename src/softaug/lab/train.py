@@ -59,11 +59,15 @@ class _State:
     """Where a run is. Sums are over the epoch so far and over all processes."""
 
     epoch: int = 0
-    step: int = 0  # of the whole run
-    cursors: list[int] = field(default_factory=list)  # of the feed, one for each process
+    position: int = 0  # steps of the epoch that are done
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # loss, wrong, images
     skipped: int = 0
     seconds: float = 0.0
+
+    def pace(self, recipe: Recipe, steps_per_epoch: int) -> float:
+        """Images in a second, over the whole run so far."""
+        steps = self.epoch * steps_per_epoch + self.position
+        return steps * recipe.batch_size / self.seconds
 
 
 def train(
@@ -93,35 +97,32 @@ def train(
     steps = recipe.epochs * feed.steps
     history = run.history()
 
-    at, saved_state = _State(cursors=[0] * engine.processes), run.load_checkpoint()
+    at, saved_state = _State(), run.load_checkpoint()
     if saved_state is not None:
         at = _State(**saved_state.pop("at"))
         engine.load(model, optimizer, saved_state)
         history = history[: at.epoch]
-        if len(at.cursors) != engine.processes:
-            at.cursors = at.cursors[:1] * engine.processes
 
     def checkpoint() -> None:
         if not all(weights.isfinite().all() for weights in _local(model.parameters())):
             raise SoftaugError(
-                f"{run.folder}: weights are not finite after step {at.step} of {steps}; try a "
+                f"{run.folder}: weights are not finite in epoch {at.epoch + 1}; try a "
                 f"lower --lr (now {recipe.lr})"
             )
-        at.cursors = engine.gather(torch.tensor([cursor])).tolist()
         state = engine.state(model, optimizer)
         if engine.main:
             run.save_checkpoint(state | {"at": vars(at)})
 
     wrapped.train()
-    first_step, cursor, pace = at.step, at.cursors[engine.rank], 0.0
-    began = before = saved = time.perf_counter()
+    before = saved = time.perf_counter()
     with _signals() as caught, torch.random.fork_rng(devices=[]):
         for epoch in range(at.epoch, recipe.epochs):
             ending = epoch >= recipe.epochs - recipe.end_epochs
             augment = _over_processes(end_phase if ending else main_phase, engine)
-            for batch in feed.epoch(epoch, augment.transform, cursor):
-                torch.manual_seed(key(recipe.seed, at.step, "dropout", engine.rank))
-                lr = _learning_rate(recipe, min(at.step, steps - 1), steps, feed.steps)
+            for batch in feed.epoch(epoch, augment.transform, at.position):
+                step = epoch * feed.steps + at.position
+                torch.manual_seed(key(recipe.seed, step, "dropout", engine.rank))
+                lr = _learning_rate(recipe, step, steps, feed.steps)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
 
@@ -135,40 +136,46 @@ def train(
                     if not _is_out_of_memory(error):
                         raise
                     logits = None
+                # Only here, where the error and the tensors that it holds are gone, is memory free.
                 if logits is None:
                     raise _out_of_memory(recipe, engine, partial(gradients, inputs, targets, 1))
                 wrong = (logits.argmax(dim=1) != labels).sum()
 
                 now = time.perf_counter()
                 due = engine.main and now - saved > CHECKPOINT_SECONDS
-                # One sum over the processes, so that all of them take the same turn below.
+                # One sum over the processes, so that all of them take the same turn below, and one
+                # wait for the device.
                 mine = [loss, wrong, *loss.new_tensor([len(labels), bool(caught), due])]
-                *sums, stop, due = engine.total(torch.stack(mine).double()).tolist()
-                cursor, at.step = batch.cursor, at.step + 1
+                *sums, stop, due, norm = engine.total(
+                    torch.stack([*mine, _gradient_norm(model)]).double()
+                ).tolist()
+                at.position += 1
                 mean_loss = sums[0] / batch.count
-                if math.isfinite(mean_loss) and _gradients_are_finite(model):
+                if math.isfinite(mean_loss) and math.isfinite(norm):
                     optimizer.step()
                     at.sums = [old + new for old, new in zip(at.sums, sums, strict=True)]
                 else:
                     at.skipped += 1
-                    _skip_or_stop(recipe, run, at, steps, mean_loss, batch)
+                    where = f"at step {step + 1} of {steps} (epoch {epoch + 1})"
+                    _skip_or_stop(recipe, run, at.skipped, where, mean_loss, batch)
                     for buffer, old in zip(model.buffers(), statistics, strict=True):
                         buffer.copy_(old)
 
                 at.seconds += now - before
                 before = now
-                pace = (at.step - first_step) * recipe.batch_size / (now - began)
-                watch(Progress(at.step, steps, epoch + 1, mean_loss, pace))
+                watch(Progress(step + 1, steps, epoch + 1, mean_loss, at.pace(recipe, feed.steps)))
                 if stop or due:
                     checkpoint()
                     saved = time.perf_counter()
                 if stop:
                     raise InterruptedRunError(
-                        f"{run.folder}: stopped after step {at.step} of {steps}, with a checkpoint",
+                        f"{run.folder}: stopped after step {step + 1} of {steps}, "
+                        "with a checkpoint",
                         caught[0] if caught else signal.SIGTERM,
                     )
-            history.append(_epoch_record(at, optimizer.param_groups[0]["lr"], pace, ending))
-            at.epoch, at.sums, cursor = epoch + 1, [0.0, 0.0, 0.0], 0
+            pace, lr = at.pace(recipe, feed.steps), optimizer.param_groups[0]["lr"]
+            history.append(_epoch_record(at, lr, pace, ending))
+            at.epoch, at.position, at.sums = epoch + 1, 0, [0.0, 0.0, 0.0]
             if engine.main:
                 run.save_history(history)
             checkpoint()
@@ -229,8 +236,6 @@ def backward(
 
     In `parts` parts, to hold less at once. Returns the share's logits, and its summed loss.
     """
-    if len(inputs) == 0:
-        return _nothing(wrapped, inputs, targets)
     # Batch norm needs two images in each part.
     parts = max(1, min(parts, len(inputs) // 2))
     all_logits, all_losses = [], []
@@ -247,15 +252,6 @@ def backward(
         all_logits.append(logits.detach())
         all_losses.append(loss.detach())
     return torch.cat(all_logits), torch.stack(all_losses).sum()
-
-
-def _nothing(wrapped: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The part of a process whose data are at their end: gradients of 0, for the others' sum."""
-    wrapped.eval()  # so that no statistics change
-    logits = wrapped(inputs.new_zeros(1, *inputs.shape[1:]))
-    (0 * logits.float().sum()).backward()
-    wrapped.train()
-    return logits.detach()[:0], targets.new_zeros(())
 
 
 def _over_processes(augment: SoftAugment, engine: Engine) -> SoftAugment:
@@ -282,9 +278,9 @@ def autocast_dtype(recipe: Recipe, device: torch.device) -> torch.dtype | None:
     return None
 
 
-def _gradients_are_finite(model: nn.Module) -> bool:
+def _gradient_norm(model: nn.Module) -> Tensor:
     norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-    return bool((norm.full_tensor() if isinstance(norm, DTensor) else norm).isfinite())
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def _local(parameters: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -293,14 +289,14 @@ def _local(parameters: Iterable[Tensor]) -> Iterator[Tensor]:
 
 
 def _skip_or_stop(
-    recipe: Recipe, run: Run, at: _State, steps: int, loss: float, batch: Batch
+    recipe: Recipe, run: Run, skipped: int, where: str, loss: float, batch: Batch
 ) -> None:
-    """Say that a step was left out, or raise SoftaugError where there were too many."""
+    """Say that the `skipped`-th step is left out, or raise SoftaugError if it is one too many."""
     what = f"loss is {loss}" if not math.isfinite(loss) else "gradient of the loss is not finite"
     shown = ", ".join(batch.names[:3]) + (", ..." if len(batch.names) > 3 else "")
-    text = f"{run.folder}: the {what} at step {at.step} of {steps} (epoch {at.epoch + 1}; {shown})"
-    if at.skipped <= recipe.skip_nonfinite:
-        log.warning("%s; step left out, %d of %d", text, at.skipped, recipe.skip_nonfinite)
+    text = f"{run.folder}: the {what} {where}: {shown}"
+    if skipped <= recipe.skip_nonfinite:
+        log.warning("%s; step left out, %d of %d", text, skipped, recipe.skip_nonfinite)
         return
     last = run.checkpoint_files[0]
     raise SoftaugError(
@@ -323,17 +319,16 @@ def _out_of_memory(recipe: Recipe, engine: Engine, gradients: Callable[..., Any]
     parts = recipe.accumulate
     while 2 * parts <= recipe.batch_size // 2:
         parts *= 2
-        with contextlib.suppress(torch.OutOfMemoryError, MemoryError):
-            try:
-                gradients(parts=parts)
-            except RuntimeError as error:
-                if not _is_out_of_memory(error):
-                    raise
-                continue
-            return SoftaugError(
-                f"{text}; --accumulate {parts} fits, {math.ceil(recipe.batch_size / parts)} images "
-                "at once, and the batch stays what it is"
-            )
+        try:
+            gradients(parts=parts)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            continue
+        return SoftaugError(
+            f"{text}; --accumulate {parts} fits, {math.ceil(recipe.batch_size / parts)} images at "
+            "once, and the batch stays what it is"
+        )
     return SoftaugError(f"{text}, and not even 2 at once fit; take a smaller --model or --size")
 
 
