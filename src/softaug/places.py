@@ -27,7 +27,8 @@ Map = Float[Tensor, "y x"]
 Mask = Bool[Tensor, "y x"]
 Places = Float[Tensor, "2 y x"]
 Shown = tuple[Float[Tensor, "p y x"], Float[Tensor, "2 p y x"]]
-Homography = Float[Tensor, "3 3"]
+Slopes = Float[Tensor, "2 2 y x"]  # d(row, column) / d(y, x)
+Planes = tuple[Places, Slopes]  # a map near each output pixel
 
 
 def carry(run: Callable[[Tensor], Tensor], seen: Float[Tensor, "h w"], channels: int) -> Map:
@@ -38,7 +39,7 @@ def carry(run: Callable[[Tensor], Tensor], seen: Float[Tensor, "h w"], channels:
     carried = _probe(run, channels, seen).cpu().double()
     mass, points = _shown(carried, torch.tensor(seen.shape).view(2, 1, 1))
     size = torch.tensor(seen.shape).view(2, 1, 1, 1)
-    row, column = torch.minimum(points.round().long().clamp(min=0), size - 1)
+    row, column = torch.minimum(points.round().clamp(min=0), size - 1).long()
     moved = (mass * seen.cpu().double()[row, column]).sum(dim=0) * mass[0].numel() / seen.numel()
     # Never more than there was, not even when float32 rounds.
     more = moved.mean() / seen.mean().clamp(min=1e-30)
@@ -101,31 +102,31 @@ def _shown(carried: Float[Tensor, "4 y x"], size: Tensor) -> Shown:
     if not full.any():
         raise ValueError("it shows no pixel in full, or changes brightness")
     whole = bool((places == places.round())[:, full].all())
-    if whole and _arranged(places, full):
-        _check(spread, weight, full, places, full, size)
+    if whole and _arranged(places, full, size):
+        if (shown & ~full).any():
+            raise ValueError("it changes brightness")
         return _count(places, full, size)
-    homography = _one_map(places, full, whole, size)
-    if homography is not None:
-        return _straight(homography, places, spread, weight, whole, size)
-    if whole:
-        raise ValueError(
-            "it takes nearest neighbours on a bent or reflected map, where places are too coarse; "
-            "choose bilinear interpolation, or split it"
-        )
-    return _bent(places, spread, weight, size)
+    planes = _one_map(places, full, whole, size) or _bent(places, weight, full, whole)
+    near = (planes[0] - places).abs().amax(dim=0) <= (1 if whole else 0.1) * _side(planes[1])
+    inner = ((planes[0] >= 0) & (planes[0] <= size - 1)).all(dim=0)
+    _check(spread, weight, near, inner & near & full, planes, size)
+    return _part(*planes, weight, whole, size)
 
 
-def _arranged(places: Places, full: Mask) -> bool:
+def _arranged(places: Places, full: Mask, size: Tensor) -> bool:
     """Whether places are those of whole pixels, moved, mirrored or repeated, and none left out.
 
     Steps to the next pixel are then of one pixel, of none in an edge, or far at a seam. Rounded
     places of nearest neighbours have odd steps, as 1 1 0 1 1, 0 0 1 0 0 or 1 1 2 1 1.
     """
     known = torch.where(full, places, torch.nan)
+    frame = ((places == 0) | (places == size - 1)).any(dim=0)
     for axis in (1, 2):
         steps = known.diff(dim=axis).movedim(axis, -1)
-        far = steps.abs().amax(dim=0)
-        near, seam = steps.abs().sum(dim=0) <= 1, far >= 3
+        far, sum_ = steps.abs().amax(dim=0), steps.abs().sum(dim=0)
+        again = (sum_ == 0) & frame.narrow(axis - 1, 0, frame.shape[axis - 1] - 1).movedim(axis - 1, -1)
+        near = (sum_ == 1) | again
+        seam = far >= 3
         before, step, after = steps[..., :-2], steps[..., 1:-1], steps[..., 2:]
         odd = (before == after) & ((step - after).abs() == 1)
         if odd.any() or (~(near | seam | far.isnan())).any() or near.sum() <= seam.sum():
@@ -140,150 +141,155 @@ def _count(places: Places, full: Mask, size: Tensor) -> Shown:
     return (full / times[index].double())[None], places[:, None]
 
 
-def _one_map(places: Places, full: Mask, whole: bool, size: Tensor) -> Homography | None:
+def _one_map(places: Places, full: Mask, whole: bool, size: Tensor) -> Planes | None:
     """The affine or else projective map that all places follow, or None.
 
     Resampling draws places in at borders: the half that fits best decides (least trimmed squares),
     and the rest may be off by as much as that.
     """
     slopes, bend = _slopes(places)
-    area, steep = _area(slopes).abs(), (slopes**2).sum(dim=(0, 1))
-    use = full if whole else _all_around(full) & (area > 0.01 * steep) & (steep > 1e-6)
+    steep = (slopes**2).sum(dim=(0, 1))
+    use = full if whole else _all_around(full) & (_area(slopes).abs() > 0.01 * steep)
     if min(use.any(dim=0).sum(), use.any(dim=1).sum()) < 3:
         raise ValueError("it shows too few pixels side by side")
     for projective in (False, True):
-        off = bend
-        for _ in range(1 if whole else 4):
-            best = use if whole else use & (off <= off[use].median())
-            homography = _fit(places, best, projective)
-            reached, area = _reach(homography, _grid(places))
-            side = area.sqrt().clamp(min=1)
-            off = (reached - places).abs().amax(dim=0) / side
-        if whole and (off * side)[full].max() <= 0.75:
-            return homography
+        trust = (use & (bend <= bend[use].median()) | full * whole).double()
+        for _ in range(20 if whole else 4):
+            reached, slopes = _fit(places, trust, projective)
+            side = _side(slopes)
+            off = (reached - places).abs().amax(dim=0)
+            if whole:
+                trust = trust * off / off[full].max().clamp(min=1e-9)
+            else:
+                trust = (use & (off / side <= (off / side)[use].median())).double()
+        if whole and off[full].max() <= 0.6:
+            return reached, slopes
         held = torch.minimum(reached.clamp(min=0), size - 1)
         clamped = (held - places).abs().amax(dim=0) <= 0.6 + 0.1 * side
-        tight = off <= 0.1
-        if not whole and (tight | clamped)[full].all() and tight[use].double().mean() > 0.5:
-            return homography
+        tight = off <= 0.1 * side
+        if not whole and (tight | clamped)[full].all() and tight[use].double().mean() > 0.9:
+            return reached, slopes
     return None
 
 
-def _fit(places: Places, use: Mask, projective: bool) -> Homography:
-    """The homography nearest to the places in use; its last row is (0, 0, 1) if affine."""
-    every = max(1, int(use.sum()) // 2000)
-    x, y = _grid(places)[:, use][:, ::every].T, places[:, use][:, ::every].T
-    # y (1 + h x) = M x, linear in the rows of M and in h; from the middle, so that 1 is not small.
-    middle, scale = x.mean(dim=0), x.new_tensor([*use.shape, 1])
-    middle[2] = 0
-    x = (x - middle) / scale
-    none = torch.zeros_like(x)
-    rows = torch.cat([torch.cat([x, none], dim=1), torch.cat([none, x], dim=1)])
-    if projective:
-        rows = torch.cat([rows, torch.cat([-x[:, :2] * y[:, :1], -x[:, :2] * y[:, 1:]])], dim=1)
-    solution = torch.linalg.lstsq(rows, y.T.reshape(-1, 1)).solution.flatten()
-    last = solution[6:] if projective else solution.new_zeros(2)
-    homography = torch.cat([solution[:6], last, solution.new_ones(1)]).view(3, 3) / scale
-    homography[:, 2] -= homography[:, :2] @ middle[:2]
-    return homography
+def _fit(places: Places, trust: Map, projective: bool) -> Planes:
+    """The affine or projective map nearest to the places that are trusted."""
+    y, x = trust.nonzero(as_tuple=True)
+    middle, scale = torch.stack([y, x]).double().mean(dim=1), max(trust.shape)
+    grid = (_grid(places) - middle.view(2, 1, 1)) / scale
+    every = max(1, len(y) // 2000)
+    at, to = grid[:, y, x][:, ::every].T, places[:, y, x][:, ::every].T
+    # to (1 + h at) = M at + m, linear in the rows of (M, m) and in h.
+    one, none = torch.ones_like(at[:, :1]), torch.zeros(len(at), 3, dtype=at.dtype)
+    rows = [torch.cat([at, one, none], dim=1), torch.cat([none, at, one], dim=1)]
+    bends = [-at * to[:, :1] * projective, -at * to[:, 1:] * projective]
+    design = torch.cat([torch.cat(rows), torch.cat(bends)], dim=1)
+    root = trust[y, x][::every].sqrt().repeat(2)[:, None]
+    solution = torch.linalg.lstsq(root * design, root * to.T.reshape(-1, 1), driver="gelsd").solution
+    linear, h = solution[:6].view(2, 3), solution[6:, 0]
+    depth = 1 + torch.einsum("d,dyx->yx", h, grid)
+    depth = torch.where(depth.abs() < 1e-3, 1e-3, depth)  # the horizon
+    reached = torch.einsum("pd,dyx->pyx", linear[:, :2], grid) + linear[:, 2].view(2, 1, 1)
+    reached = reached / depth
+    slopes = (linear[:, :2, None, None] - reached[:, None] * h.view(1, 2, 1, 1)) / depth / scale
+    return reached, slopes
 
 
-def _grid(places: Places) -> Float[Tensor, "3 y x"]:
-    y, x = (torch.ones_like(places[0]).cumsum(dim) - 1 for dim in (0, 1))
-    return torch.stack([y, x, torch.ones_like(y)])
-
-
-def _reach(homography: Homography, at: Float[Tensor, "3 *n"]) -> tuple[Tensor, Tensor]:
-    """Places that a homography reaches from output pixels, and their abs(det J)."""
-    row, column, depth = torch.einsum("ij,j...->i...", homography, at)
-    front = depth > 1e-3
-    depth = depth.clamp(min=1e-3)
-    return torch.stack([row, column]) / depth, front * torch.linalg.det(homography).abs() / depth**3
-
-
-def _straight(
-    homography: Homography, places: Places, spread: Map, weight: Map, whole: bool, size: Tensor
-) -> Shown:
-    """What one map shows: of the parallelogram of each output pixel, what is inside and not hidden.
-
-    It is sampled at points of a Fibonacci lattice, which is even in the plane and on each axis.
-    """
-    grid = _grid(places)
-    reached, area = _reach(homography, grid)
-    inner = ((reached >= 0) & (reached <= size - 1)).all(dim=0)
-    near = (reached - places).abs().amax(dim=0) <= area.sqrt().clamp(min=1) * (1 if whole else 0.1)
-    _check(spread, weight, near, reached, inner & near, size)
-    # Beyond the outer pixels' centres a weight tells of the border, which places know better.
-    weight = torch.where(inner, weight.clamp(0, 1), _any_around(weight > 0))
-    # Nearest neighbours that all lie inside stand for all of their parallelograms.
-    fine, turn = (1, 0) if whole and _inside(reached, size).all() else (21, 13)
-    if weight.numel() > 10_000 and fine > 1:
-        fine, turn = 8, 5
-    step = torch.arange(fine)
-    within = (torch.stack([step, step * turn % fine]) + 0.5) / fine - 0.5
-    at = grid[:, None] + F.pad(within, (0, 0, 0, 1))[:, :, None, None]
-    points, area = _reach(homography, at)
-    inside = _inside(points, size[..., None])
-    # What lies outside is missing from the weight already, where that is below 1.
-    part = inside.double().mean(dim=0).clamp(min=1 / fine)
-    return area * torch.where(weight < 1, weight / part, 1.0) * inside / fine, points
-
-
-def _bent(places: Places, spread: Map, weight: Map, size: Tensor) -> Shown:
-    """What a smooth bent map shows, from differences of places."""
+def _bent(places: Places, weight: Map, full: Mask, whole: bool) -> Planes:
+    """The planes that a smooth bent map follows, from differences of places."""
+    if whole:
+        raise ValueError(
+            "it takes nearest neighbours on a bent or reflected map, where places are too coarse; "
+            "choose bilinear interpolation, or split it"
+        )
     slopes, bend = _slopes(places)
-    area = _area(slopes)
-    known = _all_around((weight - 1).abs() < TOLERANCE)
+    known, area = _all_around(full), _area(slopes)
     if known.sum() < 0.25 * (weight > 0).sum():
         raise ValueError("it shows too few pixels side by side")
-    if area[known].max() > 0 > area[known].min() or area[known].abs().min() < 0.05:
-        raise ValueError(
-            "it folds, reflects or repeats the image while it resamples; pad with zeros"
-        )
-    if bend[known].max() > 0.5:
-        raise ValueError("it is not smooth")
-    if not 0.7 < area[known].abs().median() < 1.4:
-        raise ValueError("it bends and resizes at once")
-    _check(spread, weight, weight > 0, places, known, size)
-    area = area.abs() * known
+    if area[known].min() < 0.05 and area[known].max() > -0.05:
+        raise ValueError("it folds, reflects or repeats what it resamples; pad with zeros")
+    if bend[known].max() > 0.5 or not 0.7 < area[known].abs().median() < 1.4:
+        raise ValueError("it bends the image, and steeply or while it resizes")
+    # Beside what is known, as at borders, goes on the mean of the planes next to it.
+    grid = _grid(places)
+    planes = torch.cat([slopes.flatten(0, 1), places - _along(slopes, grid)])
     for _ in range(3):
-        around = F.avg_pool2d(torch.stack([area, known.double()]), 3, 1, 1)
-        area = torch.where(known, area, around[0] / around[1].clamp(min=1e-9))
-        known = around[1] > 0
-    if (weight > TOLERANCE)[~known].any():
+        sums = F.avg_pool2d(torch.cat([planes * known, known[None].double()]), 3, 1, 1)
+        planes = torch.where(known, planes, sums[:6] / sums[6].clamp(min=1e-9))
+        known = sums[6] > 0
+    if (weight > 0)[~known].any():
         raise ValueError("it shows too few pixels side by side")
-    return (area * weight.clamp(0, 1))[None], places[:, None]
+    slopes = planes[:4].view_as(slopes) * known
+    return planes[4:] + _along(slopes, grid), slopes
 
 
 def _check(
-    spread: Map, weight: Map, near: Mask, places: Places, use: Mask, size: Tensor
+    spread: Map, weight: Map, near: Mask, use: Mask, planes: Planes, size: Tensor
 ) -> None:
     """Refuse changes of brightness, and blur: more spread than two resamplings make."""
-    dim = near & (weight > 0) & ((weight - 1).abs() > TOLERANCE)
     # At an edge of the source, or of a hole, only a few pixels are dim.
+    dim = near & (weight > 0) & ((weight - 1).abs() > TOLERANCE)
     if _all_around(_all_around(dim)).any():
         raise ValueError("it changes brightness")
-    use = use & ((weight - 1).abs() < TOLERANCE)
     if not use.any():
-        raise ValueError("it shows too few pixels")
+        raise ValueError("it shows too few pixels side by side")
     # Linear interpolation spreads by f (1 - f) on each axis, a reduction by s by s^2 / 6.
-    fraction = (places - places.floor())[:, use]
+    reached, slopes = planes
+    fraction = (reached - reached.floor())[:, use]
     between = (fraction * (1 - fraction)).sum(dim=0).mean()
-    reduced = ((_slopes(places)[0] ** 2).sum(dim=(0, 1)) - 2)[use].clamp(min=0).mean() / 4
+    reduced = ((slopes**2).sum(dim=(0, 1))[use] - 2).clamp(min=0).mean() / 4
     if spread[use].median().abs() > 0.05 + 2 * between + reduced + 4e-7 * (size**2).sum():
         raise ValueError("it blurs or sharpens")
 
 
-def _slopes(places: Places) -> tuple[Float[Tensor, "2 2 y x"], Map]:
-    """Differences of places to both sides, d(y, x) first, and the largest bend between the two."""
+def _part(
+    reached: Places, slopes: Slopes, weight: Map, whole: bool, size: Tensor
+) -> Shown:
+    """What is inside of the source, and not hidden, of the parallelogram of each output pixel.
+
+    Sampled at points of a Fibonacci lattice, which is even in the plane and on each axis.
+    """
+    inside = _inside(reached, size)
+    aligned = (slopes[0, 0] * slopes[0, 1]).abs().max() < 1e-3 * _area(slopes).abs().mean()
+    if whole and aligned and (inside | (weight > 0)).all():
+        # Nearest neighbours round up or down: all are shown, so none is at a border.
+        return (_area(slopes).abs() * weight)[None], reached[:, None]
+    fine, turn = (21, 13) if weight.numel() < 10_000 else (8, 5)
+    step = torch.arange(fine)
+    within = (torch.stack([step, step * turn % fine]) + 0.5).double() / fine - 0.5
+    points = reached[:, None] + torch.einsum("pdyx,df->pfyx", slopes, within)
+    inside = _inside(points, size[..., None])
+    # Beyond the outer pixels' centres a weight tells of the border, which places know better.
+    inner = ((reached >= 0) & (reached <= size - 1)).all(dim=0)
+    weight = torch.where(inner, weight.clamp(0, 1), _any_around(weight > 0))
+    # What lies outside is missing from the weight already, where that is below 1.
+    part = inside.double().mean(dim=0).clamp(min=1 / fine)
+    return _area(slopes).abs() * torch.where(weight < 1, weight / part, 1.0) * inside / fine, points
+
+
+def _slopes(places: Places) -> tuple[Slopes, Map]:
+    """Differences of places to both sides, and the largest bend between the two."""
     around = F.pad(places[None], (1, 1, 1, 1), mode="replicate")[0]
-    before = torch.stack([around[:, :-2, 1:-1], around[:, 1:-1, :-2]])
-    after = torch.stack([around[:, 2:, 1:-1], around[:, 1:-1, 2:]])
-    return (after - before) / 2, (after + before - 2 * places).abs().amax(dim=(0, 1))
+    before = torch.stack([around[:, :-2, 1:-1], around[:, 1:-1, :-2]], dim=1)
+    after = torch.stack([around[:, 2:, 1:-1], around[:, 1:-1, 2:]], dim=1)
+    return (after - before) / 2, (after + before - 2 * places[:, None]).abs().amax(dim=(0, 1))
 
 
-def _area(slopes: Float[Tensor, "2 2 y x"]) -> Map:
+def _area(slopes: Slopes) -> Map:
     return slopes[0, 0] * slopes[1, 1] - slopes[0, 1] * slopes[1, 0]
+
+
+def _side(slopes: Slopes) -> Map:
+    """The side of an output pixel in the source, in pixels, 1 if it is smaller."""
+    return _area(slopes).abs().sqrt().clamp(min=1)
+
+
+def _along(slopes: Slopes, way: Float[Tensor, "2 y x"]) -> Places:
+    return torch.einsum("pdyx,dyx->pyx", slopes, way)
+
+
+def _grid(places: Places) -> Float[Tensor, "2 y x"]:
+    return torch.ones_like(places[0]).nonzero().T.reshape(places.shape).double()
 
 
 def _inside(points: Float[Tensor, "2 *n"], size: Tensor) -> Bool[Tensor, "*n"]:
