@@ -105,11 +105,16 @@ def _shown(carried: Float[Tensor, "4 y x"], size: Tensor) -> Shown:
     if whole and _arranged(places, full, size):
         if (shown & ~full).any():
             raise ValueError("it changes brightness")
+        _refuse_blur(spread, places, torch.zeros_like(weight), full, size)
         return _count(places, full, size)
     planes = _one_map(places, full, whole, size) or _bent(places, weight, full, whole)
     near = (planes[0] - places).abs().amax(dim=0) <= (1 if whole else 0.1) * _side(planes[1])
     inner = ((planes[0] >= 0) & (planes[0] <= size - 1)).all(dim=0)
-    _check(spread, weight, near, inner & near & full, planes, size)
+    # At an edge of the source, or of a hole, only a few pixels are dim.
+    if _all_around(_all_around(shown & ~full & near)).any():
+        raise ValueError("it changes brightness")
+    steep = (planes[1] ** 2).sum(dim=(0, 1))
+    _refuse_blur(spread, planes[0], steep, inner & near & full, size)
     return _part(*planes, weight, whole, size)
 
 
@@ -158,6 +163,8 @@ def _one_map(places: Places, full: Mask, whole: bool, size: Tensor) -> Planes | 
             reached, slopes = _fit(places, trust, projective)
             side = _side(slopes)
             off = (reached - places).abs().amax(dim=0)
+            if whole and off[full].max() <= 0.5:
+                break
             if whole:
                 trust = trust * off / off[full].max().clamp(min=1e-9)
             else:
@@ -167,7 +174,7 @@ def _one_map(places: Places, full: Mask, whole: bool, size: Tensor) -> Planes | 
         held = torch.minimum(reached.clamp(min=0), size - 1)
         clamped = (held - places).abs().amax(dim=0) <= 0.6 + 0.1 * side
         tight = off <= 0.1 * side
-        if not whole and (tight | clamped)[full].all() and tight[use].double().mean() > 0.9:
+        if not whole and (tight | clamped)[full].all() and tight[use].double().mean() > 0.6:
             return reached, slopes
     return None
 
@@ -223,21 +230,14 @@ def _bent(places: Places, weight: Map, full: Mask, whole: bool) -> Planes:
     return planes[4:] + _along(slopes, grid), slopes
 
 
-def _check(
-    spread: Map, weight: Map, near: Mask, use: Mask, planes: Planes, size: Tensor
-) -> None:
-    """Refuse changes of brightness, and blur: more spread than two resamplings make."""
-    # At an edge of the source, or of a hole, only a few pixels are dim.
-    dim = near & (weight > 0) & ((weight - 1).abs() > TOLERANCE)
-    if _all_around(_all_around(dim)).any():
-        raise ValueError("it changes brightness")
+def _refuse_blur(spread: Map, reached: Places, steep: Map, use: Mask, size: Tensor) -> None:
+    """Refuse what mixes more pixels than two resamplings do."""
     if not use.any():
         raise ValueError("it shows too few pixels side by side")
     # Linear interpolation spreads by f (1 - f) on each axis, a reduction by s by s^2 / 6.
-    reached, slopes = planes
     fraction = (reached - reached.floor())[:, use]
     between = (fraction * (1 - fraction)).sum(dim=0).mean()
-    reduced = ((slopes**2).sum(dim=(0, 1))[use] - 2).clamp(min=0).mean() / 4
+    reduced = (steep[use] - 2).clamp(min=0).mean() / 4
     if spread[use].median().abs() > 0.05 + 2 * between + reduced + 4e-7 * (size**2).sum():
         raise ValueError("it blurs or sharpens")
 
@@ -258,13 +258,11 @@ def _part(
     step = torch.arange(fine)
     within = (torch.stack([step, step * turn % fine]) + 0.5).double() / fine - 0.5
     points = reached[:, None] + torch.einsum("pdyx,df->pfyx", slopes, within)
-    inside = _inside(points, size[..., None])
-    # Beyond the outer pixels' centres a weight tells of the border, which places know better.
-    inner = ((reached >= 0) & (reached <= size - 1)).all(dim=0)
-    weight = torch.where(inner, weight.clamp(0, 1), _any_around(weight > 0))
-    # What lies outside is missing from the weight already, where that is below 1.
-    part = inside.double().mean(dim=0).clamp(min=1 / fine)
-    return _area(slopes).abs() * torch.where(weight < 1, weight / part, 1.0) * inside / fine, points
+    # Near a border of the source a weight tells of the border, which places know better.
+    edge = torch.zeros(()) if inside.all() else _side(slopes) - 1
+    inner = ((reached >= edge) & (reached <= size - 1 - edge)).all(dim=0)
+    weight = torch.where(inner, weight, _most_around(weight)).clamp(0, 1)
+    return _area(slopes).abs() * weight * _inside(points, size[..., None]) / fine, points
 
 
 def _slopes(places: Places) -> tuple[Slopes, Map]:
@@ -296,10 +294,11 @@ def _inside(points: Float[Tensor, "2 *n"], size: Tensor) -> Bool[Tensor, "*n"]:
     return ((points >= -0.5) & (points < size - 0.5)).all(dim=0)
 
 
-def _any_around(mask: Mask) -> Map:
-    return F.max_pool2d(mask[None].double(), 3, 1, 1)[0]
+def _most_around(values: Map) -> Map:
+    return F.max_pool2d(values[None], 3, 1, 1)[0]
 
 
 def _all_around(mask: Mask) -> Mask:
     """Whether the mask holds in all of 3 x 3 pixels, none of them outside of the frame."""
-    return _any_around(F.pad(~mask, (1, 1, 1, 1), value=True))[1:-1, 1:-1] == 0
+    outside = F.pad((~mask).double(), (1, 1, 1, 1), value=1)
+    return _most_around(outside)[1:-1, 1:-1] == 0
