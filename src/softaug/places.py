@@ -169,7 +169,7 @@ def _one_map(places: Places, full: Mask, whole: bool, size: Tensor) -> Planes | 
                 trust = trust * off / off[full].max().clamp(min=1e-9)
             else:
                 trust = (use & (off / side <= (off / side)[use].median())).double()
-        if whole and off[full].max() <= 0.6:
+        if whole and off[full].max() <= 0.75:
             return reached, slopes
         held = torch.minimum(reached.clamp(min=0), size - 1)
         clamped = (held - places).abs().amax(dim=0) <= 0.6 + 0.1 * side
