@@ -85,7 +85,7 @@ def _probe(
 def _shown(carried: Float[Tensor, "4 y x"], size: Tensor) -> Shown:
     """Points of the source that each output pixel shows, and how many source pixels each is."""
     weight = carried[0]
-    if weight.min() < -0.2:
+    if weight.min() < -0.5:
         raise ValueError("it inverts values")
     means = carried[1:] / weight.clamp(min=TOLERANCE)
     places = means[:2] * size - 0.5
@@ -224,8 +224,6 @@ def _bent(places: Places, weight: Map, full: Mask, whole: bool) -> Planes:
         sums = F.avg_pool2d(torch.cat([planes * known, known[None].double()]), 3, 1, 1)
         planes = torch.where(known, planes, sums[:6] / sums[6].clamp(min=1e-9))
         known = sums[6] > 0
-    if (weight > 0)[~known].any():
-        raise ValueError("it shows too few pixels side by side")
     slopes = planes[:4].view_as(slopes) * known
     return planes[4:] + _along(slopes, grid), slopes
 
@@ -259,10 +257,25 @@ def _part(
     within = (torch.stack([step, step * turn % fine]) + 0.5).double() / fine - 0.5
     points = reached[:, None] + torch.einsum("pdyx,df->pfyx", slopes, within)
     # Near a border of the source a weight tells of the border, which places know better.
-    edge = torch.zeros(()) if inside.all() else _side(slopes) - 1
+    side = _side(slopes)
+    edge = torch.zeros(()) if inside.all() else side - 1
     inner = ((reached >= edge) & (reached <= size - 1 - edge)).all(dim=0)
-    weight = torch.where(inner, weight, _most_around(weight)).clamp(0, 1)
-    return _area(slopes).abs() * weight * _inside(points, size[..., None]) / fine, points
+    visible = torch.where(inner, weight, _most_around(weight)).clamp(0, 1)
+    mass = _area(slopes).abs() * visible * _inside(points, size[..., None]) / fine
+    # In doubt: what is fainter there than a border leaves it, which is no less than the square of
+    # linear interpolation; edges that fall between pixels; and what is too far from known planes.
+    over = torch.maximum(-reached, reached - size + 1)
+    least = torch.minimum(1 - over, (side - over) / (2 * side - 1)).clamp(0, 1).prod(dim=0) ** 2
+    least = (over.amax(dim=0) < 0.25).double() if whole else least
+    faint = (1 - weight / least.clamp(min=1e-6)).clamp(0, 1) * (least > 0) * ~inner
+    doubt = (mass.sum(dim=0) * faint).sum() + weight[_area(slopes) == 0].sum()
+    between = side * (side - 1) / 2 * inner
+    for y in (0, 1):
+        sharp = weight.diff(dim=y).abs() > 0.97
+        doubt += between.unfold(y, 2, 1).amin(dim=-1)[sharp].sum()
+    if doubt > 0.01 * size.prod():
+        raise ValueError("it shows too little of the edges of what is hidden")
+    return mass, points
 
 
 def _slopes(places: Places) -> tuple[Slopes, Map]:
