@@ -115,7 +115,7 @@ def _shown(carried: Float[Tensor, "4 y x"], size: Tensor) -> Shown:
         raise ValueError("it changes brightness")
     steep = (planes[1] ** 2).sum(dim=(0, 1))
     _refuse_blur(spread, planes[0], steep, inner & near & full, size)
-    return _part(*planes, weight, whole, size)
+    return _part(*planes, places, weight, whole, size)
 
 
 def _arranged(places: Places, full: Mask, size: Tensor) -> bool:
@@ -173,8 +173,11 @@ def _one_map(places: Places, full: Mask, whole: bool, size: Tensor) -> Planes | 
             return reached, slopes
         held = torch.minimum(reached.clamp(min=0), size - 1)
         clamped = (held - places).abs().amax(dim=0) <= 0.6 + 0.1 * side
+        middle = reached[:, full].mean(dim=1).view(2, 1, 1)
+        outward = ((places - reached) * (reached - middle).sign()).amax(dim=0) > 0.2 * side
         tight = off <= 0.1 * side
-        if not whole and (tight | clamped)[full].all() and tight[use].double().mean() > 0.6:
+        drawn_in = tight | clamped & ~outward
+        if not whole and drawn_in[full].all() and tight[use].double().mean() > 0.5:
             return reached, slopes
     return None
 
@@ -215,7 +218,7 @@ def _bent(places: Places, weight: Map, full: Mask, whole: bool) -> Planes:
         raise ValueError("it shows too few pixels side by side")
     if area[known].min() < 0.05 and area[known].max() > -0.05:
         raise ValueError("it folds, reflects or repeats what it resamples; pad with zeros")
-    if bend[known].max() > 0.5 or not 0.7 < area[known].abs().median() < 1.4:
+    if bend[known].max() > 0.5 or not 0.8 < area[known].abs().median() < 1.25:
         raise ValueError("it bends the image, and steeply or while it resizes")
     # Beside what is known, as at borders, goes on the mean of the planes next to it.
     grid = _grid(places)
@@ -241,7 +244,7 @@ def _refuse_blur(spread: Map, reached: Places, steep: Map, use: Mask, size: Tens
 
 
 def _part(
-    reached: Places, slopes: Slopes, weight: Map, whole: bool, size: Tensor
+    reached: Places, slopes: Slopes, places: Places, weight: Map, whole: bool, size: Tensor
 ) -> Shown:
     """What is inside of the source, and not hidden, of the parallelogram of each output pixel.
 
@@ -267,12 +270,14 @@ def _part(
     over = torch.maximum(-reached, reached - size + 1)
     least = torch.minimum(1 - over, (side - over) / (2 * side - 1)).clamp(0, 1).prod(dim=0) ** 2
     least = (over.amax(dim=0) < 0.25).double() if whole else least
-    faint = (1 - weight / least.clamp(min=1e-6)).clamp(0, 1) * (least > 0) * ~inner
+    faint = (1 - weight / least.clamp(min=0.05)).clamp(min=0) * (least > 0.05) * ~inner
     doubt = (mass.sum(dim=0) * faint).sum() + weight[_area(slopes) == 0].sum()
+    linear = 1 - (reached - places).abs().amax(dim=0)
+    doubt += (_area(slopes).abs() * (linear - weight).clamp(min=0))[inner & (weight > 0)].sum() * (not whole)
     between = side * (side - 1) / 2 * inner
     for y in (0, 1):
-        sharp = weight.diff(dim=y).abs() > 0.97
-        doubt += between.unfold(y, 2, 1).amin(dim=-1)[sharp].sum()
+        sharp = (4 * weight.diff(dim=y).abs() - 3).clamp(0, 1)
+        doubt += (between.unfold(y, 2, 1).amin(dim=-1) * sharp).sum()
     if doubt > 0.01 * size.prod():
         raise ValueError("it shows too little of the edges of what is hidden")
     return mass, points
