@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Generator, Tensor
+from torchvision.transforms import v2 as typed_v2
 
 from softaug import (
     Blur,
+    Borrowed,
     Chain,
     Crop,
     Cutout,
@@ -29,6 +31,8 @@ from softaug import (
     visibility,
 )
 
+v2: Any = typed_v2  # whose types know fewer arguments than it takes
+BILINEAR = v2.InterpolationMode.BILINEAR
 N, H, W = 6, 8, 11
 # These move whole pixels or replace them, so that nothing is rounded.
 EXACT: dict[str, Any] = {
@@ -54,6 +58,8 @@ SINGLE = (
         "diffusion-noise": DiffusionNoise(probability=0.7),
         "blur": Blur(probability=0.7),
         "gaussian-blur": GaussianBlur(kernel_size=5, probability=0.7),
+        "borrowed-crop": Borrowed(v2.RandomCrop((H, W), padding=2, padding_mode="reflect")),
+        "borrowed-affine": Borrowed(v2.RandomAffine(20, (0.1, 0.1), (0.8, 1.2), 5, BILINEAR)),
     }
 )
 PAIRS = {f"{a}+{b}": Chain([SINGLE[a], SINGLE[b]]) for a, b in product(SINGLE, repeat=2)}

@@ -1,8 +1,8 @@
 """What an unknown transform shows: where each of its output pixels looks in the source.
 
 To move and to resample pixels is linear, out = A in + b with b the fill. So images of 1, y, x and
-y^2 + x^2 come out, less a blank image, as A 1, A y, A x and A (y^2 + x^2) without any fill: A 1 is a
-pixel's weight, below 1 where something is hidden, and A y / A 1 is its place in the source. All
+y^2 + x^2, less a blank image, come out as A 1, A y, A x and A (y^2 + x^2) without any fill: A 1 is
+a pixel's weight, below 1 where something is hidden, and A y / A 1 is its place in the source. All
 places must be those of one of three kinds of maps, or what is seen cannot be told:
 
 1. whole pixels in any arrangement (crop, pad, flip, tiles): each source pixel counts once;
@@ -28,7 +28,9 @@ Map = Float[Tensor, "y x"]
 Mask = Bool[Tensor, "y x"]
 Places = Float[Tensor, "2 y x"]
 Slopes = Float[Tensor, "2 2 y x"]  # d(row, column) / d(y, x)
-Points = tuple[Float[Tensor, "p y x"], Float[Tensor, "2 p y x"]]  # source pixels that each is; places
+Points = tuple[
+    Float[Tensor, "p y x"], Float[Tensor, "2 p y x"]
+]  # source pixels that each is; places
 
 
 @dataclass(frozen=True)
@@ -252,14 +254,14 @@ def _inside_and_not_hidden(look: Look, reached: Places, slopes: Slopes) -> Point
 
     In points of a Fibonacci lattice, which is even in the plane and on each axis.
     """
-    area, side, weight = _area(slopes).abs(), _side(slopes), look.weight
+    area, weight = _area(slopes).abs(), look.weight
     inside = _inside(reached, look.size)
     aligned = (slopes[0, 0] * slopes[0, 1]).abs().max() < 1e-3 * area.mean()
     if look.whole and aligned and (inside | look.full).all():
         # Resized to nearest neighbours, which may be rounded down: none is beyond a border.
         return (area * weight)[None], reached[:, None]
     # Near a border of the source a weight tells of the border, which places know better.
-    edge = torch.zeros(()) if inside.all() else side - 1
+    edge = torch.zeros(()) if inside.all() else _side(slopes) - 1
     inner = ((reached >= edge) & (reached <= look.size - 1 - edge)).all(dim=0)
     visible = torch.where(inner, weight, F.max_pool2d(weight[None], 3, 1, 1)[0]).clamp(0, 1)
     fine, turn = (21, 13) if weight.numel() < 10_000 else (8, 5)
@@ -267,25 +269,32 @@ def _inside_and_not_hidden(look: Look, reached: Places, slopes: Slopes) -> Point
     within = (torch.stack([step, step * turn % fine]) + 0.5).double() / fine - 0.5
     points = reached[:, None] + torch.einsum("pdyx,df->pfyx", slopes, within)
     mass = area * visible * _inside(points, look.size[..., None]) / fine
+    if _doubt(look, reached, slopes, mass.sum(dim=0), inner) > 0.01 * look.size.prod():
+        raise ValueError("it shows too little of the edges of what it hides")
+    return mass, points
 
-    # In doubt: what is fainter than a border leaves it, at least linear interpolation's square;
+
+def _doubt(look: Look, reached: Places, slopes: Slopes, mass: Map, inner: Mask) -> Tensor:
+    """How many source pixels may be counted wrong."""
+    area, side, weight = _area(slopes).abs(), _side(slopes), look.weight
+    # What is too far from known planes.
+    doubt = weight[area == 0].sum()
+    # What is fainter than a border leaves it: at least the square of linear interpolation.
     over = torch.maximum(-reached, reached - look.size + 1)
     least = torch.minimum(1 - over, (side - over) / (2 * side - 1)).clamp(0, 1).prod(dim=0) ** 2
     least = (over.amax(dim=0) < 0.25).double() if look.whole else least
     faint = (1 - weight / least.clamp(min=0.05)).clamp(min=0) * (least > 0.05)
-    doubt = (mass.sum(dim=0) * faint)[~inner].sum() + weight[area == 0].sum()
-    # what is fainter than its place tells, dimmed by two borders;
+    doubt += (mass * faint)[~inner].sum()
+    # What is fainter than its place tells: dimmed twice, by the border of an earlier step.
     linear = 1 - (reached - look.places).abs().amax(dim=0)
     dimmed = inner & (weight > 0) & (not look.whole)
     doubt += (area * (linear - weight).clamp(min=0))[dimmed].sum()
-    # and edges that fall between pixels.
+    # Edges that fall between the pixels of a reduction.
     between = side * (side - 1) / 2 * inner
     for axis in (0, 1):
         sharp = (4 * weight.diff(dim=axis).abs() - 3).clamp(0, 1)
         doubt += (between.unfold(axis, 2, 1).amin(dim=-1) * sharp).sum()
-    if doubt > 0.01 * look.size.prod():
-        raise ValueError("it shows too little of the edges of what it hides")
-    return mass, points
+    return doubt
 
 
 def _differences(places: Places) -> tuple[Slopes, Map]:
