@@ -14,6 +14,7 @@ METHOD = (
     "operations",
     "policies",
     "borrowed",
+    "places",
 )
 install_import_hook([f"softaug.{name}" for name in METHOD], "checker.check")
 

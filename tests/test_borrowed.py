@@ -110,8 +110,7 @@ def test_affine_maps_leave_what_brute_force_counts(how: Any, interpolation: Any)
         interpolation=interpolation, fill=[127.0],
     )  # fmt: skip
     counted = inside(affine(points(), angle, translate, scale, shear)).double().mean().item()
-    allowed = 0.01 if interpolation == BILINEAR else 0.02
-    assert share(transform, pixels(1)[0]) == pytest.approx(counted, abs=allowed)
+    assert share(transform, pixels(1)[0]) == pytest.approx(counted, abs=0.01)
 
 
 @pytest.mark.parametrize("interpolation", [BILINEAR, NEAREST])
@@ -154,9 +153,12 @@ def test_a_resized_crop_leaves_the_share_of_its_window(
     for seed in range(8):
         params = seeded(seed, lambda: crop.make_params([image]))
         window = params["height"] * params["width"] / math.prod(size)
-        # Bicubic enlarging bends wide borders.
-        allowed = 0.002 if interpolation == BILINEAR else 0.06 if out == (50, 60) else 0.006
-        assert share(crop, image, seed) == pytest.approx(window, abs=allowed)
+        assert share(crop, image, seed) == pytest.approx(window, abs=0.005)
+
+
+def test_nearest_neighbours_that_are_rounded_down_are_within_the_source() -> None:
+    resize = v2.Resize((20, 20), interpolation=NEAREST)
+    assert share(resize, pixels(1, 3, 32, 32)[0]) == pytest.approx(1, abs=0.01)
 
 
 def test_the_default_elastic_transform_leaves_what_is_looked_at() -> None:
@@ -171,14 +173,20 @@ def test_the_default_elastic_transform_leaves_what_is_looked_at() -> None:
         assert share(elastic, pixels(1)[0], seed) == pytest.approx(counted, abs=0.01)
 
 
-def test_a_bent_map_that_is_reduced_loses_the_same() -> None:
-    elastic = v2.ElasticTransform()
-    for seed in range(3):
-        whole = share(elastic, pixels(1, 3, 64, 64)[0], seed)
-        half = share(v2.Compose([elastic, v2.Resize(32)]), pixels(1, 3, 64, 64)[0], seed)
-        quarter = share(v2.Compose([elastic, v2.Resize(16)]), pixels(1, 3, 64, 64)[0], seed)
-        assert half == pytest.approx(whole, abs=0.015)
-        assert quarter == pytest.approx(whole, abs=0.04)
+@pytest.mark.parametrize("alpha", [10.0, 50.0])
+def test_a_bent_map_in_a_small_frame_is_not_taken_for_a_straight_one(alpha: float) -> None:
+    """Where places move inwards the border is lost, and nothing is gained where they move out."""
+    elastic, fine = v2.ElasticTransform(alpha), 12
+    for seed in (0, 3, 54):
+        params = seeded(seed, lambda: elastic.make_params([torch.zeros(3, H, W)]))
+        field = params["displacement"].permute(0, 3, 1, 2).double()
+        field = F.interpolate(field, scale_factor=fine, mode="bicubic", align_corners=False)[0]
+        x, y = points(fine=fine) + field * torch.tensor([W / 2, H / 2])[:, None, None]
+        (xy, xx), (yy, yx) = torch.gradient(x), torch.gradient(y)
+        area = (xx * yy - xy * yx) * inside(torch.stack([x, y]))
+        assert share(elastic, pixels(1)[0], seed) == pytest.approx(
+            area.sum().item() / (H * W), abs=0.005
+        )
 
 
 @pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "symmetric"])
@@ -206,12 +214,11 @@ WHOLE: dict[str, tuple[Callable[..., Any], float]] = {
     "pad-by-reflection": (v2.Pad(3, padding_mode="reflect"), 1.0),
     "pad-by-edge": (v2.Pad((1, 6), padding_mode="edge"), 1.0),
     "centre-crop": (v2.CenterCrop(20), 400 / (H * W)),
-    "one-column": (lambda x: F.pad(x[..., :1], (W - 1, 0)), 1 / W),
-    "one-pixel": (lambda x: F.pad(x[..., :1, :1], (W - 1, 0, 0, H - 1)), 1 / (H * W)),
     "gone": (lambda x: x * 0, 0.0),
     "all-mean": (lambda x: x.mean(dim=(-2, -1), keepdim=True).expand_as(x), 0.0),
     "every-second": (lambda x: x[..., ::2, ::2], 1.0),
     "tiles-moved": (lambda x: x.view(-1, 8, 4, 10, 4).flip(1, 3).reshape(x.shape), 1.0),
+    "tiles-of-four": (lambda x: x.view(-1, 16, 2, 20, 2).flip(1, 3).reshape(x.shape), 1.0),
     "tiled": (lambda x: x.tile(1, 2, 2), 1.0),
 }
 
@@ -263,30 +270,72 @@ def test_holes_and_maps_together(interpolation: Any) -> None:
     assert share(both, pixels(1)[0]) == pytest.approx(counted, abs=0.01)
 
 
-@pytest.mark.parametrize("corner", [(9, 13), (0, 0), (0, 20)])
-@pytest.mark.parametrize("size", [8, 12, 21, 50])
-def test_a_hole_costs_the_same_at_any_size(corner: tuple[int, int], size: int) -> None:
-    top, left = corner
+def hidden(top: int, left: int, then: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """12 x 10 pixels are hidden before another transform."""
 
     def both(image: Tensor) -> Tensor:
         image[..., top : top + 12, left : left + 10] = 0.5
-        return TF.resize(image, [size, size])
+        return then(image)
 
-    # Of 8 x 8 pixels, few are away from the borders and the hole.
-    allowed = 0.06 if size == 8 else 0.01
-    assert share(both, pixels(1)[0]) == pytest.approx(1 - 120 / (H * W), abs=allowed)
+    return both
 
 
-def test_reflecting_what_is_left_adds_nothing() -> None:
-    """The reflected border is inside of the source, where there was no border."""
-    zoom = partial(
-        TF.affine, angle=30.0, translate=[3.0, -2.0], scale=1.6, shear=[0.0, 0.0],
-        interpolation=BILINEAR,
-    )  # fmt: skip
-    for padding in (1, 2, 3):
-        pad = v2.Pad(padding, padding_mode="reflect")
-        both = share(v2.Compose([zoom, pad]), pixels(1)[0])
-        assert both == pytest.approx(share(zoom, pixels(1)[0]), abs=0.01)
+@pytest.mark.parametrize("corner", [(9, 13), (0, 0), (0, 20)])
+@pytest.mark.parametrize("size", [12, 21, 50])
+def test_a_hole_costs_the_same_at_any_size(corner: tuple[int, int], size: int) -> None:
+    resize = hidden(*corner, lambda image: TF.resize(image, [size, size]))
+    assert share(resize, pixels(1)[0]) == pytest.approx(1 - 120 / (H * W), abs=0.01)
+
+
+def test_a_chain_measures_what_a_compose_does_not_show() -> None:
+    """Interpolated without antialiasing, the edges of a hole fall between the pixels."""
+    shrink = partial(TF.resize, size=[12, 12], antialias=False)
+    hide = hidden(9, 13, lambda image: image)
+    image = pixels(1)[0]
+    with pytest.raises(ValueError, match=r"too little of the edges.*Chain\(\[Borrowed\(a\)"):
+        look(hidden(9, 13, shrink), image)
+    _, seen = Chain([Borrowed(hide), Borrowed(shrink)])(image[None])
+    assert visibility(seen).item() == pytest.approx(1 - 120 / (H * W), abs=0.01)
+
+
+turn = partial(TF.rotate, interpolation=BILINEAR)
+window = partial(TF.resized_crop, top=3, left=5, height=20, width=22, size=[H, W])
+TWICE: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "turned-then-turned": (partial(turn, angle=25), partial(turn, angle=-40)),
+    "turned-then-cropped": (partial(turn, angle=25), window),
+    "cropped-then-turned": (window, partial(turn, angle=25)),
+    "cropped-then-small": (
+        v2.CenterCrop(20),
+        partial(
+            TF.affine,
+            angle=0.0,
+            translate=[0, 0],
+            scale=0.55,
+            shear=[0.0, 0.0],
+            interpolation=BILINEAR,
+        ),
+    ),
+    "bent-then-small": (v2.ElasticTransform(), partial(TF.resize, size=[16, 16])),
+    "bent-then-large": (v2.ElasticTransform(), partial(TF.resize, size=[64, 80])),
+    "bent-then-shifted": (
+        v2.ElasticTransform(),
+        lambda image: F.pad(image[..., 2:, 3:], (0, 3, 0, 2)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("first", "second"), TWICE.values(), ids=TWICE)
+def test_two_maps_are_those_of_a_chain_or_refused(first: Any, second: Any) -> None:
+    """A border inside of the frame, that a second map resamples, may show too little of itself."""
+    image, drawn = pixels(1)[0], {"seed": torch.tensor([3])}
+    chain = Chain([Borrowed(first), Borrowed(second)])
+    _, apart = chain.apply(image[None], None, {"0": drawn, "1": drawn})
+    try:
+        together = share(lambda x: second(first(x)), image, 3)
+    except ValueError as refused:
+        assert "cannot be measured" in str(refused)  # noqa: PT017
+    else:
+        assert together == pytest.approx(visibility(apart).item(), abs=0.01)
 
 
 def test_entries_are_source_pixels_and_conserve_them() -> None:
@@ -321,6 +370,7 @@ def test_a_given_map_moves_with_the_pixels() -> None:
         object_at = (at[0] >= 6) & (at[0] < 18) & (at[1] >= 4) & (at[1] < 20)
         kept = inside(affine(at, *how))[object_at].double().mean().item()
         _, seen = look(transform, image, seen=mask)
+        # Of the object, which is 15 % of the image.
         assert seen.mean().item() == pytest.approx(kept, abs=0.025)
 
 
@@ -432,10 +482,22 @@ NUMBER: Any = SimpleNamespace(transform=3)  # which the checker of types would n
             "it fails on a float32 image.*colour=True",
         ),
         (
-            lambda: Borrowed(lambda x: x.view(-1, 16, 2, 20, 2).flip(1, 3).reshape(x.shape))(
-                pixels(1)
-            ),
+            lambda: Borrowed(lambda x: F.pad(x[..., :1], (W - 1, 0)))(pixels(1)),
             "too few pixels side by side",
+        ),
+        (
+            lambda: Borrowed(hidden(9, 13, partial(TF.resize, size=[6, 6])))(pixels(1)),
+            "too few pixels side by side",
+        ),
+        (
+            lambda: Borrowed(v2.Compose([v2.ElasticTransform(), v2.Resize(16)]))(pixels(1)),
+            "bends the image, and steeply or while it resizes",
+        ),
+        (
+            lambda: Borrowed(
+                v2.Compose([v2.RandomRotation((30, 30), BILINEAR), v2.Pad(3, 0, "reflect")])
+            )(pixels(1)),
+            "folds, reflects or repeats.*pad with zeros",
         ),
         (
             lambda: Borrowed(v2.ElasticTransform(interpolation=NEAREST))(pixels(2)),
@@ -567,7 +629,7 @@ def kornia() -> Any:
     return pytest.importorskip("kornia.augmentation")
 
 
-@pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("padding_mode", ["zeros", "border"])
 @pytest.mark.parametrize(
     "how",
     [
@@ -580,7 +642,6 @@ def kornia() -> Any:
     ids=["turned", "zoomed", "shifted", "all", "small"],
 )
 def test_kornia_maps_leave_what_is_looked_at(kornia: Any, padding_mode: str, how: Any) -> None:
-    """Reflected places show the same pixels again, or some that are nowhere else."""
     transform = kornia.RandomAffine(**how, padding_mode=padding_mode, p=1.0)
     image = pixels(1)[0]
     for seed in (0, 1, 2, 13):
@@ -589,14 +650,14 @@ def test_kornia_maps_leave_what_is_looked_at(kornia: Any, padding_mode: str, how
         # kornia's matrix is for pixel centres at whole numbers.
         at = points(fine=40) - 0.5
         places = torch.einsum("ij,jyx->iyx", matrix[:2, :2], at) + matrix[:2, 2, None, None] + 0.5
-        if padding_mode == "reflection":
-            places = torch.stack(
-                [
-                    size - (size - p.abs() % (2 * size)).abs()
-                    for p, size in zip(places, (W, H), strict=True)
-                ]
-            )
         assert share(transform, image, seed) == pytest.approx(looked_at(places), abs=0.011)
+
+
+def test_kornia_reflections_are_refused(kornia: Any) -> None:
+    """Reflected places show the same pixels again, or some that are nowhere else."""
+    transform = kornia.RandomAffine((40.0, 60.0), padding_mode="reflection", p=1.0)
+    with pytest.raises(ValueError, match="folds, reflects or repeats"):
+        look(transform, pixels(1)[0])
 
 
 def test_kornia_on_whole_pixels_is_exact(kornia: Any) -> None:
