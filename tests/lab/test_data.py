@@ -263,10 +263,10 @@ def test_all_unreadable_images_are_named_at_once(tmp_path: Path) -> None:
         load(str(root))
     message = str(error.value)
     assert "3 unreadable images" in message
-    assert "--skip-unreadable" in message
+    assert "--max-unreadable" in message
     for path in ("cat/001.png", "dog/002.png", "dog/extra.jpg"):
         assert path in message
-    data = load(str(root), skip_unreadable=True)
+    data = load(str(root), max_unreadable=0.5)
     assert data.train.labels.bincount().tolist() == [3, 3]
     assert data.test.labels.bincount().tolist() == [1, 1]
     assert data.train.images[:, 0, 0, 0].tolist() == [0, 2, 3, 4, 5, 7]
@@ -285,7 +285,7 @@ def test_too_much_cannot_be_skipped(spoilt: set[str], message: str, tmp_path: Pa
     for folder in spoilt:
         (tmp_path / folder / "000.png").write_bytes(b"")
     with pytest.raises(SoftaugError, match=message):
-        load(str(tmp_path), skip_unreadable=True)
+        load(str(tmp_path), max_unreadable=1.0)
 
 
 def test_at_most_ten_faults_are_named(tmp_path: Path) -> None:

@@ -61,14 +61,30 @@ class DataOptions:
     train_images: Annotated[
         int | None, Parameter(help="Train on a balanced subset of so many images.")
     ] = None
-    skip_unreadable: Annotated[
-        bool, Parameter(negative="", help="Leave out images that cannot be read, and count them.")
+    test: Annotated[
+        str | None, Parameter(help="Data to test on, instead of the test part of DATA.")
+    ] = None
+    max_unreadable: Annotated[
+        float, Parameter(help="Share of the images that may be unreadable, and are left out.")
+    ] = 0.0
+    stream: Annotated[
+        bool, Parameter(negative="", help="Read the training images while they are trained on.")
     ] = False
+    readers: Annotated[
+        int, Parameter(help="Of --stream: places read at once, over all processes.")
+    ] = 8
+    buffer: Annotated[
+        int, Parameter(help="Of --stream: encoded images held to be shuffled, over all readers.")
+    ] = 4096
 
 
 Source = Annotated[
     str,
-    Parameter(help="demo, cifar10, cifar100, a folder of class folders, or Parquet files."),
+    Parameter(
+        help="demo, cifar10, cifar100, a folder of class folders, Parquet files, ImageNet's "
+        "archives, tar archives as of WebDataset (train-{000..146}.tar, here or at an address), or "
+        "hf:NAME of the Hugging Face Hub."
+    ),
 ]
 Arm = Annotated[str, Parameter(help=f"One of {', '.join(ARMS)}; NAME@SIGMA or NAME@EXPRESSION.")]
 RecipeFile = Annotated[
@@ -168,7 +184,6 @@ def evaluate(
         What to test on, by default what the run was tested on. Data without a test part are tested
         whole, unless the run was trained on them.
     """
-    from softaug.lab.data import load
     from softaug.lab.engine import choose_device
     from softaug.lab.evaluate import evaluate as measure
     from softaug.lab.experiment import occlusion_fills
@@ -183,7 +198,7 @@ def evaluate(
         if own is None:
             raise UsageError(f"{run}: a model file names no data; add DATA after it")
         data, read = own["data"], DataOptions(**own["read"])
-    loaded = load(data, **asdict(read))
+    loaded = _read(data, read)
     trained_on = own is not None and Path(own["data"]).resolve() == Path(data).resolve()
     if loaded.split and not trained_on:
         loaded = replace(loaded, test=loaded.all_images(), split=None)
@@ -396,11 +411,23 @@ def _command() -> str:
 
 
 def _load(source: str, read: DataOptions) -> "Data":
-    from softaug.lab.data import load
-
-    loaded = load(source, **asdict(read))
+    loaded = _read(source, read)
     _say_notes(loaded)
     return loaded
+
+
+def _read(source: str, read: DataOptions) -> "Data":
+    from softaug.lab.data import load
+    from softaug.lab.stream import StreamOptions
+
+    return load(
+        source,
+        size=read.size,
+        train_images=read.train_images,
+        test=read.test,
+        max_unreadable=read.max_unreadable,
+        stream=StreamOptions(read.readers, read.buffer) if read.stream else None,
+    )
 
 
 def _say_notes(data: "Data") -> None:

@@ -1,12 +1,14 @@
-"""Data: labelled images decoded once, kept as uint8 in memory.
+"""Data: labelled images decoded once and kept as uint8 in memory, or streamed.
 
-DATA is `demo`, `cifar10`, `cifar100`, a folder with a folder for each class, or Parquet files as on
-the Hugging Face Hub. n samples, c channels, h w pixels.
+DATA is `demo`, `cifar10`, `cifar100`, a folder with a folder for each class, the archives of
+ImageNet, Parquet files as on the Hugging Face Hub, tar archives as of WebDataset, or `hf:NAME`.
+n samples, c channels, h w pixels.
 """
 
-import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +16,23 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Generator, Tensor
 
-from softaug.lab.data_files import (
-    Found,
-    list_folder,
-    parquet_files,
-    read_parquet,
-    report_faults,
-)
+from softaug.lab import imagenet, tars
+from softaug.lab.data_files import Found, files_ending, list_folder, parts_by_name, report_faults
 from softaug.lab.errors import SoftaugError, UsageError, unknown_name
-from softaug.lab.images import Sample, decode_all
+from softaug.lab.files import cache_folder
+from softaug.lab.images import (
+    Sample,
+    check_memory,
+    decode,
+    decode_all,
+    decoders,
+    unreadable_summary,
+)
+from softaug.lab.shards import Part, count
+from softaug.lab.stream import Stream, StreamOptions
 
 TEST_SHARE = 0.2  # of each class, where the data has no test part of its own
+LOOKED_AT = 1024  # training images of a stream that are decoded beforehand
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,9 @@ class ImageSet:
 class Data:
     """A training and a test set of the same classes and image shape.
 
-    notes: for the user; split: how the test part was set aside, where the data had none.
+    notes: for the user; split: how the test part was set aside, where the data had none. stream:
+    the training images where they are not in memory; train then holds some of them, to be looked
+    at.
     """
 
     name: str
@@ -51,6 +61,11 @@ class Data:
     test: ImageSet
     notes: tuple[str, ...] = ()
     split: str | None = None
+    stream: Stream | None = None
+
+    @property
+    def train_images(self) -> int:
+        return len(self.train if self.stream is None else self.stream)
 
     @property
     def num_classes(self) -> int:
@@ -74,44 +89,86 @@ def load(
     size: int | None = None,
     seed: int = 0,
     train_images: int | None = None,
-    skip_unreadable: bool = False,
+    test: str | None = None,
+    max_unreadable: float = 0.0,
+    stream: StreamOptions | None = None,
 ) -> Data:
     """Load a data set, complaining of all its faults at once.
 
     size: short side to `size`, then centre crop; needed where images differ in size.
     seed: of the split, where there is no test part, and of the subset; of nothing else.
     train_images: a balanced subset of so many training images.
-    skip_unreadable: leave out images that cannot be read, and say how many in the notes.
+    test: a second source to test on, instead of the test part of the first.
+    max_unreadable: the share of images that cannot be read and are left out, with a note.
+    stream: read the training images while they are trained on, instead of holding them in memory.
     Raises UsageError for a wrong request, SoftaugError for faults of the data.
     """
     if size is not None and size < 1:
         raise UsageError(f"size must be at least 1 pixel, got {size}")
+    if not 0 <= max_unreadable <= 1:
+        raise UsageError(f"max_unreadable must be a share in [0, 1], got {max_unreadable}")
     built_in = {"demo": _demo, "cifar10": _cifar, "cifar100": _cifar}
     if source in built_in:
         data = built_in[source](source)
         if size is not None and size not in data.image_shape[1:]:
             raise UsageError(f"{source} has images of {data.image_shape[1]} px; leave out --size")
+        if stream is not None or test is not None:
+            raise UsageError(
+                f"{source} is held in memory and has test images; leave out --stream and --test"
+            )
     else:
-        try:
-            found = _find(source, built_in)
-        except OSError as error:
-            raise SoftaugError(f"{source[:200]}: not readable ({error.strerror})") from error
-        data = _from_files(Path(source), found, size, seed, skip_unreadable)
+        found = _find(source, built_in)
+        if test is not None:
+            other = _find(test, ())
+            found = replace(found, test=other.train if other.test is None else other.test)
+        if stream is None:
+            data = _in_memory(source, found, size, seed, max_unreadable)
+        else:
+            data = _streamed(source, found, size, max_unreadable, stream)
     if train_images is not None:
+        if stream is not None:
+            raise UsageError("a balanced subset needs all images in memory; leave out --stream")
         data = replace(data, train=_subset(data, train_images, seed))
     return data
 
 
 def _find(source: str, built_in: Iterable[str]) -> Found:
+    """The shards of a source, by what it is."""
+    if source.startswith("hf:"):
+        from softaug.lab import hub
+
+        return hub.find(source)
+    if tars.is_tar(source):
+        return Found([tars.Tar(url) for url in tars.expand(source)], None)
     path = Path(source)
-    # "" would be the current folder.
-    if not source or not path.exists():
-        raise unknown_name("data set or missing path", source, built_in)
-    if parquet_files(path):
-        return read_parquet(path)
-    if path.is_dir():
-        return list_folder(path)
-    raise UsageError(f"{source}: expected a folder of class folders or Parquet files")
+    try:
+        # "" would be the current folder.
+        if not source or not path.exists():
+            raise unknown_name("data set or missing path", source, built_in)
+        if imagenet.is_imagenet(path):
+            return imagenet.find(path)
+        for ending, find in {".parquet": _parquet, ".tar": _tars}.items():
+            if files := files_ending(path, ending):
+                train, test, notes = parts_by_name(path, files)
+                return replace(find(train, test), notes=notes)
+        if path.is_dir():
+            return list_folder(path)
+    except OSError as error:
+        raise SoftaugError(f"{source[:200]}: not readable ({error.strerror})") from error
+    raise UsageError(f"{source}: expected a folder of class folders, Parquet files or archives")
+
+
+def _parquet(train: list[Path], test: list[Path] | None) -> Found:
+    from softaug.lab.parquet import row_groups
+
+    shards, classes = row_groups(train)
+    return Found(shards, None if test is None else row_groups(test)[0], classes)
+
+
+def _tars(train: list[Path], test: list[Path] | None) -> Found:
+    tars.require_library()
+    parts = [None if part is None else [tars.Tar(str(f)) for f in part] for part in (train, test)]
+    return Found(parts[0] or [], parts[1])
 
 
 def _demo(name: str) -> Data:
@@ -135,9 +192,7 @@ def _cifar(name: str) -> Data:
     kind = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[
         name
     ]
-    # An empty variable counts as unset (XDG Base Directory Specification).
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    cache = Path(os.environ.get("SOFTAUG_DATA") or f"{home}/softaug").expanduser()
+    cache = cache_folder()
     try:
         cache.mkdir(parents=True, exist_ok=True)
         parts = [kind(str(cache), train=train, download=True) for train in (True, False)]
@@ -157,54 +212,134 @@ def _cifar(name: str) -> Data:
     return Data(name, tuple(parts[0].classes), train, test)
 
 
-def _from_files(
-    path: Path, found: Found, size: int | None, seed: int, skip_unreadable: bool
+def _in_memory(
+    source: str, found: Found, size: int | None, seed: int, max_unreadable: float
 ) -> Data:
     """Split where there is no test part, decode, and put it together."""
     notes, split = [*found.notes], None
+    classes, parts = _counted(source, found)
+    samples = [[*part.read_all()] for part in parts]
     if found.test is None:
-        train, test = _split(found.train, len(found.classes), seed)
+        train, test = _split(samples[0], len(classes), seed)
         split = (
-            f"{path}: no test part, so {len(test):,} of {len(found.train):,} images were set "
+            f"{source}: no test part, so {len(test):,} of {len(samples[0]):,} images were set "
             f"aside for testing ({TEST_SHARE:.0%} of each class, by seed {seed})"
         )
     else:
-        train, test = found.train, found.test
-    decoded, decode_notes = decode_all([*train, *test], size, skip_unreadable, str(path))
-    labels = torch.tensor([sample.label for sample in [*train, *test]])[decoded.kept]
+        train, test = samples
+    every = [*train, *test]
+    decoded, decode_notes = decode_all(every, size, max_unreadable, source)
+    labels = torch.tensor([s.label if isinstance(s, Sample) else -1 for s in every])[decoded.kept]
     # The training images stay a view: a copy of them may not fit. The test images are copied, so
     # that a subset of the training images frees all the others.
     border = int(decoded.kept[: len(train)].sum())
     train_set = ImageSet(decoded.images[:border], labels[:border])
     test_set = ImageSet(decoded.images[border:].clone(), labels[border:])
-    train_counts, test_counts = (
-        part.labels.bincount(minlength=len(found.classes)).tolist()
-        for part in (train_set, test_set)
-    )
+    counts = train_set.labels.bincount(minlength=len(classes)).tolist()
     faults = [
-        f"{path}: class {name!r} has no readable image to train on"
-        for name, count in zip(found.classes, train_counts, strict=True)
-        if not count
+        f"{source}: class {name!r} has no readable image to train on"
+        for name, n in zip(classes, counts, strict=True)
+        if not n
     ]
     if not len(test_set):
-        faults.append(f"{path}: no image to test on")
-    report_faults(path, faults)
-    untested = [name for name, n in zip(found.classes, test_counts, strict=True) if not n]
-    if untested:
-        shown = ", ".join(untested[:5]) + (", ..." if len(untested) > 5 else "")
-        notes.append(f"{path}: classes without a test image: {shown}")
-    name = path.resolve().stem if path.is_file() else path.resolve().name
-    return Data(name, found.classes, train_set, test_set, (*notes, *decode_notes), split)
+        faults.append(f"{source}: no image to test on")
+    report_faults(source, faults)
+    notes += [*_untested(source, classes, test_set), *decode_notes]
+    return Data(_name(source), classes, train_set, test_set, tuple(notes), split)
 
 
-def _split(samples: list[Sample], num_classes: int, seed: int) -> tuple[list[Sample], list[Sample]]:
+def _streamed(
+    source: str, found: Found, size: int | None, max_unreadable: float, options: StreamOptions
+) -> Data:
+    """Some training images to look at, all test images, and the stream of the training images."""
+    if size is None:
+        raise UsageError("--stream needs --size, since nobody looks at all images beforehand")
+    if found.test is None:
+        raise UsageError(f"{source}: no test part; --test names what to test on")
+    classes, (train, test) = _counted(source, found)
+    stream = Stream(train, size, options, max_unreadable)
+    in_some_order = chain.from_iterable(
+        stream.reader(reader, seed=0, epoch=-1) for reader in range(options.readers)
+    )
+    some, faults = _decode(islice(in_some_order, LOOKED_AT), min(LOOKED_AT, len(stream)), size)
+    if not len(some):
+        raise SoftaugError(unreadable_summary(source, faults))
+    notes = [*found.notes, *check_memory(source, len(test), 3, size, size)]
+    test_set, faults = _decode(test.read_all(), len(test), size)
+    if len(faults) > max_unreadable * len(test):
+        raise SoftaugError(f"{unreadable_summary(source, faults)}; see --max-unreadable")
+    if faults:
+        notes.append(f"{len(faults)} unreadable test images were left out, such as {faults[0]}")
+    notes += _untested(source, classes, test_set)
+    return Data(_name(source), classes, some, test_set, tuple(notes), stream=stream)
+
+
+def _counted(source: str, found: Found) -> tuple[tuple[str, ...], list[Part]]:
+    """The classes and the parts that there are, with what they hold counted."""
+    parts = [found.train] if found.test is None else [found.train, found.test]
+    classes, counted = count(parts, found.classes)
+    faults = [
+        f"{source}: class {name!r} has no training image"
+        for name, n in zip(classes, counted[0].per_class.tolist(), strict=True)
+        if not n
+    ]
+    if len(classes) < 2:
+        faults.append(f"{source}: {len(classes)} class; at least 2 are needed")
+    if found.test is not None and not len(counted[1]):
+        faults.append(f"{source}: no image to test on")
+    report_faults(source, faults)
+    return classes, counted
+
+
+def _decode(samples: Iterator[Sample | str], n: int, size: int) -> tuple[ImageSet, list[str]]:
+    """Decode n samples, holding few of them encoded, and say which cannot be."""
+    images = torch.empty(n, 3, size, size, dtype=torch.uint8)
+    labels: list[int] = []
+    faults: list[str] = []
+    with decoders() as pool:
+        while some := list(islice(samples, 256)):
+            pixels = pool.map(lambda sample: decode(sample, 3, (size, size)), some)
+            for sample, decoded in zip(some, pixels, strict=True):
+                if isinstance(decoded, str) or isinstance(sample, str):
+                    faults.append(str(decoded))
+                    continue
+                images[len(labels)] = decoded
+                labels.append(sample.label)
+    return ImageSet(images[: len(labels)], torch.tensor(labels, dtype=torch.int64)), faults
+
+
+def _untested(source: str, classes: tuple[str, ...], test: ImageSet) -> list[str]:
+    """A note on classes without a test image."""
+    counts = test.labels.bincount(minlength=len(classes)).tolist()
+    untested = [name for name, n in zip(classes, counts, strict=True) if not n]
+    if not untested:
+        return []
+    shown = ", ".join(untested[:5]) + (", ..." if len(untested) > 5 else "")
+    return [f"{source}: classes without a test image: {shown}"]
+
+
+def _name(source: str) -> str:
+    """A name for the data, from the last word of their path or address."""
+    path = Path(source)
+    if path.exists():
+        return path.resolve().stem if path.is_file() else path.resolve().name
+    word = source.rstrip("/").rpartition("/")[2].partition(".tar")[0]
+    return re.sub(r"[^-+.\w]+", "-", word).strip("-.") or "data"
+
+
+def _split(
+    samples: Sequence[Sample | str], num_classes: int, seed: int
+) -> tuple[list[Sample | str], list[Sample | str]]:
     """Set a share of each class aside, at least one image where a class has two."""
     generator = Generator().manual_seed(seed)
     members: list[list[Sample]] = [[] for _ in range(num_classes)]
+    train: list[Sample | str] = []
+    test: list[Sample | str] = []
     for sample in samples:
-        members[sample.label].append(sample)
-    train: list[Sample] = []
-    test: list[Sample] = []
+        if isinstance(sample, str):
+            train.append(sample)  # to be reported
+        else:
+            members[sample.label].append(sample)
     for own in members:
         order = torch.randperm(len(own), generator=generator).tolist()
         aside = min(max(1, round(TEST_SHARE * len(own))), len(own) - 1)

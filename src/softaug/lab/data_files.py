@@ -1,29 +1,29 @@
-"""Which files of a path are for training and which for testing, and of which classes."""
+"""Which files of a path are for training and which for testing."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from softaug.lab.errors import SoftaugError
-from softaug.lab.images import Sample
+from softaug.lab.images import IMAGE_ENDINGS
+from softaug.lab.shards import OneFile, Shard
 
 TRAIN = ("train", "training", "trainset")
 # The first kind that is there is the test part: what is called test goes before validation.
 TEST = (("test", "testing", "testset"), ("val", "valid", "validation", "eval"))
-IMAGE_ENDINGS = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-)
 
 
 @dataclass(frozen=True)
 class Found:
-    """Encoded images of a path; test is None where it has no test part. Notes are for the user."""
+    """The shards of a source; test is None where it has no test part. Notes are for the user.
 
-    classes: tuple[str, ...]
-    train: list[Sample]
-    test: list[Sample] | None
+    classes: their names, None where the labels name them.
+    """
+
+    train: Sequence[Shard]
+    test: Sequence[Shard] | None
+    classes: Sequence[str] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -48,15 +48,15 @@ def list_folder(root: Path) -> Found:
         faults += [f"{test / name}: no class of {first}" for name in sorted(others - set(names))]
     parts = []
     for folder in [first] if test is None else [first, test]:
-        samples = []
-        for label, name in enumerate(names):
+        shards = []
+        for name in names:
             files = sorted(_image_files(folder / name))
             if not files and (folder / name).is_dir():
                 faults.append(f"{folder / name}: a class with no image")
-            samples += [Sample(str(file), file, label) for file in files]
-        parts.append(samples)
+            shards += [OneFile(str(file), file, name) for file in files]
+        parts.append(shards)
     report_faults(root, faults)
-    return Found(tuple(names), parts[0], parts[1] if test is not None else None, notes)
+    return Found(parts[0], parts[1] if test is not None else None, names, notes)
 
 
 def _part_folders(root: Path) -> tuple[Path, Path | None, tuple[str, ...]]:
@@ -97,41 +97,24 @@ def _is_hidden(path: Path) -> bool:
     return any(name.startswith(".") for name in path.parts)
 
 
-def parquet_files(path: Path) -> list[Path]:
-    """The file itself, or all Parquet files in a folder at any depth."""
+def files_ending(path: Path, ending: str) -> list[Path]:
+    """The file itself, or all files in a folder at any depth, that have this ending."""
     if path.is_file():
-        return [path] if path.suffix == ".parquet" else []
-    found = (file for file in path.rglob("*.parquet") if file.is_file())
+        return [path] if path.name.endswith(ending) else []
+    found = (file for file in path.rglob(f"*{ending}") if file.is_file())
     return sorted(file for file in found if not _is_hidden(file.relative_to(path)))
 
 
-def read_parquet(path: Path) -> Found:
-    """Classes and encoded images of Parquet files named for their part, or of one part alone.
+def parts_by_name(
+    path: Path, files: list[Path]
+) -> tuple[list[Path], list[Path] | None, tuple[str, ...]]:
+    """Files to train on, files to test on if there are any, and a note on what was left out.
 
     The part stands in the file's name (`train-00000-of-00002.parquet`) or in its folder's
-    (`train/0000.parquet`). Raises one SoftaugError that names all faults.
+    (`train/0000.parquet`); a lone file is of one part, whatever its name.
     """
-    from softaug.lab.parquet import read_files
-
-    train, test, notes = _parquet_parts(path)
-    classes, (train_samples, test_samples) = read_files([train, test])
-    counts = Counter(sample.label for sample in train_samples)
-    faults = [
-        f"{path}: class {name!r} has no training image"
-        for label, name in enumerate(classes)
-        if not counts[label]
-    ]
-    if len(classes) < 2:
-        faults.append(f"{path}: {len(classes)} class; at least 2 are needed")
-    report_faults(path, faults)
-    return Found(classes, train_samples, test_samples if test else None, notes)
-
-
-def _parquet_parts(path: Path) -> tuple[list[Path], list[Path], tuple[str, ...]]:
-    """Files to train on, files to test on (none: to be split), and what was left out."""
-    files = parquet_files(path)
     if path.is_file():
-        return files, [], ()
+        return files, None, ()
     kinds = [_part_of(file.relative_to(path)) for file in files]
     train = _of_kind(files, kinds, 0) or _of_kind(files, kinds, None)
     if not train:
@@ -140,7 +123,7 @@ def _parquet_parts(path: Path) -> tuple[list[Path], list[Path], tuple[str, ...]]
     unused = [file for file in files if file not in {*train, *test}]
     note = f"{path}: left out {_shown(path, unused)}; {_shown(path, train)} is trained on"
     tested = f", {_shown(path, test)} is tested on" if test else ""
-    return train, test, (note + tested,) if unused else ()
+    return train, test or None, (note + tested,) if unused else ()
 
 
 def _part_of(path: Path) -> int | None:
@@ -168,11 +151,11 @@ def _shown(root: Path, files: Sequence[Path]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def report_faults(path: Path, faults: Iterable[str]) -> None:
+def report_faults(source: Path | str, faults: Iterable[str]) -> None:
     """Raise one error that names all faults, if there are any."""
     faults = list(faults)
     if faults:
         shown = "; ".join(faults[:10])
         more = f"; and {len(faults) - 10} more" if len(faults) > 10 else ""
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise SoftaugError(f"{path}: {count}: {shown}{more}")
+        raise SoftaugError(f"{source}: {count}: {shown}{more}")

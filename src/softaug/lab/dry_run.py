@@ -88,8 +88,8 @@ def plan(
     images = sum(part.images.nbytes for part in (data.train, data.test))
     return {
         "model": f"{recipe.model}, {_count(model):,} parameters",
-        "data": f"{data.name}: {len(data.train):,} training and {len(data.test):,} test images of "
-        f"{channels} x {height} x {width}, {data.num_classes} classes, {_size(images)}",
+        "data": f"{data.name}: {data.train_images:,} training and {len(data.test):,} test images "
+        f"of {channels} x {height} x {width}, {data.num_classes} classes, {_size(images)}",
         "steps": f"{first.steps:,} of {recipe.batch_size} images, "
         f"{first.steps // recipe.epochs:,} in each of {recipe.epochs:,} epochs",
         "schedule": _schedule(recipe),

@@ -105,6 +105,13 @@ class Engine:
         dist.all_gather(every, padded)
         return torch.cat([one[:n] for one, n in zip(every, counts, strict=True)]).to(rows.device)
 
+    def gather_texts(self, texts: list[str]) -> list[str]:
+        """The texts of all processes, in their order."""
+        every: list[list[str]] = [texts] * self.processes
+        if self.processes > 1:
+            dist.all_gather_object(every, texts)
+        return [text for some in every for text in some]
+
     def over_global_batch(self, weight: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """A rule for weights that sees the confidences of the global batch, not of the share."""
 

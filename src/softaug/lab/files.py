@@ -40,6 +40,13 @@ def write_atomically(path: Path, content: bytes | str, keep_old_as: Path | None 
         ) from error
 
 
+def cache_folder() -> Path:
+    """Where data are kept that were fetched, or that took long to make: SOFTAUG_DATA, if set."""
+    # An empty variable counts as unset (XDG Base Directory Specification).
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("SOFTAUG_DATA") or f"{home}/softaug").expanduser()
+
+
 def _sync_folder(folder: Path) -> None:
     """Make renames last through a loss of power, where the system lets folders be synced."""
     with contextlib.suppress(OSError):

@@ -1,12 +1,11 @@
 """Image files to uint8 pixels: grey or RGB, upright, without alpha, of one size."""
 
 import io
+import math
 import os
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,15 +17,32 @@ from torch import Tensor
 
 from softaug.lab.errors import SoftaugError, UsageError
 
+IMAGE_ENDINGS = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+)
+# None that Pillow gives to another program, as PostScript, whatever a file is called.
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 GREY = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of a file, in bytes: an image inside an archive."""
+
+    path: Path
+    offset: int
+    length: int
+
+
+Content = Path | Slice | bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One labelled image before it is decoded; the name is for messages."""
 
     name: str
-    content: Path | bytes
+    content: Content
     label: int
 
 
@@ -46,20 +62,21 @@ class _Header:
 
 
 def decode_all(
-    samples: Sequence[Sample], size: int | None, skip_unreadable: bool, source: str
+    samples: Sequence[Sample | str], size: int | None, max_unreadable: float, source: str
 ) -> tuple[Decoded, list[str]]:
     """Decode all samples to one tensor, and return notes for the user with it.
 
-    Grey if all are, else RGB. size: short side to `size`, then centre crop; None where all have
-    one size already. Unreadable images are all named in one SoftaugError, or left out and counted.
+    Grey if all are, else RGB. samples: a text stands for one that could not be had, and says why.
+    size: short side to `size`, then centre crop; None where all have one size already.
+    Unreadable images up to a share of `max_unreadable` are left out and counted; more are all
+    named in one SoftaugError.
     """
-    workers = min(8, os.cpu_count() or 1)
-    with _bombs_refused(), ThreadPoolExecutor(workers) as pool:
+    with decoders() as pool:
         headers = list(pool.map(_header, samples))
         faults = {i: h for i, h in enumerate(headers) if isinstance(h, str)}
         good = [h for h in headers if isinstance(h, _Header)]
         if not good:
-            raise SoftaugError(_summary(source, list(faults.values())))
+            raise SoftaugError(unreadable_summary(source, list(faults.values())))
         if size is None:
             sizes = Counter((h.width, h.height) for h in good)
             if len(sizes) > 1:
@@ -73,25 +90,30 @@ def decode_all(
         else:
             target = (size, size)
         channels = 1 if all(h.grey for h in good) else 3
-        notes = _check_memory(source, len(samples), channels, *target)
+        notes = check_memory(source, len(samples), channels, *target)
         images = torch.zeros(len(samples), channels, target[1], target[0], dtype=torch.uint8)
 
-        def decode(i: int) -> str | None:
-            pixels = _pixels(samples[i], channels, target)
+        def fill(i: int) -> str | None:
+            pixels = decode(samples[i], channels, target)
             if isinstance(pixels, str):
                 return pixels
             images[i] = pixels
             return None
 
         readable = [i for i in range(len(samples)) if i not in faults]
-        for i, fault in zip(readable, pool.map(decode, readable), strict=True):
+        for i, fault in zip(readable, pool.map(fill, readable), strict=True):
             if fault is not None:
                 faults[i] = fault
     kept = torch.ones(len(samples), dtype=torch.bool)
     if faults:
         named = [faults[i] for i in sorted(faults)]
-        if not skip_unreadable:
-            raise SoftaugError(_summary(source, named) + "; --skip-unreadable leaves them out")
+        if len(named) > max_unreadable * len(samples):
+            # Rounded up, so that it is enough.
+            enough = math.ceil(1000 * len(named) / len(samples)) / 1000
+            raise SoftaugError(
+                f"{unreadable_summary(source, named)}; "
+                f"--max-unreadable {enough:g} would leave them out"
+            )
         notes.append(f"{len(named)} unreadable images were left out, such as {named[0]}")
         kept[sorted(faults)] = False
         images = images[kept]
@@ -103,17 +125,24 @@ def read_image(path: Path, channels: int, height: int, width: int) -> UInt8[Tens
 
     Raises SoftaugError naming the file where it cannot be read.
     """
-    with _bombs_refused():
-        pixels = _pixels(Sample(str(path), path, 0), channels, (width, height))
+    pixels = decode(Sample(str(path), path, 0), channels, (width, height))
     if isinstance(pixels, str):
         raise SoftaugError(pixels)
     return pixels
 
 
-def _header(sample: Sample) -> _Header | str:
+def decoders() -> ThreadPoolExecutor:
+    """Threads to decode in; Pillow lets go of Python's lock meanwhile."""
+    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), "decode")
+
+
+def _header(sample: Sample | str) -> _Header | str:
     """Size and kind of an image, upright, or what is wrong with it."""
+    if isinstance(sample, str):
+        return sample
     try:
-        with Image.open(_file(sample)) as image:
+        with Image.open(_file(sample), formats=FORMATS) as image:
+            _refuse_bomb(image)
             width, height = image.size
             # EXIF orientations 5 to 8 are on their side.
             if image.getexif().get(0x0112, 1) >= 5:
@@ -125,10 +154,15 @@ def _header(sample: Sample) -> _Header | str:
         return _unreadable(sample, error)
 
 
-def _pixels(sample: Sample, channels: int, target: tuple[int, int]) -> UInt8[Tensor, "c h w"] | str:
+def decode(
+    sample: Sample | str, channels: int, target: tuple[int, int]
+) -> UInt8[Tensor, "c h w"] | str:
     """Decode to [C,H,W] of the target (width, height), or say what is wrong."""
+    if isinstance(sample, str):
+        return sample
     try:
-        with Image.open(_file(sample)) as opened:
+        with Image.open(_file(sample), formats=FORMATS) as opened:
+            _refuse_bomb(opened)
             opened.load()
             image = _flat(ImageOps.exif_transpose(opened), channels)
         if image.size != target:
@@ -154,7 +188,19 @@ def _flat(image: Image.Image, channels: int) -> Image.Image:
 
 
 def _file(sample: Sample) -> Path | io.BytesIO:
-    return io.BytesIO(sample.content) if isinstance(sample.content, bytes) else sample.content
+    content = sample.content
+    if isinstance(content, Slice):
+        with content.path.open("rb") as file:
+            file.seek(content.offset)
+            content = file.read(content.length)
+    return io.BytesIO(content) if isinstance(content, bytes) else content
+
+
+def _refuse_bomb(image: Image.Image) -> None:
+    """Raise where Pillow only warns: a small file may ask for more memory than there is."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise Image.DecompressionBombError
 
 
 def _unreadable(sample: Sample, error: Exception) -> str:
@@ -169,13 +215,13 @@ def _unreadable(sample: Sample, error: Exception) -> str:
     return f"{sample.name}: unreadable ({' '.join(str(error).split()) or type(error).__name__})"
 
 
-def _summary(source: str, faults: list[str]) -> str:
+def unreadable_summary(source: str, faults: list[str]) -> str:
     count = "1 unreadable image" if len(faults) == 1 else f"{len(faults)} unreadable images"
     more = f"; and {len(faults) - 10} more" if len(faults) > 10 else ""
     return f"{source}: {count}: {'; '.join(faults[:10])}{more}"
 
 
-def _check_memory(source: str, n: int, channels: int, width: int, height: int) -> list[str]:
+def check_memory(source: str, n: int, channels: int, width: int, height: int) -> list[str]:
     """A note where the decoded images take over half of the free memory; an error for all of it."""
     free = _available_memory()
     if free is None:
@@ -199,11 +245,3 @@ def _available_memory() -> int | None:
         return None
     kilobytes = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
     return next((1024 * int(number) for number in kilobytes), None)
-
-
-@contextmanager
-def _bombs_refused() -> Iterator[None]:
-    """Make Pillow's warning of a decompression bomb an error, as its error for larger ones is."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield

@@ -1,82 +1,93 @@
 """Parquet files as on the Hugging Face Hub: a column of encoded images and one of labels."""
 
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from softaug.lab.errors import SoftaugError
-from softaug.lab.images import Sample
+from softaug.lab.shards import Row
 
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
+ROWS, BUFFER = 16, 1 << 20  # rows and bytes that are read at once
 
 
-def read_files(parts: Sequence[Sequence[Path]]) -> tuple[tuple[str, ...], list[list[Sample]]]:
-    """Class names, and the samples of each part; all faults are reported in one SoftaugError.
+@dataclass(frozen=True)
+class RowGroup:
+    """A group of rows of a Parquet file, the least that its format lets be read alone.
 
-    Images are structs of `bytes` (as the Hub writes them) or plain bytes. Labels are integers,
-    named by the Hub's metadata where it is there, or strings.
+    first: the number of its first row in the file.
     """
-    faults: list[str] = []
-    rows: list[list[tuple[str, Any, Any]]] = []
-    names: list[str] | None = None
-    for files in parts:
-        rows.append([])
-        for file in files:
-            found, own_names = _read_file(file, faults)
-            rows[-1] += found
-            names = names or own_names
-    values = [label for part in rows for _, _, label in part]
-    if names is None:
-        strings = sorted({value for value in values if isinstance(value, str)})
-        whole = [value for value in values if isinstance(value, int) and value >= 0]
-        names = strings or [str(i) for i in range(max(whole, default=-1) + 1)]
-    number = {name: i for i, name in enumerate(names)}
-    samples: list[list[Sample]] = []
-    for part in rows:
-        samples.append([])
-        for where, content, value in part:
-            label = number.get(value) if isinstance(value, str) else value
-            if not isinstance(label, int) or not 0 <= label < len(names):
-                shown = "missing" if label is None or _is_nan(label) else repr(value)
-                faults.append(f"{where}: label {shown}, expected 0 to {len(names) - 1}")
-            elif not isinstance(content, bytes):
-                faults.append(f"{where}: no image bytes")
-            else:
-                samples[-1].append(Sample(where, content, label))
-    if faults:
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        more = f"; and {len(faults) - 10} more" if len(faults) > 10 else ""
-        raise SoftaugError(f"{count}: {'; '.join(faults[:10])}{more}")
-    return tuple(names), samples
+
+    path: Path
+    group: int
+    first: int
+    image_column: str
+    label_column: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.name} rows from {self.first:,}"
+
+    def labels(self) -> Iterable[tuple[str, Any]]:
+        from pyarrow.parquet import ParquetFile
+
+        with ParquetFile(self.path) as file:
+            column = file.read_row_group(self.group, columns=[self.label_column])
+        labels = column[self.label_column].to_pylist()
+        return ((self._name(i), label) for i, label in enumerate(labels))
+
+    def read(self, start: int) -> Iterator[Row]:
+        from pyarrow.parquet import ParquetFile
+
+        columns = [self.image_column, self.label_column]
+        row = 0
+        # Buffered so, it reads page by page; where a page is a group, it holds about two.
+        with ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False) as file:
+            for some in file.iter_batches(ROWS, row_groups=[self.group], columns=columns):
+                for i in range(max(0, start - row), len(some)):
+                    content = some[self.image_column][i].as_py()
+                    if isinstance(content, dict):
+                        content = content.get("bytes")
+                    label = some[self.label_column][i].as_py()
+                    is_image = isinstance(content, bytes)
+                    yield Row(self._name(row + i), content if is_image else None, label)
+                row += len(some)
+
+    def _name(self, row: int) -> str:
+        return f"{self.path.name} row {self.first + row}"
 
 
-def _read_file(
-    path: Path, faults: list[str]
-) -> tuple[list[tuple[str, Any, Any]], list[str] | None]:
-    """Rows (where, bytes, label) of one file, and the Hub's class names if it has them."""
+def row_groups(files: Sequence[Path]) -> tuple[list[RowGroup], list[str] | None]:
+    """The row groups of Parquet files, and the names of the classes where the Hub wrote them.
+
+    Images are structs of `bytes` (as the Hub writes them) or plain bytes. Labels are integers or
+    strings. Raises one SoftaugError that names all files without such columns.
+    """
     from pyarrow.lib import ArrowException
     from pyarrow.parquet import ParquetFile
 
-    try:
-        table = ParquetFile(path).read()
-    except (OSError, ArrowException) as error:
-        raise SoftaugError(f"{path}: not readable as Parquet ({error})") from error
-    image = next((name for name in IMAGE_COLUMNS if name in table.column_names), None)
-    label = next((name for name in LABEL_COLUMNS if name in table.column_names), None)
-    if image is None or label is None:
-        missing = " or ".join(IMAGE_COLUMNS if image is None else LABEL_COLUMNS)
-        faults.append(f"{path}: no column {missing}; it has {', '.join(table.column_names)}")
-        return [], None
-    rows = [
-        (f"{path.name} row {i}", content["bytes"] if isinstance(content, dict) else content, value)
-        for i, (content, value) in enumerate(
-            zip(table[image].to_pylist(), table[label].to_pylist(), strict=True)
-        )
-    ]
-    return rows, _hub_names(table.schema.metadata or {}, label)
+    groups, names, faults = [], None, []
+    for path in files:
+        try:
+            with ParquetFile(path) as file:
+                metadata, columns = file.metadata, file.schema_arrow.names
+                rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        except (OSError, ArrowException) as error:
+            raise SoftaugError(f"{path}: not readable as Parquet ({error})") from error
+        image = next((name for name in IMAGE_COLUMNS if name in columns), None)
+        label = next((name for name in LABEL_COLUMNS if name in columns), None)
+        if image is None or label is None:
+            missing = " or ".join(IMAGE_COLUMNS if image is None else LABEL_COLUMNS)
+            faults.append(f"{path}: no column {missing}; it has {', '.join(columns)}")
+            continue
+        names = names or _hub_names(metadata.metadata or {}, label)
+        groups += [RowGroup(path, i, sum(rows[:i]), image, label) for i in range(len(rows))]
+    if faults:
+        raise SoftaugError("; ".join(faults[:10]))
+    return groups, names
 
 
 def _hub_names(metadata: dict[bytes, bytes], label: str) -> list[str] | None:
@@ -85,7 +96,3 @@ def _hub_names(metadata: dict[bytes, bytes], label: str) -> list[str] | None:
         return [str(name) for name in features[label]["names"]]
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)

@@ -40,7 +40,7 @@ def collect(
         "data": {
             "name": data.name,
             "classes": list(data.classes),
-            "train_images": len(data.train),
+            "train_images": data.train_images,
             "test_images": len(data.test),
             "image_shape": list(data.image_shape),
             "notes": [*data.notes, *([data.split] if data.split else [])],

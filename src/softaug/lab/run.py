@@ -189,11 +189,16 @@ def _refuse_changes(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> N
 
 
 def _fingerprint(data: Data) -> dict[str, Any]:
-    """Enough to notice other data: counts, shape, classes, and a sum over images and labels."""
+    """Enough to notice other data: counts, shape, classes, and a sum over images and labels.
+
+    Of a stream, what decides its order too.
+    """
+    order = {} if data.stream is None else asdict(data.stream.options)
     return {
+        **order,
         "name": data.name,
         "classes": list(data.classes),
-        "train_images": len(data.train),
+        "train_images": data.train_images,
         "test_images": len(data.test),
         "image_shape": list(data.image_shape),
         "checksum": int(data.train.images.sum()) + int(data.train.labels.sum()),

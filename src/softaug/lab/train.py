@@ -24,13 +24,14 @@ from softaug import SoftAugment, per_sample
 from softaug.lab.data import Data
 from softaug.lab.engine import Engine, has_bf16
 from softaug.lab.errors import SoftaugError
-from softaug.lab.feed import Batch, MemoryFeed
+from softaug.lab.feed import Batch, MemoryFeed, StreamFeed
 from softaug.lab.models import Classifier, ModelCard, build, save_model
 from softaug.lab.recipe import Recipe, build_arm, build_end_phase
 from softaug.lab.run import Run
 from softaug.lab.seeds import key
 
 CHECKPOINT_SECONDS = 300  # between checkpoints within an epoch
+NAMED = 10  # unreadable images of an epoch that are named; all are counted
 log = logging.getLogger(__name__)
 
 
@@ -61,6 +62,7 @@ class _State:
     epoch: int = 0
     position: int = 0  # steps of the epoch that are done
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # loss, wrong, images
+    unreadable: int = 0  # images of the epoch
     skipped: int = 0
     seconds: float = 0.0
 
@@ -93,7 +95,7 @@ def train(
     _, height, width = data.image_shape
     main_phase = build_arm(recipe, data.num_classes, height, width)
     end_phase = build_end_phase(recipe, data.num_classes)
-    feed = MemoryFeed(data.train, recipe.batch_size, recipe.seed, engine)
+    feed = build_feed(recipe, data, engine)
     steps = recipe.epochs * feed.steps
     history = run.history()
 
@@ -121,6 +123,7 @@ def train(
             augment = _over_processes(end_phase if ending else main_phase, engine)
             for batch in feed.epoch(epoch, augment.transform, at.position):
                 step = epoch * feed.steps + at.position
+                _count_unreadable(at, batch, data)
                 torch.manual_seed(key(recipe.seed, step, "dropout", engine.rank))
                 lr = _learning_rate(recipe, step, steps, feed.steps)
                 for group in optimizer.param_groups:
@@ -175,7 +178,8 @@ def train(
                     )
             pace, lr = at.pace(recipe, feed.steps), optimizer.param_groups[0]["lr"]
             history.append(_epoch_record(at, lr, pace, ending))
-            at.epoch, at.position, at.sums = epoch + 1, 0, [0.0, 0.0, 0.0]
+            at.epoch, at.position = epoch + 1, 0
+            at.sums, at.unreadable = [0.0, 0.0, 0.0], 0
             if engine.main:
                 run.save_history(history)
             checkpoint()
@@ -184,6 +188,13 @@ def train(
     if engine.main:
         save_model(model.card, weights, run.model_file)
     engine.wait()
+
+
+def build_feed(recipe: Recipe, data: Data, engine: Engine) -> MemoryFeed | StreamFeed:
+    """What gives the batches of a recipe."""
+    if data.stream is None:
+        return MemoryFeed(data.train, recipe.batch_size, recipe.seed, engine)
+    return StreamFeed(data.stream, recipe.batch_size, recipe.seed, engine)
 
 
 def initial_model(recipe: Recipe, data: Data) -> Classifier:
@@ -288,6 +299,19 @@ def _local(parameters: Iterable[Tensor]) -> Iterator[Tensor]:
     return (p.to_local() if isinstance(p, DTensor) else p for p in parameters)
 
 
+def _count_unreadable(at: _State, batch: Batch, data: Data) -> None:
+    """Name the first unreadable images of an epoch, and raise SoftaugError if they are too many."""
+    for fault in batch.unreadable[: max(0, NAMED - at.unreadable)]:
+        log.warning("left out: %s", fault)
+    at.unreadable += len(batch.unreadable)
+    if data.stream is not None and at.unreadable > data.stream.max_unreadable * len(data.stream):
+        raise SoftaugError(
+            f"{data.name}: {at.unreadable:,} of {len(data.stream):,} images are unreadable so far, "
+            f"--max-unreadable {data.stream.max_unreadable:g} allows fewer; the last: "
+            f"{batch.unreadable[-1]}"
+        )
+
+
 def _skip_or_stop(
     recipe: Recipe, run: Run, skipped: int, where: str, loss: float, batch: Batch
 ) -> None:
@@ -341,6 +365,7 @@ def _epoch_record(at: _State, lr: float, pace: float, ending: bool) -> dict[str,
         "train_top1_error": wrong / count,
         "lr": lr,
         "end_phase": ending,
+        "unreadable_images": at.unreadable,
         "skipped_steps": at.skipped,
         "images_per_second": pace,
         "seconds": at.seconds,

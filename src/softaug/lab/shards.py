@@ -1,0 +1,179 @@
+"""Data in shards: pieces that are read from their beginning to their end.
+
+A shard is one image file, a group of rows of a Parquet file, a tar archive, a part of a data set on
+the Hub. To know how many images of which class there are, the labels are read once, before any
+image is decoded; the images are then read as often as wanted. s shards, k classes.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from softaug.lab.errors import SoftaugError
+from softaug.lab.images import Content, Sample
+
+AT_ONCE = 8  # shards whose labels are read at once: most wait for a disk or a network
+
+
+class Row(NamedTuple):
+    """One image as its shard has it: a name for messages, what encodes it, and its label."""
+
+    name: str
+    content: Content | None
+    label: Any
+
+
+class Shard(Protocol):
+    """What is read from its beginning to its end, always in the same order."""
+
+    @property
+    def name(self) -> str: ...
+
+    def labels(self) -> Iterable[tuple[str, Any]]:
+        """The name and the label of each image: a number or a class name."""
+
+    def read(self, start: int) -> Iterator[Row]:
+        """The images after the first `start`."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneFile:
+    """A shard of one image, which lies in a file or in a part of one."""
+
+    name: str
+    content: Content
+    label: str
+
+    def labels(self) -> Iterable[tuple[str, str]]:
+        return [(self.name, self.label)]
+
+    def read(self, start: int) -> Iterator[Row]:
+        return iter([Row(self.name, self.content, self.label)][start:])
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The shards of a training or test part, how many images each has, and how many each class."""
+
+    shards: Sequence[Shard]
+    counts: Int64[Tensor, "s"]
+    per_class: Int64[Tensor, "k"]
+    numbers: dict[str, int]  # of the classes
+
+    def __len__(self) -> int:
+        return int(self.counts.sum())
+
+    def read(self, shard: int, start: int = 0) -> Iterator[Sample | str]:
+        """The images of one shard after the first `start`, as many as were counted.
+
+        A text stands for one that cannot be had, and says why.
+        """
+        own = self.shards[shard]
+        left = int(self.counts[shard]) - start
+        reason = "the shard ended before it"
+        try:
+            for row in islice(own.read(start), left):
+                left -= 1
+                label = _number(row.label, self.numbers)
+                if row.content is None:
+                    yield f"{row.name}: no image"
+                elif label is None:
+                    yield f"{row.name}: label {row.label!r}, not there when labels were counted"
+                else:
+                    yield Sample(row.name, row.content, label)
+        # Files, networks and archives have no one error for what cannot be read.
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+        for missing in range(int(self.counts[shard]) - left, int(self.counts[shard])):
+            yield f"{own.name}: image {missing + 1:,} could not be read ({reason})"
+
+    def read_all(self) -> Iterator[Sample | str]:
+        return (sample for shard in range(len(self.shards)) for sample in self.read(shard))
+
+
+def count(
+    parts: Sequence[Sequence[Shard]], classes: Sequence[str] | None
+) -> tuple[tuple[str, ...], list[Part]]:
+    """Read all labels, and return the names of the classes with the counted parts.
+
+    classes: where the data name them; else they are named by the labels, in the order of names or
+    numbers. Raises one SoftaugError that names all labels out of place.
+    """
+    found = [_all_labels(shards) for shards in parts]
+    values = {value for part in found for shard in part for value in shard}
+    if classes is None:
+        strings = sorted(value for value in values if isinstance(value, str))
+        whole = [value for value in values if isinstance(value, int) and value >= 0]
+        classes = strings or [str(i) for i in range(max(whole, default=-1) + 1)]
+    numbers = {name: i for i, name in enumerate(classes)}
+    faults = [
+        f"{where}: label {'missing' if value is None else repr(value)}, "
+        f"expected {_expected(classes, value)}"
+        for part in found
+        for shard in part
+        for value, (_, where) in shard.items()
+        if _number(value, numbers) is None
+    ]
+    if faults:
+        how_many = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        more = f"; and {len(faults) - 10} more" if len(faults) > 10 else ""
+        raise SoftaugError(f"{how_many}: {'; '.join(faults[:10])}{more}")
+    counted = []
+    for shards, part in zip(parts, found, strict=True):
+        per_class = torch.zeros(len(classes), dtype=torch.int64)
+        for shard in part:
+            for value, (n, _) in shard.items():
+                per_class[_number(value, numbers)] += n
+        counts = torch.tensor([sum(n for n, _ in s.values()) for s in part], dtype=torch.int64)
+        counted.append(Part(shards, counts, per_class, numbers))
+    return tuple(classes), counted
+
+
+# How often each label stands in a shard, and where first.
+_Counts = dict[Any, tuple[int, str]]
+
+
+def _all_labels(shards: Sequence[Shard]) -> list[_Counts]:
+    # A few heaps of shards, not a task for each: shards may be a million files.
+    heaps = [range(i, len(shards), AT_ONCE) for i in range(AT_ONCE)]
+    counted: list[_Counts] = [{}] * len(shards)
+
+    def count_heap(heap: range) -> None:
+        for i in heap:
+            counted[i] = _count_labels(shards[i])
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(count_heap, heaps))
+    return counted
+
+
+def _count_labels(shard: Shard) -> _Counts:
+    times: Counter[Any] = Counter()
+    first: dict[Any, str] = {}
+    for where, value in shard.labels():
+        label = None if isinstance(value, float) and math.isnan(value) else value
+        times[label] += 1
+        first.setdefault(label, where)
+    return {label: (n, first[label]) for label, n in times.items()}
+
+
+def _number(label: Any, numbers: dict[str, int]) -> int | None:
+    """The class that a label means, by its name or its number; None for no class."""
+    if isinstance(label, str):
+        return numbers.get(label)
+    known = isinstance(label, int) and 0 <= label < len(numbers)
+    return int(label) if known else None
+
+
+def _expected(classes: Sequence[str], value: Any) -> str:
+    if isinstance(value, str):
+        return f"one of {', '.join(classes[:5])}" + (", ..." if len(classes) > 5 else "")
+    return f"0 to {len(classes) - 1}"

@@ -1,0 +1,137 @@
+"""Tar archives as WebDataset has them: files of one name are one sample, an image and its label."""
+
+import json
+import re
+import tarfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from softaug.lab.errors import SoftaugError, UsageError
+from softaug.lab.files import cache_folder, read_json, write_json
+from softaug.lab.images import IMAGE_ENDINGS
+from softaug.lab.shards import Row
+
+TRIES, PAUSE = 4, 1.0  # of reading what is not on this machine; seconds before the second
+
+
+def is_tar(source: str) -> bool:
+    """Whether a source names archives: by their ending, an address, or a command to pipe from."""
+    return bool(re.match(r"pipe:|\w+://", source) or re.search(r"\.(tar(\.\w+)?|tgz)$", source))
+
+
+def expand(source: str) -> list[str]:
+    """The archives that `train-{000..146}.tar` stands for; `::` joins several such."""
+    require_library()
+    from webdataset.shardlists import expand_urls
+
+    return list(expand_urls(source))
+
+
+@dataclass(frozen=True)
+class Tar:
+    """One archive: a path, an address, or `pipe:` and a command that writes it.
+
+    The label is a number in a file ending in `.cls`, or `label` in one ending in `.json`.
+    """
+
+    url: str
+
+    @property
+    def name(self) -> str:
+        return self.url
+
+    def labels(self) -> Iterable[tuple[str, Any]]:
+        """Kept in the cache, since all of an archive must be read for them."""
+        kept = cache_folder() / "labels" / f"{sha256(self._identity().encode()).hexdigest()}.json"
+        if kept.exists():
+            return [(where, label) for where, label in read_json(kept)]
+        try:
+            labels = [(row.name, row.label) for row in self.read(0)]
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise SoftaugError(f"{self.url}: not readable as a tar archive ({reason})") from error
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_json(kept, labels)
+        return labels
+
+    def read(self, start: int) -> Iterator[Row]:
+        tries = 1 if self._is_local() else TRIES
+        for attempt in range(1, tries + 1):
+            try:
+                for row in islice(self._rows(), start, None):
+                    yield row
+                    start += 1
+                return
+            except Exception:
+                if attempt == tries:
+                    raise
+                time.sleep(PAUSE * 2 ** (attempt - 1))
+
+    def _rows(self) -> Iterator[Row]:
+        from webdataset.gopen import gopen, set_options
+        from webdataset.tariterators import group_by_keys, tar_file_expander
+
+        with closing(gopen(self.url)) as stream:
+            # What writes into a pipe that is closed early fails, and may.
+            set_options(stream, ignore_errors=True)
+            files = tar_file_expander([{"url": self.url, "stream": stream}])
+            # The last is held until the archive is known to be whole: it may be half of a sample.
+            last = None
+            try:
+                for sample in group_by_keys(files):
+                    if last is not None:
+                        yield _row(last)
+                    last = sample
+            except tarfile.TarError:
+                set_options(stream, ignore_errors=False)
+                stream.close()  # which tells how a command failed, if it did
+                raise
+            set_options(stream, ignore_errors=False)
+            rest = stream.read()
+        # A tar archive ends in zeros; a broken one looks to its reader as if it ended there too.
+        if self.url.endswith(".tar") and rest.strip(b"\0"):
+            raise OSError("broken in the middle")
+        if last is not None:
+            yield _row(last)
+
+    def _is_local(self) -> bool:
+        return not re.match(r"pipe:|(?!file:)\w+://", self.url)
+
+    def _identity(self) -> str:
+        if not self._is_local():
+            return self.url
+        path = Path(self.url.removeprefix("file://"))
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise SoftaugError(f"{path}: not readable ({error.strerror})") from error
+        return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+
+
+def _row(sample: dict[str, Any]) -> Row:
+    content = next((v for k, v in sample.items() if f".{k}" in IMAGE_ENDINGS), None)
+    label: Any = None
+    try:
+        if "cls" in sample:
+            label = int(sample["cls"])
+        elif "json" in sample:
+            label = json.loads(sample["json"])["label"]
+    except (ValueError, KeyError, TypeError):
+        pass
+    return Row(f"{Path(sample['__url__']).name} {sample['__key__']}", content, label)
+
+
+def require_library() -> None:
+    """Raise UsageError where webdataset is not installed."""
+    try:
+        import webdataset  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "tar archives are read by webdataset: pip install 'softaug[webdataset]'"
+        ) from error

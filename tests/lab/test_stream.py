@@ -1,0 +1,541 @@
+"""Streams: every image once an epoch, on any number of processes, from wherever it stopped."""
+
+import http.server
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from made_up import CLASSES, encoded, folder, numbers, parquet, tar
+
+from softaug import Crop
+from softaug.lab import tars
+from softaug.lab.cli import main
+from softaug.lab.data import Data, load
+from softaug.lab.engine import Engine
+from softaug.lab.errors import SoftaugError, UsageError
+from softaug.lab.feed import StreamFeed
+from softaug.lab.images import Sample
+from softaug.lab.models import load_model
+from softaug.lab.recipe import Recipe
+from softaug.lab.run import open_run
+from softaug.lab.shards import OneFile, Part
+from softaug.lab.stream import Stream, StreamOptions
+from softaug.lab.train import Progress, train
+
+CPU = Engine(torch.device("cpu"))
+OPTIONS = StreamOptions(readers=4, buffer=24)
+TRAIN, TEST = range(157), range(200, 212)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SOFTAUG_DATA", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def streamed(source: Path | str, **options: Any) -> Data:
+    return load(str(source), size=6, stream=OPTIONS, **options)
+
+
+def fed(data: Data, epoch: int = 0, done: int = 0, batch_size: int = 16) -> list[list[int]]:
+    """The images of each batch of an epoch, by their colours, uncropped."""
+    assert data.stream is not None
+    feed = StreamFeed(data.stream, batch_size, 0, CPU)
+    return [numbers(batch.images) for batch in feed.epoch(epoch, Crop(0.1), done)]
+
+
+class Counted:
+    """A shard of made-up images that notes how far ahead of its reader it was read."""
+
+    def __init__(self, images: range) -> None:
+        self.images, self.name = images, f"images from {images.start}"
+
+    def labels(self) -> Iterator[tuple[str, int]]:
+        return ((str(i), i % CLASSES) for i in self.images)
+
+    def read(self, start: int) -> Iterator[Any]:
+        return (OneFile(str(i), b"", "a").read(0).__next__() for i in self.images[start:])
+
+
+def stream_of(sizes: list[int], readers: int, buffer: int) -> Stream:
+    ends = np.cumsum([0, *sizes]).tolist()
+    shards = [Counted(range(a, b)) for a, b in pairwise(ends)]
+    counts = torch.tensor(sizes)
+    part = Part(shards, counts, torch.tensor([sum(sizes)]), {"a": 0})
+    return Stream(part, 6, StreamOptions(readers, buffer), 0.0)
+
+
+def names(samples: Iterator[Sample | str]) -> list[int]:
+    return [int(sample.name) for sample in samples if isinstance(sample, Sample)]
+
+
+@given(
+    sizes=st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(lambda sizes: sum(sizes) > 0),
+    readers=st.integers(1, 5),
+    buffer=st.integers(1, 30),
+    epoch=st.integers(0, 3),
+    done=st.integers(0, 12),
+)
+def test_readers_share_every_image_once_and_can_begin_anywhere(
+    sizes: list[int], readers: int, buffer: int, epoch: int, done: int
+) -> None:
+    stream = stream_of(sizes, readers, buffer)
+    read = [names(stream.reader(reader, 0, epoch)) for reader in range(readers)]
+    assert sorted(image for part in read for image in part) == list(range(sum(sizes)))
+    assert max(map(len, read)) - min(map(len, read)) <= 1
+    for reader, whole in enumerate(read):
+        assert names(stream.reader(reader, 0, epoch, done)) == whole[done:]
+
+
+def test_an_epoch_is_shuffled_by_seed_and_epoch() -> None:
+    stream = stream_of([10] * 20, 1, 50)
+    orders = [names(stream.reader(0, seed, epoch)) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    assert len({tuple(order) for order in orders}) == 3
+    # Shards come in any order, and a block of 50 mixes five of them.
+    assert all(len({image // 10 for image in order[:50]}) == 5 for order in orders)
+    places = np.array([order.index(image) for order in orders for image in range(200)])
+    assert abs(np.corrcoef(places, np.tile(np.arange(200), 3))[0, 1]) < 0.3
+    neighbours = [abs(a - b) for order in orders for a, b in pairwise(order)]
+    assert np.mean([distance == 1 for distance in neighbours]) < 0.1
+
+
+def test_no_more_is_held_than_the_buffer() -> None:
+    stream = stream_of([10] * 20, 4, 40)
+    taken = 0
+    read: list[int] = []
+    for shard in stream.part.shards:
+        original = shard.read
+
+        def noted(start: int, original: Any = original) -> Iterator[Any]:
+            for row in original(start):
+                read.append(1)
+                yield row
+
+        shard.read = noted  # type: ignore[method-assign]
+    for _ in stream.reader(1, 0, 0):
+        taken += 1
+        assert len(read) - taken < 10
+    assert taken == len(read) == 50
+
+
+def in_parquet(root: Path, corrupt: tuple[int, ...] = ()) -> str:
+    parquet(root / "train-0.parquet", TRAIN[:90], corrupt=corrupt)
+    parquet(root / "train-1.parquet", TRAIN[90:], corrupt=corrupt)
+    parquet(root / "test.parquet", TEST)
+    return str(root)
+
+
+def in_tars(root: Path, corrupt: tuple[int, ...] = ()) -> str:
+    for shard in range(8):
+        tar(root / f"train-{shard}.tar", TRAIN[shard * 20 : (shard + 1) * 20], corrupt)
+    tar(root / "test-0.tar", TEST)
+    return str(root)
+
+
+def in_folders(root: Path, corrupt: tuple[int, ...] = ()) -> str:
+    folder(root / "train", TRAIN, corrupt)
+    folder(root / "test", TEST)
+    return str(root)
+
+
+def on_the_hub(root: Path, corrupt: tuple[int, ...] = ()) -> str:
+    pytest.importorskip("datasets")
+    return f"hf:{in_parquet(root, corrupt)}"
+
+
+def as_imagenet(root: Path, corrupt: tuple[int, ...] = ()) -> str:
+    """One archive of an archive for each class, one of test images, and a list of their classes."""
+
+    def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+
+    ids = ["n03", "n01", "n02"]  # of the classes 1, 2, 3 of the kit, not in the order of their ids
+    content = {i: b"no JPEG" if i in corrupt else encoded(i) for i in (*TRAIN, *TEST)}
+    with tarfile.open(root / "ILSVRC2012_img_train.tar", "w") as outer:
+        for c, wnid in enumerate(["n01", "n02", "n03"]):
+            inner = io.BytesIO()
+            with tarfile.open(fileobj=inner, mode="w") as archive:
+                for i in TRAIN[c::3]:
+                    add(archive, f"{wnid}_{i}.JPEG", content[i])
+            add(outer, f"{wnid}.tar", inner.getvalue())
+    with tarfile.open(root / "ILSVRC2012_img_val.tar", "w") as archive:
+        for place, i in enumerate(TEST, 1):
+            add(archive, f"ILSVRC2012_val_{place:08}.JPEG", content[i])
+    synsets = np.array(
+        [(i + 1, wnid, f"word {wnid}") for i, wnid in enumerate(ids)],
+        dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O")],
+    )
+    meta = io.BytesIO()
+    scipy.io.savemat(meta, {"synsets": synsets})
+    truth = "".join(f"{ids.index(f'n0{i % 3 + 1}') + 1}\n" for i in TEST)
+    with tarfile.open(root / "ILSVRC2012_devkit_t12.tar.gz", "w:gz") as kit:
+        add(kit, "ILSVRC2012_devkit_t12/data/meta.mat", meta.getvalue())
+        name = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"
+        add(kit, name, truth.encode())
+    return str(root)
+
+
+FORMS = [in_parquet, in_tars, in_folders, on_the_hub, as_imagenet]
+Form = Callable[..., str]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_streamed_whole(form: Form, tmp_path: Path) -> None:
+    data = streamed(form(tmp_path))
+    epochs = [fed(data, epoch) for epoch in range(2)]
+    for batches in epochs:
+        assert [len(batch) for batch in batches] == [16] * 9 + [13]
+        assert sorted(image for batch in batches for image in batch) == list(TRAIN)
+    assert epochs[0] != epochs[1]
+    assert fed(data, 1, done=7) == epochs[1][7:]
+    assert numbers(data.test.images) == list(TEST) or form is in_folders
+    assert data.test.labels.tolist() == [i % CLASSES for i in numbers(data.test.images)]
+    assert (data.train_images, data.num_classes) == (157, CLASSES)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_same_can_be_held_in_memory(form: Form, tmp_path: Path) -> None:
+    data = load(form(tmp_path))
+    assert data.stream is None
+    assert sorted(numbers(data.train.images)) == list(TRAIN)
+    assert data.train.labels.tolist() == [i % CLASSES for i in numbers(data.train.images)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_unreadable_images_are_named_and_left_out(form: Form, tmp_path: Path) -> None:
+    with pytest.raises(SoftaugError, match="unreadable"):
+        load(form(tmp_path, (3, 77)))
+    data = streamed(str(tmp_path) if form is not on_the_hub else f"hf:{tmp_path}")
+    assert data.stream is not None
+    batches = list(StreamFeed(data.stream, 16, 0, CPU).epoch(0, Crop(0.1), 0))
+    images = [image for batch in batches for image in numbers(batch.images)]
+    assert sorted(images) == [i for i in TRAIN if i not in (3, 77)]
+    faults = [fault for batch in batches for fault in batch.unreadable]
+    assert len(faults) == 2
+    assert all("no image, or of an unknown format" in fault for fault in faults)
+    assert sum(batch.count for batch in batches) == 155
+    for batch in batches:
+        assert batch.labels.tolist() == [i % CLASSES for i in numbers(batch.images)]
+
+
+def test_draws_stay_with_their_images(tmp_path: Path) -> None:
+    """An image that cannot be read takes its own draw away, not another's."""
+    both = []
+    for place, corrupt in enumerate([(), (3, 77)]):
+        (tmp_path / str(place)).mkdir()
+        data = streamed(in_parquet(tmp_path / str(place), corrupt))
+        assert data.stream is not None
+        drawn = {}
+        for batch in StreamFeed(data.stream, 16, 0, CPU).epoch(0, Crop(0.3), 0):
+            for i, image in enumerate(numbers(batch.images)):
+                drawn[image] = [values[i].tolist() for values in batch.drawn.values()]
+        both.append(drawn)
+    assert both[1] == {image: one for image, one in both[0].items() if image not in (3, 77)}
+
+
+QUICK = Recipe(epochs=2, batch_size=16, precision="fp32", lr=0.02)
+
+
+def test_above_the_rate_the_run_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = in_parquet(tmp_path, (3, 77, 120))
+    data = streamed(source, max_unreadable=2 / 157)
+    run = open_run(tmp_path / "run", QUICK, data, {}, resume=False)
+    with pytest.raises(SoftaugError, match=r"3 of 157 images are unreadable so far.*row \d+"):
+        train(QUICK, data, run, CPU, lambda _: None)
+    assert caplog.text.count("left out: train-") == 3
+    # Three are allowed: the same run goes on, and counts them in each epoch.
+    data = streamed(source, max_unreadable=0.02)
+    run = open_run(tmp_path / "run", QUICK, data, {}, resume=True)
+    train(QUICK, data, run, CPU, lambda _: None)
+    assert [epoch["unreadable_images"] for epoch in run.history()] == [3, 3]
+
+
+def test_a_batch_without_images_ends_the_run(tmp_path: Path) -> None:
+    data = streamed(in_parquet(tmp_path, tuple(TRAIN[:90])), max_unreadable=1)
+    assert data.stream is not None
+    feed = StreamFeed(replace(data.stream, options=StreamOptions(2, 200)), 2, 0, CPU)
+    with pytest.raises(SoftaugError, match="of 2 images of a batch are unreadable, too many"):
+        list(feed.epoch(0, Crop(0.1), 0))
+
+
+class CutError(Exception):
+    """Stands for a crash."""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_stream_that_was_cut_goes_on_with_the_same_weights(
+    form: Form, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = form(tmp_path)
+
+    def cut(progress: Progress) -> None:
+        if progress.step == 14:  # in the second epoch; the checkpoint is of its begin or after
+            raise CutError
+
+    def finish(name: str, resume: bool, watch: Callable[[Progress], None]) -> dict[str, Any]:
+        data = streamed(source)  # read anew, as another process would
+        run = open_run(tmp_path / name, QUICK, data, {}, resume)
+        train(QUICK, data, run, CPU, watch)
+        return load_model(run.model_file).state_dict()
+
+    whole = finish("whole", False, lambda _: None)
+    steps: list[int] = []
+    monkeypatch.setattr("softaug.lab.train.CHECKPOINT_SECONDS", 0)
+    with pytest.raises(CutError):
+        finish("cut", False, cut)
+    resumed = finish("cut", True, lambda progress: steps.append(progress.step))
+    assert steps == list(range(14, 21))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_another_order_is_another_run(tmp_path: Path) -> None:
+    data = streamed(in_parquet(tmp_path))
+    open_run(tmp_path / "run", QUICK, data, {}, resume=False).save_history([])
+    other = load(str(tmp_path), size=6, stream=StreamOptions(readers=2, buffer=24))
+    with pytest.raises(UsageError, match="readers was 4, now 2"):
+        open_run(tmp_path / "run", QUICK, other, {}, resume=True)
+
+
+def test_memory_is_bounded_while_the_data_are_larger(tmp_path: Path) -> None:
+    """324 MB take less than half of that: groups of rows, the buffer, batches made ahead."""
+    code = """
+import re, sys
+from pathlib import Path
+import torch
+from softaug import Crop
+from softaug.lab.data import load
+from softaug.lab.engine import Engine
+from softaug.lab.feed import StreamFeed
+from softaug.lab.stream import StreamOptions
+
+def memory(kind):
+    return int(re.search(kind + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+data = load(sys.argv[1], size=16, stream=StreamOptions(readers=4, buffer=64))
+before = memory("VmRSS")
+feed = StreamFeed(data.stream, 16, 0, Engine(torch.device("cpu")))
+images = sum(len(batch.labels) for batch in feed.epoch(0, Crop(0.1), 0))
+print(images, memory("VmHWM") - before)
+"""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("memory is read from /proc")
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+
+    def bitmaps(images: range) -> Iterator[bytes]:
+        for i in images:
+            content = io.BytesIO()
+            Image.fromarray(np.roll(noise, i, axis=0)).save(content, format="BMP")
+            yield content.getvalue()
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([("image", pa.binary()), ("label", pa.int64())])
+    for name, n in (("train", 1200), ("test", 20)):
+        with pq.ParquetWriter(tmp_path / f"{name}.parquet", schema, compression="none") as file:
+            for start in range(0, n, 20):
+                images = range(start, start + 20)
+                columns = {"image": list(bitmaps(images)), "label": [i % 2 for i in images]}
+                file.write_table(pa.table(columns, schema=schema))
+    assert (tmp_path / "train.parquet").stat().st_size > 300e6
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    count, peak = done.stdout.split()
+    assert int(count) == 1200
+    assert float(peak) < 160
+
+
+class Unsteady(http.server.SimpleHTTPRequestHandler):
+    """A server that breaks off in the middle of every file that it gives for the first time."""
+
+    given: set[str]
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        content = source.read()
+        if self.path not in self.given:
+            self.given.add(self.path)
+            content = content[: len(content) // 2]
+        outputfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, set[str]]]:
+    given: set[str] = set()
+    handler = type("Handler", (Unsteady,), {"given": given})
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(handler, directory=tmp_path)
+    ) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}", given
+        running.shutdown()
+        thread.join()
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="webdataset fetches with curl")
+def test_archives_at_an_address_that_breaks_off(
+    server: tuple[str, set[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    monkeypatch.setattr(tars, "PAUSE", 0.01)
+    in_tars(tmp_path)
+    address, given = server
+    data = streamed(f"{address}/train-{{0..7}}.tar", test=f"{address}/test-0.tar")
+    assert len(given) == 9
+    given.clear()
+    assert sorted(image for batch in fed(data) for image in batch) == list(TRAIN)
+    assert len(given) == 8
+    # Labels were counted once; what cannot be had any more is told when it is needed.
+    assert len(list((cache / "labels").iterdir())) == 9
+    (tmp_path / "train-5.tar").unlink()
+    data = streamed(f"{address}/train-{{0..7}}.tar", test=f"{address}/test-0.tar")
+    assert data.stream is not None
+    batches = StreamFeed(data.stream, 4, 0, CPU).epoch(0, Crop(0.1), 0)
+    faults = [fault for batch in batches for fault in batch.unreadable]
+    assert len(faults) == 20
+    assert all("train-5.tar: image " in fault and "exit 22" in fault for fault in faults)
+
+
+def test_archives_from_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tars, "PAUSE", 0.01)
+    in_tars(tmp_path)
+    data = streamed(f"pipe:cat {tmp_path}/train-{{0..7}}.tar", test=f"{tmp_path}/test-0.tar")
+    assert sorted(image for batch in fed(data) for image in batch) == list(TRAIN)
+    with pytest.raises(SoftaugError, match=r"false: not readable as a tar archive.*exit 1"):
+        streamed("pipe:false", test=f"{tmp_path}/test-0.tar")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda content: content[:5000], "not readable as a tar archive"),
+        (lambda content: content[:2048] + b"\xff" * 512 + content[2560:], "broken in the middle"),
+        (lambda _: b"no archive at all, but text" * 99, "not readable as a tar archive"),
+    ],
+)
+def test_broken_archives_are_told_before_any_work(
+    spoil: Callable[[bytes], bytes], message: str, tmp_path: Path
+) -> None:
+    in_tars(tmp_path)
+    path = tmp_path / "train-3.tar"
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(SoftaugError, match=rf"train-3\.tar: not readable.*{message}|{message}"):
+        streamed(tmp_path)
+
+
+def test_an_archive_that_changed_is_counted_again(tmp_path: Path) -> None:
+    in_tars(tmp_path)
+    assert streamed(tmp_path).train_images == 157
+    tar(tmp_path / "train-7.tar", range(140, 150))
+    assert streamed(tmp_path).train_images == 150
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"0.png": encoded(0), "1.cls": b"1"}, "0: label missing"),
+        ({"0.png": encoded(0), "0.cls": b"cat"}, "0: label missing"),
+        ({"0.png": encoded(0), "0.json": b'{"label": -1}'}, "0: label -1, expected"),
+    ],
+)
+def test_archives_with_wrong_labels(files: dict[str, bytes], message: str, tmp_path: Path) -> None:
+    in_tars(tmp_path)
+    with tarfile.open(tmp_path / "train-9.tar", "w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    with pytest.raises(SoftaugError, match=message):
+        streamed(tmp_path)
+
+
+def test_labels_in_json_and_names_as_labels(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        with tarfile.open(tmp_path / f"{part}.tar", "w") as archive:
+            for i, label in enumerate([b'"emu"', b'"fox"'] * 4):
+                for ending, content in (("jpg", encoded(i)), ("json", b'{"label": %s}' % label)):
+                    member = tarfile.TarInfo(f"{i}.{ending}")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    data = streamed(tmp_path)
+    assert data.classes == ("emu", "fox")
+    assert data.test.labels.tolist() == [0, 1] * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": None}, "--stream needs --size"),
+        ({"train_images": 50}, "a balanced subset needs all images in memory"),
+        ({"stream": StreamOptions(readers=3)}, "readers must divide the batch size, 16"),
+        ({"max_unreadable": 1.5}, r"max_unreadable must be a share in \[0, 1\], got 1.5"),
+    ],
+)
+def test_requests_that_cannot_be_met(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    in_parquet(tmp_path)
+    with pytest.raises(UsageError, match=message):
+        fed(load(str(tmp_path), **{"size": 6, "stream": OPTIONS, **options}))
+
+
+def test_no_test_part(tmp_path: Path) -> None:
+    parquet(tmp_path / "all.parquet", TRAIN)
+    with pytest.raises(UsageError, match="no test part; --test names what to test on"):
+        streamed(tmp_path / "all.parquet")
+    with pytest.raises(UsageError, match="leave out --stream and --test"):
+        load("demo", test=str(tmp_path))
+    parquet(tmp_path / "other.parquet", TEST)
+    data = streamed(tmp_path / "all.parquet", test=str(tmp_path / "other.parquet"))
+    assert numbers(data.test.images) == list(TEST)
+    with pytest.raises(UsageError, match="readers must be at least 1, got 0"):
+        StreamOptions(readers=0)
+
+
+def test_imagenet_without_its_labels(tmp_path: Path) -> None:
+    as_imagenet(tmp_path)
+    (tmp_path / "ILSVRC2012_devkit_t12.tar.gz").unlink()
+    with pytest.raises(SoftaugError, match=r"but no ILSVRC2012_devkit_t12\.tar\.gz"):
+        streamed(tmp_path)
+
+
+def test_the_hub_without_such_data(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    with pytest.raises(SoftaugError, match=re.escape(f"hf:{tmp_path}: could not be opened")):
+        streamed(f"hf:{tmp_path}")
+
+
+def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    in_tars(tmp_path, (3,))
+    command = ["train", f"{tmp_path}/train-{{0..7}}.tar", "--test", f"{tmp_path}/test-0.tar"]
+    command += ["--stream", "--size", "6", "--readers", "4", "--epochs", "1", "--batch-size", "16"]
+    command += ["--run", str(tmp_path / "run")]
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "1 of 157 images are unreadable so far" in capsys.readouterr().err
+    main([*command, "--max-unreadable", "0.01"])
+    assert "left out: train-0.tar 00003: no image" in capsys.readouterr().err
+    main(["evaluate", str(tmp_path / "run")])
+    assert "on 12 test images" in capsys.readouterr().out
