@@ -4,7 +4,6 @@ DATA is `demo`, `cifar10`, `cifar100`, a folder with a folder for each class, or
 the Hugging Face Hub. n samples, c channels, h w pixels.
 """
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -129,32 +128,11 @@ def _demo(name: str) -> Data:
 
 
 def _cifar(name: str) -> Data:
-    """CIFAR through torchvision, fetched on first use."""
-    import torchvision
+    """CIFAR, fetched on first use."""
+    from softaug.lab.cifar import read_cifar
 
-    kind = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[
-        name
-    ]
-    # An empty variable counts as unset (XDG Base Directory Specification).
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    cache = Path(os.environ.get("SOFTAUG_DATA") or f"{home}/softaug").expanduser()
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        parts = [kind(str(cache), train=train, download=True) for train in (True, False)]
-    except (OSError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SoftaugError(
-            f"{name} could not be fetched ({reason}); connect to the network, or put "
-            f"{kind.filename} into {cache}, or give a folder or Parquet files instead"
-        ) from error
-    train, test = (
-        ImageSet(
-            torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(),
-            torch.tensor(part.targets),
-        )
-        for part in parts
-    )
-    return Data(name, tuple(parts[0].classes), train, test)
+    classes, train, test = read_cifar(name)
+    return Data(name, classes, ImageSet(*train), ImageSet(*test))
 
 
 def _from_files(
