@@ -33,7 +33,7 @@ def fake_cifar(
         pixels[:, 0, 1, 2] = 200
         members[batch] = write(pixels.reshape(2, 3072))
     folder.mkdir(parents=True, exist_ok=True)
-    archive = folder / kind.filename
+    archive = folder / str(kind.filename)
     with tarfile.open(archive, "w:gz") as tar:
         for file, content in {**members, **others}.items():
             member = tarfile.TarInfo(f"{kind.base_folder}/{file}")

@@ -29,7 +29,9 @@ def read_cifar(name: str) -> tuple[tuple[str, ...], Part, Part]:
     kind = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
     archive = _fetch(name, kind)
     parts = [[file for file, _ in part] for part in (kind.train_list, kind.test_list)]
-    wanted = {f"{kind.base_folder}/{file}" for file in [*parts[0], *parts[1], kind.meta["filename"]]}
+    wanted = {
+        f"{kind.base_folder}/{file}" for file in [*parts[0], *parts[1], kind.meta["filename"]]
+    }
     try:
         content = {Path(path).name: _unpickle(data) for path, data in _members(archive, wanted)}
         classes = tuple(str(word) for word in content[kind.meta["filename"]][kind.meta["key"]])
@@ -67,7 +69,7 @@ def _members(archive: Path, wanted: set[str]) -> list[tuple[str, bytes]]:
     found = []
     with tarfile.open(archive, "r|gz") as tar:
         for member in tar:
-            file = tar.extractfile(member) if member.isreg() and member.name in wanted else None
+            file = tar.extractfile(member) if member.name in wanted else None
             if file is not None:
                 found.append((member.name, file.read()))
     return found
@@ -91,25 +93,24 @@ class _Array:
         return torch.frombuffer(bytearray(data), dtype=torch.uint8).reshape(shape)
 
 
+# All that a pickle may ask for: the names of numpy before and since 2.0, and of bytes as Python 3
+# writes them for Python 2. Nothing of numpy itself is called.
+KNOWN = {
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Array,
+    ("_codecs", "encode"): bytes,
+}
+
+
 class _Unpickler(pickle.Unpickler):
-    """Builds dicts, lists, numbers, strings, and arrays of bytes as _Array; nothing of numpy runs.
-
-    The names are those of numpy before and since 2.0, and of bytes as Python 3 writes them for 2.
-    """
-
-    KNOWN = {
-        ("numpy.core.multiarray", "_reconstruct"): _Array,
-        ("numpy._core.multiarray", "_reconstruct"): _Array,
-        ("numpy", "ndarray"): _Array,
-        ("numpy", "dtype"): _Array,
-        ("_codecs", "encode"): bytes,
-    }
+    """Builds dicts, lists, numbers and strings, and what KNOWN lists; refuses all else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self.KNOWN[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"a pickle that asks for {module}.{name}") from None
+        if (module, name) not in KNOWN:
+            raise pickle.UnpicklingError(f"a pickle that asks for {module}.{name}")
+        return KNOWN[module, name]
 
 
 def _unpickle(data: bytes) -> Any:
