@@ -437,8 +437,10 @@ def test_names_do_not_steer_the_terminal_in_results(
     assert "[crop(0.1), flip]" in said.err.replace("\n", "")
     main(["train", f"{tmp_path}/data.parquet", *QUICK, "--arm", arm, "--run", f"{folder}/t"])
     main(["train", f"{tmp_path}/data.parquet", *QUICK, "--arm", arm, "--dry-run"])
+    main(["preview", f"{tmp_path}/data.parquet", "--arm", arm, "--out", f"{folder}/[red].png"])
     said = capsys.readouterr()
     assert not steers(said.out)
+    assert "/[red].png\n" in said.out
     assert not steers(said.err)
 
 
