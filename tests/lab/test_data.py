@@ -4,7 +4,6 @@ import gzip
 import importlib.util
 import io
 import os
-import types
 import urllib.error
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from fake_cifar import fake_cifar
 from PIL import Image
 
 from softaug.lab import images
@@ -480,42 +480,37 @@ def test_real_cifar10() -> None:
     assert data.test.labels.bincount().tolist() == [1000] * 10
 
 
-class FakeCifar:
-    filename = "cifar-10-python.tar.gz"
-    classes = ("cat", "dog")
-
-    def __init__(self, _: str, train: bool, download: bool) -> None:
-        assert download
-        self.data = np.zeros((4 if train else 2, 32, 32, 3), np.uint8)
-        self.data[:, 1, 2, 0] = 5
-        self.targets = [0, 1] * (2 if train else 1)
-
-
-class NoNetwork(FakeCifar):
-    def __init__(self, *_: Any, **__: Any) -> None:
-        raise urllib.error.URLError("Name or service not known")
-
-
-def patched(kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torchvision
-
-    fake = types.SimpleNamespace(CIFAR10=kind, CIFAR100=kind)
-    monkeypatch.setattr(torchvision, "datasets", fake)
-    monkeypatch.setenv("SOFTAUG_DATA", str(tmp_path / "cache"))
-
-
-def test_cifar_comes_through_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    patched(FakeCifar, tmp_path, monkeypatch)
-    data = load("cifar10")
-    assert data.train.images.shape == (4, 3, 32, 32)
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_comes_from_its_archive(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_cifar(name, tmp_path, monkeypatch)
+    data = load(name)
+    assert (data.name, data.classes) == (name, ("cat", "dog"))
+    batches = 5 if name == "cifar10" else 1
+    assert data.train.images.shape == (2 * batches, 3, 32, 32)
+    assert data.train.images[:, 0, 0, 0].tolist() == [i // 2 for i in range(2 * batches)]
     assert data.train.images[0].nonzero().tolist() == [[0, 1, 2]]
+    assert data.train.labels.tolist() == [0, 1] * batches
     assert data.test.labels.tolist() == [0, 1]
+    assert [path.name for path in tmp_path.iterdir()] == [f"cifar-{name[5:]}-python.tar.gz"]
 
 
 def test_cifar_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    patched(NoNetwork, tmp_path, monkeypatch)
-    with pytest.raises(SoftaugError, match=r"could not be fetched.*put cifar-10-python\.tar\.gz"):
-        load("cifar10")
+    """Nor is another file taken for the archive."""
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    monkeypatch.setenv("SOFTAUG_DATA", str(tmp_path))
+    for content in (None, b"half an archive"):
+        if content is not None:
+            (tmp_path / "cifar-10-python.tar.gz").write_bytes(content)
+        with pytest.raises(
+            SoftaugError, match=r"could not be fetched.*put cifar-10-python\.tar\.gz"
+        ):
+            load("cifar10")
 
 
 @pytest.mark.parametrize(
@@ -529,12 +524,11 @@ def test_cifar_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_where_cifar_is_kept(
     variables: dict[str, str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patched(FakeCifar, tmp_path, monkeypatch)
+    fake_cifar("cifar100", tmp_path / expected, monkeypatch)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name, value in variables.items():
         monkeypatch.setenv(name, value.format(tmp=tmp_path))
-    load("cifar100")
-    assert (tmp_path / expected).is_dir()
+    assert len(load("cifar100").train) == 2
 
 
 def test_read_image_fits_a_models_input(tmp_path: Path) -> None:

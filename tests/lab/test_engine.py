@@ -27,6 +27,7 @@ TESTS = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
+# `launch` and `kept` also serve test_stream.
 def launch(folder: Path, processes: int, model: str, *options: str) -> subprocess.Popen[bytes]:
     folder.mkdir(exist_ok=True)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]

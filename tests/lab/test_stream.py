@@ -23,6 +23,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up import CLASSES, encoded, folder, numbers, parquet, tar
+from test_engine import kept
 
 from softaug import Crop
 from softaug.lab import tars
@@ -365,6 +366,27 @@ print(images, memory("VmHWM") - before)
     count, peak = done.stdout.split()
     assert int(count) == 1200
     assert float(peak) < 160
+
+
+def test_two_processes_share_a_stream(tmp_path: Path) -> None:
+    """The batches of one process, each image once, whatever process could not read one."""
+    source = in_tars(tmp_path, (3, 77, 121))
+    [alone] = kept(tmp_path / "one", 1, "test_convnext", f"--stream={source}")
+    halves = kept(tmp_path / "two", 2, "test_convnext", f"--stream={source}")
+    seen: list[str] = []
+    for whole, *parts in zip(*(run["batches"] for run in (alone, *halves)), strict=True):
+        assert parts[0]["names"] + parts[1]["names"] == whole["names"]
+        seen += whole["names"]
+        assert all(part["unreadable"] == whole["unreadable"] for part in parts)
+        for key in ("images", "targets"):
+            joined = torch.cat([part[key] for part in parts])
+            torch.testing.assert_close(joined, whole[key], rtol=1e-6, atol=1e-7)
+    expected = [f"train-{i // 20}.tar {i:05}" for i in TRAIN if i not in (3, 77, 121)]
+    assert sorted(seen) == expected
+    assert halves[0]["losses"] == halves[1]["losses"]
+    torch.testing.assert_close(halves[0]["losses"], alone["losses"], rtol=1e-5, atol=1e-6)
+    for run in (alone, *halves):
+        assert [epoch["unreadable_images"] for epoch in run["record"]["history"]] == [3, 3]
 
 
 class Unsteady(http.server.SimpleHTTPRequestHandler):

@@ -1,4 +1,5 @@
-"""What test_engine runs under torchrun: trains, and keeps what each process saw."""
+"""What tests run under torchrun: trains on made-up images or a stream, and keeps what each
+process saw."""
 
 import sys
 import time
@@ -9,13 +10,13 @@ import torch
 
 from softaug import mean_one
 from softaug.lab import train as training
-from softaug.lab.data import Data, ImageSet
+from softaug.lab.data import Data, ImageSet, load
 from softaug.lab.engine import Engine, started
 from softaug.lab.experiment import perform
-from softaug.lab.feed import MemoryFeed
 from softaug.lab.recipe import Recipe, build_arm
 from softaug.lab.run import Run, open_run
-from softaug.lab.train import Progress
+from softaug.lab.stream import StreamOptions
+from softaug.lab.train import Progress, build_feed
 
 
 def data() -> Data:
@@ -27,33 +28,39 @@ def data() -> Data:
     return Data("made up", ("a", "b", "c"), train, test)
 
 
-def batches(recipe: Recipe, engine: Engine) -> list[dict[str, object]]:
+def batches(recipe: Recipe, loaded: Data, engine: Engine) -> list[dict[str, object]]:
     """What this process feeds its network in an epoch, with weights over the global batch."""
-    augment = replace(build_arm(recipe, 3, 32, 32), weight=mean_one)
+    _, height, width = loaded.image_shape
+    augment = replace(build_arm(recipe, 3, height, width), weight=mean_one)
     augment = training._over_processes(augment, engine)
-    feed = MemoryFeed(data().train, recipe.batch_size, recipe.seed, engine)
     kept = []
-    for batch in feed.epoch(1, augment.transform, 0):
+    for batch in build_feed(recipe, loaded, engine).epoch(1, augment.transform, 0):
         images, targets = augment(batch.images, batch.labels, drawn=batch.drawn)
-        kept.append({"names": batch.names, "images": images, "targets": targets})
+        one = {"names": batch.names, "images": images, "targets": targets}
+        kept.append(one | {"unreadable": batch.unreadable})
     return kept
 
 
 def main(folder: Path, model: str, options: list[str]) -> None:
     recipe = Recipe(model=model, arm="soft", epochs=2, batch_size=16, precision="fp32", lr=0.02)
     losses: list[float] = []
+    sources = [option.removeprefix("--stream=") for option in options if "--stream=" in option]
+    loaded = data()
+    for source in sources:
+        how = StreamOptions(readers=4, buffer=24)
+        loaded = load(source, size=32, max_unreadable=0.1, stream=how)
     with started("cpu", "--shard" in options) as engine:
         run = Run(folder / "run")
         if engine.main:
-            run = open_run(run.folder, recipe, data(), {}, "--resume" in options)
+            run = open_run(run.folder, recipe, loaded, {}, "--resume" in options)
         engine.wait()
 
         def watch(step: Progress) -> None:
             losses.append(step.loss)
             time.sleep(0.3 * ("--slow" in options))
 
-        record = perform(recipe, data(), run, engine, watch)
-        kept = {"batches": batches(recipe, engine), "losses": losses, "record": record}
+        record = perform(recipe, loaded, run, engine, watch)
+        kept = {"batches": batches(recipe, loaded, engine), "losses": losses, "record": record}
         torch.save(kept, folder / f"{engine.processes}-{engine.rank}.pt")
 
 

@@ -20,11 +20,13 @@ from softaug.lab.terminal import (
     arms_table,
     console,
     evaluation_table,
+    inert,
     log_to_terminal,
     plan_table,
     progress_bar,
     quiet,
     say,
+    tell,
 )
 
 if TYPE_CHECKING:
@@ -154,14 +156,15 @@ def train(
             opened = open_run(folder, recipe, loaded, _source(data, read), resume)
         engine.wait()
         with _interruption("--resume goes on with it"), progress_bar() as bar:
-            task = bar.add_task(recipe.arm, total=None, figures="")
+            task = bar.add_task(inert(recipe.arm), total=None, figures="")
             record = perform(recipe, loaded, opened, engine, lambda step: advance(bar, task, step))
         if not engine.main:
             return
     results = collect(f"{recipe.arm} on {loaded.name}", _command(), [opened], loaded, [])
     write_report(results, folder / "report.html")
     console.print(evaluation_table(record["evaluation"]))
-    console.print(f"model   {opened.model_file}\nreport  {folder / 'report.html'}", soft_wrap=True)
+    tell(f"model   {opened.model_file}")
+    tell(f"report  {folder / 'report.html'}")
 
 
 @app.command
@@ -269,7 +272,9 @@ def compare(
         def watch(one: Recipe, step: "StepProgress") -> None:
             key = (one.arm, one.seed)
             if key not in tasks:
-                tasks[key] = bar.add_task(f"{one.arm} seed {one.seed}", total=None, figures="")
+                tasks[key] = bar.add_task(
+                    inert(f"{one.arm} seed {one.seed}"), total=None, figures=""
+                )
             advance(bar, tasks[key], step)
 
         numbers = range(recipe.seed, recipe.seed + seeds)
@@ -283,8 +288,8 @@ def compare(
     write_report(results, folder / "report.html")
     console.print(arms_table(results))
     for sentence in sentences(results):
-        console.print(sentence, markup=False, highlight=False)
-    console.print(f"report  {folder / 'report.html'}", soft_wrap=True)
+        console.print(inert(sentence), markup=False, highlight=False)
+    tell(f"report  {folder / 'report.html'}")
 
 
 @app.command
@@ -320,15 +325,15 @@ def preview(
     chosen = build_arm(recipe, loaded.num_classes, height, width)
     pixels, labels, share, confidence = augmented_samples(chosen, loaded, images, seed)
     captions = [
-        f"{loaded.classes[int(label)]}\nv {v:.2f}  p {p:.2f}"
+        f"{inert(loaded.classes[int(label)])}\nv {v:.2f}  p {p:.2f}"
         for label, v, p in zip(labels, share.tolist(), confidence.tolist(), strict=True)
     ]
     try:
         sample_sheet(pixels, captions).savefig(out, bbox_inches="tight")
     except (OSError, ValueError) as error:
         raise SoftaugError(f"{out}: the picture could not be written ({error})") from error
-    console.print(f"{len(pixels)} images under {chosen!r}", markup=False, soft_wrap=True)
-    console.print(f"picture  {out}", soft_wrap=True)
+    tell(f"{len(pixels)} images under {chosen!r}")
+    tell(f"picture  {out}")
 
 
 @app.command
@@ -340,7 +345,9 @@ def predict(
     top: Annotated[int, Parameter(help="How many classes for each image.")] = 1,
     device: Device = "auto",
 ) -> None:
-    """Name the class of image files, with its confidence.
+    """Name the class of image files, with its confidence: lines of path, class and confidence.
+
+    Tabs between them; a tab, a newline or another control character of a name stands as in Python.
 
     Parameters
     ----------
@@ -366,7 +373,8 @@ def predict(
         probabilities = predict_logits(model, image[None])[0].softmax(dim=0)
         best = probabilities.topk(min(top, len(card.classes)))
         for p, index in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-            print(f"{path}\t{card.classes[index]}\t{p:.4f}")  # noqa: T201  for other programs
+            line = "\t".join((inert(path), inert(card.classes[index]), f"{p:.4f}"))
+            print(line)  # noqa: T201  for other programs
     if failures:
         raise SoftaugError("; ".join(failures))
 

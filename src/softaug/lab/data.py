@@ -19,7 +19,6 @@ from torch import Generator, Tensor
 from softaug.lab import imagenet, tars
 from softaug.lab.data_files import Found, files_ending, list_folder, parts_by_name, report_faults
 from softaug.lab.errors import SoftaugError, UsageError, unknown_name
-from softaug.lab.files import cache_folder
 from softaug.lab.images import (
     Sample,
     check_memory,
@@ -186,30 +185,11 @@ def _demo(name: str) -> Data:
 
 
 def _cifar(name: str) -> Data:
-    """CIFAR through torchvision, fetched on first use."""
-    import torchvision
+    """CIFAR, fetched on first use."""
+    from softaug.lab.cifar import read_cifar
 
-    kind = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[
-        name
-    ]
-    cache = cache_folder()
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        parts = [kind(str(cache), train=train, download=True) for train in (True, False)]
-    except (OSError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SoftaugError(
-            f"{name} could not be fetched ({reason}); connect to the network, or put "
-            f"{kind.filename} into {cache}, or give a folder or Parquet files instead"
-        ) from error
-    train, test = (
-        ImageSet(
-            torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(),
-            torch.tensor(part.targets),
-        )
-        for part in parts
-    )
-    return Data(name, tuple(parts[0].classes), train, test)
+    classes, train, test = read_cifar(name)
+    return Data(name, classes, ImageSet(*train), ImageSet(*test))
 
 
 def _in_memory(

@@ -70,8 +70,8 @@ def from_file(text: str) -> str:
 
     try:
         listed = yaml.safe_load(Path(text).read_text())
-    except OSError as error:
-        raise UsageError(f"{text}: not readable ({error.strerror})") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{text}: not readable ({error})") from error
     except yaml.YAMLError as error:
         raise UsageError(f"{text}: no YAML ({' '.join(str(error).split())})") from error
     if not isinstance(listed, list) or not listed:

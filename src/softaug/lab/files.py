@@ -16,7 +16,8 @@ def write_atomically(path: Path, content: bytes | str, keep_old_as: Path | None 
     A crash or a full disk leaves what stood at `path` whole, there or at `keep_old_as`. Raises
     SoftaugError when the system refuses to write.
     """
-    data = content.encode() if isinstance(content, str) else content
+    # File names can hold bytes that are no text, which UTF-8 refuses.
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     temporary = ""
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

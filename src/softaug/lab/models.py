@@ -14,6 +14,7 @@ from softaug.lab.cifar_models import pyramid_net, wide_resnet
 from softaug.lab.errors import SoftaugError, UsageError, unknown_name
 from softaug.lab.files import write_atomically
 
+MOST_PIXELS = 89_478_485  # of the images a model file may ask for: Pillow's limit for a file
 SMALL_IMAGE = 64  # pixels; up to here a network begins with a 3x3 stem and does not pool
 
 
@@ -215,6 +216,9 @@ def load_model(path: Path) -> Classifier:
         raise SoftaugError(f"{path}: not a whole safetensors file ({error})") from error
     fields["classes"] = tuple(fields["classes"])
     card = ModelCard(**fields)
+    # A convolutional network takes any size, and `predict` makes images of it.
+    if card.height * card.width > MOST_PIXELS:
+        raise SoftaugError(f"{path}: images of {card.width} x {card.height} px are too large")
     model = Classifier(_network(card, fetch=False), card)
     try:
         model.load_state_dict(tensors)

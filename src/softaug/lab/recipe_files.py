@@ -25,7 +25,7 @@ def read_recipe(name: str) -> tuple[dict[str, Any], Path]:
         raise unknown_name("recipe", name, SHIPPED)
     try:
         said = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path}: not readable as a recipe ({error})") from error
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: no YAML ({' '.join(str(error).split())})") from error

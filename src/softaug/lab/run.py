@@ -21,6 +21,7 @@ from softaug.lab.files import read_json, write_atomically, write_json
 from softaug.lab.recipe import Recipe
 
 log = logging.getLogger(__name__)
+LONGEST = 120  # characters of an arm in the name of its folder
 CHECKPOINT_MARK = b"softaug checkpoint 1\n"  # then 32 bytes of SHA-256, then what torch.save wrote
 
 
@@ -140,19 +141,29 @@ def _read_checkpoint(file: Path) -> dict[str, Any]:
 
 
 def folder_name(recipe: Recipe) -> str:
-    """A name for the run that every file system takes."""
-    return f"{re.sub(r'[^-+.,()=@_a-zA-Z0-9]', '_', recipe.arm)}-seed-{recipe.seed}"
+    """A name for the run that every file system takes: no separators, and not too long."""
+    arm = re.sub(r"[^-+.,()=@_a-zA-Z0-9]", "_", recipe.arm)
+    if len(arm) > LONGEST:
+        # Arms that begin alike have folders of their own.
+        arm = f"{arm[:LONGEST]}-{sha256(recipe.arm.encode()).hexdigest()[:12]}"
+    return f"{arm}-seed-{recipe.seed}"
 
 
 def open_run(folder: Path, recipe: Recipe, data: Data, source: dict[str, Any], resume: bool) -> Run:
     """Make a new run folder, or go on with one of the same recipe and data when `resume`.
 
     Raises UsageError where the folder exists (without `resume`) or was made for another recipe or
-    other data (with it), naming what differs.
+    other data (with it), naming what differs; SoftaugError where the folder cannot be made.
     """
     run = Run(folder)
     wanted = {"recipe": asdict(recipe), "data": {**_fingerprint(data), "source": source}}
-    if run.started:
+    try:
+        started = run.started
+    except OSError as error:  # a name too long, or a folder that may not be looked into
+        raise SoftaugError(
+            f"{folder}: cannot be a run folder ({error.strerror}); --run names another one"
+        ) from error
+    if started:
         if not resume:
             raise UsageError(
                 f"{folder}: this run exists; --resume goes on with it, --run names another folder"

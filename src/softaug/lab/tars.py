@@ -17,6 +17,7 @@ from softaug.lab.files import cache_folder, read_json, write_json
 from softaug.lab.images import IMAGE_ENDINGS
 from softaug.lab.shards import Row
 
+MOST_BYTES = 1 << 26  # of a file that is read
 TRIES, PAUSE = 4, 1.0  # of reading what is not on this machine; seconds before the second
 
 
@@ -75,16 +76,15 @@ class Tar:
 
     def _rows(self) -> Iterator[Row]:
         from webdataset.gopen import gopen, set_options
-        from webdataset.tariterators import group_by_keys, tar_file_expander
+        from webdataset.tariterators import group_by_keys
 
         with closing(gopen(self.url)) as stream:
             # What writes into a pipe that is closed early fails, and may.
             set_options(stream, ignore_errors=True)
-            files = tar_file_expander([{"url": self.url, "stream": stream}])
             # The last is held until the archive is known to be whole: it may be half of a sample.
             last = None
             try:
-                for sample in group_by_keys(files):
+                for sample in group_by_keys(_files(self.url, stream)):
                     if last is not None:
                         yield _row(last)
                     last = sample
@@ -112,6 +112,18 @@ class Tar:
         except OSError as error:
             raise SoftaugError(f"{path}: not readable ({error.strerror})") from error
         return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+
+
+def _files(url: str, stream: Any) -> Iterator[dict[str, Any]]:
+    """The files of an archive, as webdataset groups them."""
+    with tarfile.open(fileobj=stream, mode="r|*") as archive:
+        for member in archive:
+            file = archive.extractfile(member) if member.isreg() else None
+            if file is not None:
+                # A few bytes may stand for any number of zeros.
+                data = file.read() if member.size <= MOST_BYTES else b""
+                yield {"__url__": url, "fname": member.name, "data": data}
+            archive.members = []  # type: ignore[attr-defined]  # it would remember all of them
 
 
 def _row(sample: dict[str, Any]) -> Row:

@@ -1,6 +1,7 @@
 """What the command line prints: messages, a progress bar, and tables of figures."""
 
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -34,13 +35,32 @@ CAPTION = (
     "which no crop is filled with, or in black; floor: the ECE a calibrated model would measure; "
     "gap: confidence minus accuracy, points; p: mean confidence of the targets"
 )
-console = Console()
-messages = Console(stderr=True)
+# Controls, ends of lines, turns of the writing direction, and bytes that are no text.
+STEERING = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+# Names such as `:bug:` are no pictures.
+console = Console(emoji=False)
+messages = Console(stderr=True, emoji=False)
+
+
+def inert(text: object) -> str:
+    """The text on one line; what would steer a terminal stands as Python writes it, `\\x1b`.
+
+    Names of files and classes are the user's, or of whoever made the data.
+    """
+    return STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 def say(text: str, style: str | None = None) -> None:
-    """A line to the user that is no result: on the error stream, as it stands."""
-    messages.print(f"softaug: {text}", style=style, markup=False, highlight=False, soft_wrap=True)
+    """A line to the user that is no result: on the error stream, inert."""
+    line = f"softaug: {inert(text)}"
+    messages.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def tell(text: str) -> None:
+    """A line of the result, inert."""
+    console.print(inert(text), markup=False, soft_wrap=True)
 
 
 def quiet(silent: bool) -> None:
@@ -78,7 +98,8 @@ def advance(bar: Progress, task: TaskID, step: "StepProgress") -> None:
     bar.update(task, completed=step.step, total=step.steps, figures=figures)
     if bar.disable and step.step == step.steps:
         # A log has no bar; a line for each trained model is enough.
-        messages.print(f"{bar.tasks[task].description}: trained, {figures}", highlight=False)
+        line = f"{bar.tasks[task].description}: trained, {figures}"
+        messages.print(line, markup=False, highlight=False)
 
 
 def _percent(fraction: float) -> str:
@@ -115,7 +136,7 @@ def plan_table(plan: dict[str, str]) -> Table:
     table.add_column(overflow="fold", max_width=28)
     table.add_column()
     for name, text in plan.items():
-        table.add_row(escape(name), escape(text))
+        table.add_row(escape(inert(name)), escape(inert(text)))
     return table
 
 
@@ -131,5 +152,5 @@ def arms_table(results: dict[str, Any]) -> Table:
     for row in arm_rows(results):
         cells = [row["cells"][i] for i, _ in shown]
         texts = [f"{c.text}\n[dim]\u00b1{c.sd}[/]" if c.sd else c.text for c in cells]
-        table.add_row(escape(row["name"]), *texts, f"{row['confidence']:.3f}")
+        table.add_row(escape(inert(row["name"])), *texts, f"{row['confidence']:.3f}")
     return table
