@@ -1,4 +1,4 @@
-"""A long run with everything against it: kills, a full disk, broken files, steps that are not finite.
+"""A long run with all against it: kills, a full disk, broken files, steps without a finite loss.
 
     python scripts/soak.py FOLDER --epochs 300
 
@@ -70,8 +70,7 @@ def train(folder: Path, run: str, epochs: int) -> None:
         spoil = float("nan") if at[0] in NOT_FINITE else 1.0
         return backward(wrapped, engine, inputs, targets * spoil, *rest, **how)
 
-    training._learning_rate = noted
-    training.backward = spoilt
+    vars(training).update(_learning_rate=noted, backward=spoilt)
     resume = ["--resume"] if (folder / run / "recipe.json").exists() else []
     cli.main(
         ["train", str(folder / "data"), "--stream", "--size", "28", "--max-unreadable", "0.001",
