@@ -106,9 +106,12 @@ def test_readers_share_every_image_once_and_can_begin_anywhere(
 
 
 def test_an_epoch_is_shuffled_by_seed_and_epoch() -> None:
+    for sizes, buffer in (([10] * 20, 1), ([200], 50)):  # shuffled by shards alone, by blocks alone
+        stream = stream_of(sizes, 1, buffer)
+        orders = [names(stream.reader(0, seed, epoch)) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+        assert len({tuple(order) for order in orders}) == 3
     stream = stream_of([10] * 20, 1, 50)
     orders = [names(stream.reader(0, seed, epoch)) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
-    assert len({tuple(order) for order in orders}) == 3
     # Shards come in any order, and a block of 50 mixes five of them.
     assert all(len({image // 10 for image in order[:50]}) == 5 for order in orders)
     places = np.array([order.index(image) for order in orders for image in range(200)])

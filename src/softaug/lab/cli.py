@@ -70,7 +70,7 @@ class DataOptions:
         float, Parameter(help="Share of the images that may be unreadable, and are left out.")
     ] = 0.0
     stream: Annotated[
-        bool, Parameter(negative="", help="Read the training images while they are trained on.")
+        bool, Parameter(help="Read the training images while they are trained on.")
     ] = False
     readers: Annotated[
         int, Parameter(help="Of --stream: places read at once, over all processes.")

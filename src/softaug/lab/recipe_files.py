@@ -10,8 +10,8 @@ from softaug.lab.errors import UsageError, unknown_name
 from softaug.lab.recipe import Recipe
 
 SHIPPED = {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.yaml"))}
-# Fields of a recipe, the arms of a comparison, the size of images, and the recipe to begin from.
-KEYS = {field.name for field in fields(Recipe)} | {"arms", "size", "recipe"}
+# Fields of a recipe, the arms of a comparison, how images are read, and the recipe to begin from.
+KEYS = {field.name for field in fields(Recipe)} | {"arms", "size", "stream", "recipe"}
 
 
 def read_recipe(name: str) -> tuple[dict[str, Any], Path]:
