@@ -35,6 +35,7 @@ from softaug.lab.recipe import Recipe
 from softaug.lab.run import folder_name, open_run
 
 QUICK = ["--epochs", "1", "--batch-size", "4"]
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
 CLEAR = "\x1b[2J\x1b]0;owned\x07"  # clears a terminal's screen and names its window
 
 
@@ -301,7 +302,7 @@ class Zeros(io.BytesIO):
 
 def test_no_file_is_given_to_another_program(tmp_path: Path) -> None:
     """Pillow would hand PostScript to Ghostscript, whatever its file is called."""
-    path = as_folder(tmp_path, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 12 12\n%%EOF\n")
+    path = as_folder(tmp_path, POSTSCRIPT)
     with pytest.raises(SoftaugError, match=r"bomb\.png: no image, or of an unknown format"):
         load(str(path))
 

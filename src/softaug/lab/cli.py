@@ -3,10 +3,11 @@
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
 from cyclopts.config import Dict
@@ -226,6 +227,7 @@ def compare(
     recipe: RecipeOptions = RECIPE,
     read: ReadOptions = READ,
     run: Path | None = None,
+    on: Literal["here", "ray"] = "here",
     dry_run: DryRun = False,
     device: Device = "auto",
     shard: Shard = False,
@@ -243,9 +245,13 @@ def compare(
         How many, counted from --seed.
     run
         The folder of the comparison (default: runs/compare-DATA).
+    on
+        here: one run after another; ray: side by side, on a Ray cluster whose machines all see the
+        folder of the comparison.
     """
-    from softaug.lab.compare import compare_runs, run_arms
-    from softaug.lab.engine import started
+    from softaug.lab.compare import compare_runs, open_runs
+    from softaug.lab.engine import processes_begun, started
+    from softaug.lab.experiment import perform
     from softaug.lab.files import write_json
     from softaug.lab.recipe import split_arm
     from softaug.lab.report import write_report
@@ -256,8 +262,16 @@ def compare(
         raise UsageError(f"--seeds must be at least 1, got {seeds}")
     for arm in arms:
         split_arm(arm, recipe.augmentation)
+    if on == "ray":
+        if shard or dry_run or processes_begun() > 1:
+            raise UsageError(
+                "--on ray gives each run a process of its own on the cluster; leave out torchrun, "
+                "--shard and --dry-run"
+            )
+        from softaug.lab.on_ray import cluster, perform_all
     with (
-        started(device, shard) as engine,
+        cluster() if on == "ray" else nullcontext(),
+        started("cpu" if on == "ray" else device, shard) as engine,
         _interruption("the same command goes on with it"),
         progress_bar() as bar,
     ):
@@ -279,9 +293,15 @@ def compare(
 
         numbers = range(recipe.seed, recipe.seed + seeds)
         source = _source(data, read)
-        runs = run_arms(recipe, arms, numbers, loaded, folder, source, engine, watch)
+        pairs = open_runs(recipe, arms, numbers, loaded, folder, source, engine)
+        if on == "ray":
+            perform_all(pairs, loaded, device, watch)
+        else:
+            for one, opened in pairs:
+                perform(one, loaded, opened, engine, partial(watch, one))
         if not engine.main:
             return
+    runs = [opened for _, opened in pairs]
     title = f"{len(arms)} augmentations on {loaded.name}"
     results = collect(title, _command(), runs, loaded, compare_runs(runs, arms))
     write_json(folder / "results.json", results)

@@ -4,9 +4,8 @@ Arms share data order, initial weights, schedule, fill colour, operation order a
 differ in the augmentation alone. Every finished (arm, seed) is kept and never done again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from softaug.lab.data import Data
 from softaug.lab.engine import Engine
 from softaug.lab.errors import UsageError
 from softaug.lab.evaluate import Predictions
-from softaug.lab.experiment import perform
 from softaug.lab.files import read_json
 from softaug.lab.metrics import sample_nll, top_confidence
 from softaug.lab.recipe import Recipe
@@ -29,7 +27,6 @@ from softaug.lab.stats import (
     paired_t,
     seeds_needed,
 )
-from softaug.lab.train import Progress
 
 OCCLUDED_SHARE = 0.4  # of the area, for the one figure of robustness in the comparison
 OCCLUDED = {"occluded_error": "mean", "occluded_black": "black"}  # by what hides
@@ -37,7 +34,7 @@ METRICS = ("top1_error", "nll", "ece", *OCCLUDED)
 LEVEL = 0.05  # of a claim that a difference is larger than chance
 
 
-def run_arms(
+def open_runs(
     recipe: Recipe,
     arms: Sequence[str],
     seeds: Sequence[int],
@@ -45,12 +42,11 @@ def run_arms(
     folder: Path,
     source: dict[str, Any],
     engine: Engine,
-    watch: Callable[[Recipe, Progress], None],
-) -> list[Run]:
-    """Train and evaluate every (arm, seed) that is not finished yet, one after another.
+) -> list[tuple[Recipe, Run]]:
+    """A run for every (arm, seed), new or to go on with, in the order to perform them.
 
     Seeds go round outside and arms inside, so that a comparison cut short still has whole rounds.
-    Raises UsageError before any work where a run was made for another recipe or other data.
+    Raises UsageError where a run was made for another recipe or other data.
     """
     if len(set(arms)) < len(arms):
         raise UsageError(f"each arm can stand once in a comparison, got {', '.join(arms)}")
@@ -60,9 +56,7 @@ def run_arms(
         for one, run in zip(recipes, runs, strict=True):
             open_run(run.folder, one, data, source, resume=True)
     engine.wait()
-    for one, run in zip(recipes, runs, strict=True):
-        perform(one, data, run, engine, partial(watch, one))
-    return runs
+    return list(zip(recipes, runs, strict=True))
 
 
 def compare_runs(runs: Sequence[Run], arms: Sequence[str]) -> list[dict[str, Any]]:

@@ -143,13 +143,18 @@ class Engine:
         set_optimizer_state_dict(model, optimizer, state["optimizer"], options=options)
 
 
+def processes_begun() -> int:
+    """How many processes torchrun began, of which this is one; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextlib.contextmanager
 def started(device: str, shard: bool = False) -> Iterator[Engine]:
     """This process's engine; joins the others where torchrun's variables are set.
 
     device: auto, cpu, cuda, ...; with several processes of one machine each takes a GPU of its own.
     """
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = processes_begun()
     if processes == 1:
         if shard:
             raise UsageError(

@@ -117,7 +117,7 @@ def train(
 
     wrapped.train()
     before = saved = time.perf_counter()
-    with _signals() as caught, torch.random.fork_rng(devices=[]):
+    with caught_signals() as caught, torch.random.fork_rng(devices=[]):
         for epoch in range(at.epoch, recipe.epochs):
             ending = epoch >= recipe.epochs - recipe.end_epochs
             augment = _over_processes(end_phase if ending else main_phase, engine)
@@ -373,7 +373,7 @@ def _epoch_record(at: _State, lr: float, pace: float, ending: bool) -> dict[str,
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
+def caught_signals() -> Iterator[list[int]]:
     """A list that fills on Ctrl-C and SIGTERM, so that a step is never cut in half.
 
     A second Ctrl-C kills.
