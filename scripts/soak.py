@@ -79,19 +79,16 @@ def train(folder: Path, run: str, epochs: int) -> None:
     )  # fmt: skip
 
 
-def start(folder: Path, run: str, epochs: int, limit: int | None = None) -> subprocess.Popen[str]:
+def start(folder: Path, run: str, epochs: int, limit: int | None = None) -> subprocess.Popen[bytes]:
+    """The run in a process of its own, whose messages go to a file beside its folder."""
+
     def refuse_disk() -> None:
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     command = [sys.executable, __file__, str(folder), "--epochs", str(epochs), "--run", run]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=refuse_disk,
-    )
+    with (folder / f"{run}.log").open("w") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=refuse_disk)
 
 
 def disturb(folder: Path, epochs: int, chance: random.Random) -> Counter[str]:
@@ -105,11 +102,12 @@ def disturb(folder: Path, epochs: int, chance: random.Random) -> Counter[str]:
         limit = TOO_LITTLE if fault == "full disk" else None
         running = start(folder, "disturbed", epochs, limit)
         try:
-            _, said = running.communicate(timeout=chance.uniform(LEAST, MOST))
+            running.wait(timeout=chance.uniform(LEAST, MOST))
         except subprocess.TimeoutExpired:
             number = signal.Signals[fault] if fault.startswith("SIG") else signal.SIGKILL
             running.send_signal(number)
-            _, said = running.communicate()
+            running.wait()
+        said = (folder / "disturbed.log").read_text()
         if running.returncode == 0:
             return faults
         expected = {
@@ -150,9 +148,8 @@ def main() -> None:
     write_shards(given.folder / "data")
     alone = start(given.folder, "alone", given.epochs)
     faults = disturb(given.folder, given.epochs, random.Random(0))
-    _, said = alone.communicate()
-    if alone.returncode:
-        raise SystemExit(said)
+    if alone.wait():
+        raise SystemExit((given.folder / "alone.log").read_text())
     first, second = given.folder / "alone", given.folder / "disturbed"
     weights, others = (load_file(run / "model.safetensors") for run in (first, second))
     same = all(torch.equal(weights[name], others[name]) for name in weights | others)
