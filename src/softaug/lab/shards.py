@@ -6,9 +6,10 @@ image is decoded; the images are then read as often as wanted. s shards, k class
 """
 
 import math
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -145,13 +146,20 @@ def _all_labels(shards: Sequence[Shard]) -> list[_Counts]:
     # A few heaps of shards, not a task for each: shards may be a million files.
     heaps = [range(i, len(shards), AT_ONCE) for i in range(AT_ONCE)]
     counted: list[_Counts] = [{}] * len(shards)
+    stopped = threading.Event()  # by Ctrl-C or an error: the others may have hours to go
 
     def count_heap(heap: range) -> None:
         for i in heap:
+            if stopped.is_set():
+                return
             counted[i] = _count_labels(shards[i])
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(count_heap, heaps))
+        try:
+            for heap in as_completed([pool.submit(count_heap, heap) for heap in heaps]):
+                heap.result()
+        finally:
+            stopped.set()
     return counted
 
 
