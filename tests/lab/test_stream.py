@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -36,7 +37,7 @@ from softaug.lab.images import Sample
 from softaug.lab.models import load_model
 from softaug.lab.recipe import Recipe
 from softaug.lab.run import open_run
-from softaug.lab.shards import OneFile, Part
+from softaug.lab.shards import OneFile, Part, count
 from softaug.lab.stream import Stream, StreamOptions
 from softaug.lab.train import Progress, train
 
@@ -137,6 +138,30 @@ def test_no_more_is_held_than_the_buffer() -> None:
         taken += 1
         assert len(read) - taken < 10
     assert taken == len(read) == 50
+
+
+def test_counting_ends_at_the_first_error() -> None:
+    read: list[str] = []
+
+    class Noted:
+        name = ""
+
+        def labels(self) -> list[tuple[str, int]]:
+            read.append(self.name)
+            if self.name == "broken":
+                raise SoftaugError("broken")
+            time.sleep(0.001)
+            return []
+
+        def read(self, _: int) -> Iterator[Any]:
+            return iter([])
+
+    broken = Noted()
+    broken.name = "broken"
+    shards = [*[Noted()] * 5, broken, *[Noted()] * 4000]
+    with pytest.raises(SoftaugError, match="broken"):
+        count([shards], None)
+    assert len(read) < 2000
 
 
 def in_parquet(root: Path, corrupt: tuple[int, ...] = ()) -> str:
@@ -309,6 +334,27 @@ def test_a_stream_that_was_cut_goes_on_with_the_same_weights(
     resumed = finish("cut", True, lambda progress: steps.append(progress.step))
     assert steps == list(range(14, 21))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_run_that_goes_on_under_a_lower_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has its unreadable images behind it, and none in the batch that it begins with."""
+    monkeypatch.setattr("softaug.lab.train.CHECKPOINT_SECONDS", 0)
+
+    def cut(progress: Progress) -> None:
+        if progress.step == 10:
+            raise CutError
+
+    source = in_parquet(tmp_path, (3, 77, 120))
+    data = streamed(source, max_unreadable=0.02)
+    run = open_run(tmp_path / "run", QUICK, data, {}, resume=False)
+    with pytest.raises(CutError):
+        train(QUICK, data, run, CPU, cut)
+    data = streamed(source, max_unreadable=0.0)
+    run = open_run(tmp_path / "run", QUICK, data, {}, resume=True)
+    with pytest.raises(SoftaugError, match=r"of 157 images are unreadable so far"):
+        train(QUICK, data, run, CPU, lambda _: None)
 
 
 def test_another_order_is_another_run(tmp_path: Path) -> None:
