@@ -21,6 +21,7 @@ from torch import Tensor
 from softaug.lab.errors import SoftaugError
 from softaug.lab.images import Content, Sample
 
+MOST_ABSENT = 1000  # numbers of classes that no label has; with more, labels number other things
 AT_ONCE = 8  # shards whose labels are read at once: most wait for a disk or a network
 
 
@@ -113,8 +114,19 @@ def count(
     if classes is None:
         strings = sorted(value for value in values if isinstance(value, str))
         whole = [value for value in values if isinstance(value, int) and value >= 0]
-        classes = strings or [str(i) for i in range(max(whole, default=-1) + 1)]
+        top = max(whole, default=-1)
+        if not strings and top - len(whole) > MOST_ABSENT:
+            where = next(s[top][1] for part in found for s in part if top in s)
+            raise SoftaugError(
+                f"{where}: label {top}, but only {len(whole):,} different labels; "
+                "expected classes numbered from 0 without gaps"
+            )
+        classes = strings or [str(i) for i in range(top + 1)]
+        _refuse_mixed(found)
     numbers = {name: i for i, name in enumerate(classes)}
+    if len(numbers) < len(classes):
+        twice = next(name for name, n in Counter(classes).items() if n > 1)
+        raise SoftaugError(f"class name {twice!r} stands for two classes; expected one for each")
     faults = [
         f"{where}: label {'missing' if value is None else repr(value)}, "
         f"expected {_expected(classes, value)}"
@@ -163,12 +175,27 @@ def _all_labels(shards: Sequence[Shard]) -> list[_Counts]:
     return counted
 
 
+def _refuse_mixed(parts: Sequence[Sequence[_Counts]]) -> None:
+    """Raise SoftaugError where one part has names and numbers, whose classes nobody can tell."""
+    for part in parts:
+        firsts = {isinstance(v, str): (v, s[v][1]) for s in part for v in s if v is not None}
+        if len(firsts) > 1:
+            (name, at), (number, where) = firsts[True], firsts[False]
+            raise SoftaugError(
+                f"{at}: label {name!r}, and {where}: label {number!r}; expected names or numbers"
+            )
+
+
 def _count_labels(shard: Shard) -> _Counts:
     times: Counter[Any] = Counter()
     first: dict[Any, str] = {}
     for where, value in shard.labels():
         label = None if isinstance(value, float) and math.isnan(value) else value
-        times[label] += 1
+        try:
+            times[label] += 1
+        except TypeError:
+            text = repr(value)[:100]
+            raise SoftaugError(f"{where}: label {text}, expected one number or name") from None
         first.setdefault(label, where)
     return {label: (n, first[label]) for label, n in times.items()}
 
@@ -184,4 +211,4 @@ def _number(label: Any, numbers: dict[str, int]) -> int | None:
 def _expected(classes: Sequence[str], value: Any) -> str:
     if isinstance(value, str):
         return f"one of {', '.join(classes[:5])}" + (", ..." if len(classes) > 5 else "")
-    return f"0 to {len(classes) - 1}"
+    return f"0 to {len(classes) - 1}" if classes else "a whole number from 0, or a name"
