@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import scipy.io
 import torch
@@ -398,9 +400,6 @@ print(images, memory("VmHWM") - before)
             Image.fromarray(np.roll(noise, i, axis=0)).save(content, format="BMP")
             yield content.getvalue()
 
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     schema = pa.schema([("image", pa.binary()), ("label", pa.int64())])
     for name, n in (("train", 1200), ("test", 20)):
         with pq.ParquetWriter(tmp_path / f"{name}.parquet", schema, compression="none") as file:
@@ -504,6 +503,9 @@ def test_archives_from_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ("spoil", "message"),
     [
         (lambda content: content[:5000], "not readable as a tar archive"),
+        (lambda content: content[:20480], "cut off after a file"),
+        (lambda content: content[:20580], "cut off after a file"),
+        (lambda content: content + content, "another archive was appended"),
         (lambda content: content[:2048] + b"\xff" * 512 + content[2560:], "broken in the middle"),
         (lambda _: b"no archive at all, but text" * 99, "not readable as a tar archive"),
     ],
@@ -529,7 +531,14 @@ def test_an_archive_that_changed_is_counted_again(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ({"0.png": encoded(0), "1.cls": b"1"}, "0: label missing"),
-        ({"0.png": encoded(0), "0.cls": b"cat"}, "0: label missing"),
+        ({"0.png": encoded(0), "0.cls": b"cat"}, "0: label 'cat', and .*expected names or numbers"),
+        ({"0.png": encoded(0), "0.cls": b""}, "0: label missing"),
+        ({"0.png": encoded(0), "0.cls": b"5000"}, "0: label 5000, but only 4 different labels"),
+        (
+            {"0.png": encoded(0), "0.json": b'{"label": [1]}'},
+            r"0: label \[1\], expected one number",
+        ),
+        ({"0.png": encoded(0), "0.json": b'{"label": 1.5}'}, r"0: label 1.5, expected 0 to 2"),
         ({"0.png": encoded(0), "0.json": b'{"label": -1}'}, "0: label -1, expected"),
     ],
 )
@@ -555,6 +564,17 @@ def test_labels_in_json_and_names_as_labels(tmp_path: Path) -> None:
     data = streamed(tmp_path)
     assert data.classes == ("emu", "fox")
     assert data.test.labels.tolist() == [0, 1] * 4
+
+
+def test_labels_of_no_class(tmp_path: Path) -> None:
+    for labels, message in (([0.0, 1.0], "a whole number from 0, or a name"), ([10**9, 0], "gaps")):
+        images = [{"bytes": encoded(i)} for i in range(2)]
+        pq.write_table(pa.table({"image": images, "label": labels}), tmp_path / "train.parquet")
+        with pytest.raises(SoftaugError, match=message):
+            load(str(tmp_path))
+    shards = [OneFile("0", b"", "a"), OneFile("1", b"", "b")]
+    with pytest.raises(SoftaugError, match="class name 'b' stands for two classes"):
+        count([shards], ["a", "b", "b"])
 
 
 @pytest.mark.parametrize(
