@@ -61,6 +61,28 @@ class OneFile:
         return iter([Row(self.name, self.content, self.label)][start:])
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A shard with the names of its classes as labels, for data that number them otherwise."""
+
+    shard: Shard
+    classes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.shard.name
+
+    def labels(self) -> Iterable[tuple[str, Any]]:
+        return ((where, self._named(label)) for where, label in self.shard.labels())
+
+    def read(self, start: int) -> Iterator[Row]:
+        return (row._replace(label=self._named(row.label)) for row in self.shard.read(start))
+
+    def _named(self, label: Any) -> Any:
+        known = isinstance(label, int) and 0 <= label < len(self.classes)
+        return self.classes[label] if known else label
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """The shards of a training or test part, how many images each has, and how many each class."""
