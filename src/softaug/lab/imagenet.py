@@ -29,8 +29,10 @@ def find(root: Path) -> Found:
     try:
         train = _train(root / TRAIN_FILE)
         test = _test(root / TEST_FILE, _test_classes(root / LABELS_FILE))
-    except (tarfile.TarError, OSError, EOFError, KeyError, ValueError, TypeError) as error:
-        raise SoftaugError(f"{root}: not readable as ImageNet ({error})") from error
+    # Archives and MATLAB's files have no one error for what is broken in them.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise SoftaugError(f"{root}: not readable as ImageNet ({reason})") from error
     return Found(train, test, sorted({shard.label for shard in train}))
 
 
@@ -51,6 +53,8 @@ def _test(path: Path, classes: list[str]) -> list[OneFile]:
     """Images named ..._00000001.JPEG, whose classes stand in a list by these numbers."""
     with tarfile.open(path, "r:") as archive:
         images = _images(path, archive, 0, "")
+    if len(images) != len(classes):
+        raise ValueError(f"{path.name} has {len(images):,} images, expected {len(classes):,}")
     numbers = [int(image.name.rpartition("_")[2].partition(".")[0]) for image in images]
     return [
         OneFile(image.name, image.content, classes[number - 1])
