@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,8 @@ def row_groups(files: Sequence[Path]) -> tuple[list[RowGroup], list[str] | None]
             faults.append(f"{path}: no column {missing}; it has {', '.join(columns)}")
             continue
         names = names or _hub_names(metadata.metadata or {}, label)
-        groups += [RowGroup(path, i, sum(rows[:i]), image, label) for i in range(len(rows))]
+        firsts = [0, *accumulate(rows)]
+        groups += [RowGroup(path, i, firsts[i], image, label) for i in range(len(rows))]
     if faults:
         raise SoftaugError("; ".join(faults[:10]))
     return groups, names
