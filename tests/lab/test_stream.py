@@ -2,6 +2,7 @@
 
 import http.server
 import io
+import json
 import os
 import re
 import shutil
@@ -123,7 +124,7 @@ def test_an_epoch_is_shuffled_by_seed_and_epoch() -> None:
     assert np.mean([distance == 1 for distance in neighbours]) < 0.1
 
 
-def test_no_more_is_held_than_the_buffer() -> None:
+def test_no_more_is_held_than_the_buffer_which_is_kept_full() -> None:
     stream = stream_of([10] * 20, 4, 40)
     taken = 0
     read: list[int] = []
@@ -138,7 +139,7 @@ def test_no_more_is_held_than_the_buffer() -> None:
         shard.read = noted  # type: ignore[method-assign]
     for _ in stream.reader(1, 0, 0):
         taken += 1
-        assert len(read) - taken < 10
+        assert len(read) == min(taken + 9, 50)
     assert taken == len(read) == 50
 
 
@@ -603,6 +604,72 @@ def test_no_test_part(tmp_path: Path) -> None:
     assert numbers(data.test.images) == list(TEST)
     with pytest.raises(UsageError, match="readers must be at least 1, got 0"):
         StreamOptions(readers=0)
+
+
+def test_a_request_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_parquet(tmp_path)
+    monkeypatch.setattr("softaug.lab.data._find", lambda *_: pytest.fail("data were read"))
+    for options in ({"size": None}, {"train_images": 50}):
+        with pytest.raises(UsageError):
+            load(str(tmp_path), **{"size": 6, "stream": OPTIONS, **options})
+
+
+def test_two_images_for_each_process(tmp_path: Path) -> None:
+    data = streamed(in_parquet(tmp_path))
+    assert data.stream is not None
+    with pytest.raises(UsageError, match="at least 8, two images for each of the processes, 4"):
+        StreamFeed(data.stream, 4, 0, Engine(torch.device("cpu"), processes=4))
+
+
+def test_other_data_to_test_on_that_number_the_same_classes_otherwise(tmp_path: Path) -> None:
+    folder(tmp_path / "train", TRAIN)  # class i % 3 is called "abc"[i % 3]
+    for names, labels in ((["c", "b", "a"], [2, 1, 0]), (["x", "y", "z"], [0, 1, 2])):
+        images = [{"bytes": encoded(i)} for i in range(3)]
+        features = {"label": {"names": names, "_type": "ClassLabel"}}
+        written = {"huggingface": json.dumps({"info": {"features": features}})}
+        table = pa.table({"image": images, "label": labels}).replace_schema_metadata(written)
+        pq.write_table(table, tmp_path / "other.parquet")
+        data = streamed(tmp_path / "train", test=str(tmp_path / "other.parquet"))
+        assert data.classes == ("a", "b", "c")
+        assert numbers(data.test.images) == data.test.labels.tolist() == [0, 1, 2]
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_tars(tmp_path)
+    monkeypatch.setenv("SOFTAUG_DATA", str(tmp_path / "test-0.tar"))
+    with pytest.raises(SoftaugError, match=r"could not be made.*SOFTAUG_DATA names another folder"):
+        streamed(tmp_path)
+
+
+def cut_labels(root: Path) -> None:
+    kit = root / "ILSVRC2012_devkit_t12.tar.gz"
+    content = kit.read_bytes()
+    kit.write_bytes(content[:40] + b"\xff" * 40 + content[80:])
+
+
+def fewer_images(root: Path) -> None:
+    with tarfile.open(root / "ILSVRC2012_img_val.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("ILSVRC2012_val_00000001.JPEG"))
+
+
+def more_images(root: Path) -> None:
+    with tarfile.open(root / "ILSVRC2012_img_val.tar", "a") as archive:
+        archive.addfile(tarfile.TarInfo("ILSVRC2012_val_00000013.JPEG"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [(cut_labels, "not readable as"), (fewer_images, "1 images, expected 12"), (more_images, "13")],
+)
+def test_imagenet_that_is_broken(
+    spoil: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    as_imagenet(tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(SoftaugError, match=message):
+        streamed(tmp_path)
 
 
 def test_imagenet_without_its_labels(tmp_path: Path) -> None:

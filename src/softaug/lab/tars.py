@@ -58,7 +58,13 @@ class Tar:
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise SoftaugError(f"{self.url}: not readable as a tar archive ({reason})") from error
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SoftaugError(
+                f"{kept.parent}: could not be made ({error.strerror}); SOFTAUG_DATA names another "
+                "folder for what is kept"
+            ) from error
         write_json(kept, labels)
         return labels
 
