@@ -611,9 +611,9 @@ def test_a_request_is_refused_before_anything_is_read(
 ) -> None:
     in_parquet(tmp_path)
     monkeypatch.setattr("softaug.lab.data._find", lambda *_: pytest.fail("data were read"))
-    for options in ({"size": None}, {"train_images": 50}):
-        with pytest.raises(UsageError):
-            load(str(tmp_path), **{"size": 6, "stream": OPTIONS, **options})
+    for message, size, images in (("--size", None, None), ("--stream", 6, 50)):
+        with pytest.raises(UsageError, match=message):
+            load(str(tmp_path), size=size, train_images=images, stream=OPTIONS)
 
 
 def test_two_images_for_each_process(tmp_path: Path) -> None:
