@@ -377,12 +377,14 @@ def _epoch_record(at: _State, lr: float, pace: float, ending: bool) -> dict[str,
 def caught_signals() -> Iterator[list[int]]:
     """A list that fills on Ctrl-C and SIGTERM, so that a step is never cut in half.
 
-    A second Ctrl-C kills.
+    A second Ctrl-C does not wait for the step, a third kills.
     """
     caught: list[int] = []
 
     def note(number: int, _: Any) -> None:
         if caught and number == signal.SIGINT:
+            # What now comes to an end may wait for a network that hangs.
+            signal.signal(number, signal.SIG_DFL)
             raise KeyboardInterrupt
         caught.append(number)
 
