@@ -491,11 +491,17 @@ def test_archives_at_an_address_that_breaks_off(
     assert all("train-5.tar: image " in fault and "exit 22" in fault for fault in faults)
 
 
-def test_archives_from_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archives_from_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(tars, "PAUSE", 0.01)
     in_tars(tmp_path)
     data = streamed(f"pipe:cat {tmp_path}/train-{{0..7}}.tar", test=f"{tmp_path}/test-0.tar")
     assert sorted(image for batch in fed(data) for image in batch) == list(TRAIN)
+    assert not caplog.text
+    tar(tmp_path / "train-7.tar", range(140, 160))  # which nobody can tell from the command
+    assert sorted(image for batch in fed(data) for image in batch) == list(TRAIN)
+    assert "train-7.tar: has more than the 17 images that were counted" in caplog.text
     with pytest.raises(SoftaugError, match=r"false: not readable as a tar archive.*exit 1"):
         streamed("pipe:false", test=f"{tmp_path}/test-0.tar")
 

@@ -5,6 +5,7 @@ the Hub. To know how many images of which class there are, the labels are read o
 image is decoded; the images are then read as often as wanted. s shards, k classes.
 """
 
+import logging
 import math
 import threading
 from collections import Counter
@@ -19,10 +20,12 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from softaug.lab.errors import SoftaugError
+from softaug.lab.files import cache_folder
 from softaug.lab.images import Content, Sample
 
 MOST_ABSENT = 1000  # numbers of classes that no label has; with more, labels number other things
 AT_ONCE = 8  # shards whose labels are read at once: most wait for a disk or a network
+log = logging.getLogger(__name__)
 
 
 class Row(NamedTuple):
@@ -104,7 +107,8 @@ class Part:
         left = int(self.counts[shard]) - start
         reason = "the shard ended before it"
         try:
-            for row in islice(own.read(start), left):
+            rows = iter(own.read(start))
+            for row in islice(rows, left):
                 left -= 1
                 label = _number(row.label, self.numbers)
                 if row.content is None:
@@ -113,6 +117,14 @@ class Part:
                     yield f"{row.name}: label {row.label!r}, not there when labels were counted"
                 else:
                     yield Sample(row.name, row.content, label)
+            if next(rows, None) is not None:
+                log.warning(
+                    "%s: has more than the %s images that were counted; the others are left out. "
+                    "Counts of archives elsewhere are kept in %s",
+                    own.name,
+                    f"{int(self.counts[shard]):,}",
+                    cache_folder() / "labels",
+                )
         # Files, networks and archives have no one error for what cannot be read.
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
