@@ -38,6 +38,7 @@ from softaug.lab.errors import SoftaugError, UsageError
 from softaug.lab.feed import StreamFeed
 from softaug.lab.images import Sample
 from softaug.lab.models import load_model
+from softaug.lab.parquet import row_groups
 from softaug.lab.recipe import Recipe
 from softaug.lab.run import open_run
 from softaug.lab.shards import OneFile, Part, count
@@ -680,6 +681,17 @@ def test_imagenet_that_is_broken(
     spoil(tmp_path)
     with pytest.raises(SoftaugError, match=message):
         streamed(tmp_path)
+
+
+def test_groups_of_a_file_share_its_list_of_them(tmp_path: Path) -> None:
+    """Read for each group, it would cost the square of their number."""
+    parquet(tmp_path / "train.parquet", TRAIN)
+    groups, _ = row_groups([tmp_path / "train.parquet"])
+    [shared] = {id(group._metadata()) for group in groups}
+    assert len(groups) == 16
+    parquet(tmp_path / "train.parquet", TRAIN)
+    os.utime(tmp_path / "train.parquet", (0, 0))
+    assert id(groups[0]._metadata()) != shared
 
 
 def test_imagenet_without_its_labels(tmp_path: Path) -> None:
