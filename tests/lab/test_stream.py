@@ -2,6 +2,7 @@
 
 import http.server
 import io
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -17,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import scipy.io
 import torch
@@ -34,9 +38,10 @@ from softaug.lab.errors import SoftaugError, UsageError
 from softaug.lab.feed import StreamFeed
 from softaug.lab.images import Sample
 from softaug.lab.models import load_model
+from softaug.lab.parquet import row_groups
 from softaug.lab.recipe import Recipe
 from softaug.lab.run import open_run
-from softaug.lab.shards import OneFile, Part
+from softaug.lab.shards import OneFile, Part, count
 from softaug.lab.stream import Stream, StreamOptions
 from softaug.lab.train import Progress, train
 
@@ -120,7 +125,7 @@ def test_an_epoch_is_shuffled_by_seed_and_epoch() -> None:
     assert np.mean([distance == 1 for distance in neighbours]) < 0.1
 
 
-def test_no_more_is_held_than_the_buffer() -> None:
+def test_no_more_is_held_than_the_buffer_which_is_kept_full() -> None:
     stream = stream_of([10] * 20, 4, 40)
     taken = 0
     read: list[int] = []
@@ -135,8 +140,32 @@ def test_no_more_is_held_than_the_buffer() -> None:
         shard.read = noted  # type: ignore[method-assign]
     for _ in stream.reader(1, 0, 0):
         taken += 1
-        assert len(read) - taken < 10
+        assert len(read) == min(taken + 9, 50)
     assert taken == len(read) == 50
+
+
+def test_counting_ends_at_the_first_error() -> None:
+    read: list[str] = []
+
+    class Noted:
+        name = ""
+
+        def labels(self) -> list[tuple[str, int]]:
+            read.append(self.name)
+            if self.name == "broken":
+                raise SoftaugError("broken")
+            time.sleep(0.001)
+            return []
+
+        def read(self, _: int) -> Iterator[Any]:
+            return iter([])
+
+    broken = Noted()
+    broken.name = "broken"
+    shards = [*[Noted()] * 5, broken, *[Noted()] * 4000]
+    with pytest.raises(SoftaugError, match="broken"):
+        count([shards], None)
+    assert len(read) < 2000
 
 
 def in_parquet(root: Path, corrupt: tuple[int, ...] = ()) -> str:
@@ -311,6 +340,27 @@ def test_a_stream_that_was_cut_goes_on_with_the_same_weights(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_a_run_that_goes_on_under_a_lower_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has its unreadable images behind it, and none in the batch that it begins with."""
+    monkeypatch.setattr("softaug.lab.train.CHECKPOINT_SECONDS", 0)
+
+    def cut(progress: Progress) -> None:
+        if progress.step == 10:
+            raise CutError
+
+    source = in_parquet(tmp_path, (3, 77, 120))
+    data = streamed(source, max_unreadable=0.02)
+    run = open_run(tmp_path / "run", QUICK, data, {}, resume=False)
+    with pytest.raises(CutError):
+        train(QUICK, data, run, CPU, cut)
+    data = streamed(source, max_unreadable=0.0)
+    run = open_run(tmp_path / "run", QUICK, data, {}, resume=True)
+    with pytest.raises(SoftaugError, match=r"of 157 images are unreadable so far"):
+        train(QUICK, data, run, CPU, lambda _: None)
+
+
 def test_another_order_is_another_run(tmp_path: Path) -> None:
     data = streamed(in_parquet(tmp_path))
     open_run(tmp_path / "run", QUICK, data, {}, resume=False).save_history([])
@@ -351,9 +401,6 @@ print(images, memory("VmHWM") - before)
             content = io.BytesIO()
             Image.fromarray(np.roll(noise, i, axis=0)).save(content, format="BMP")
             yield content.getvalue()
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     schema = pa.schema([("image", pa.binary()), ("label", pa.int64())])
     for name, n in (("train", 1200), ("test", 20)):
@@ -445,11 +492,17 @@ def test_archives_at_an_address_that_breaks_off(
     assert all("train-5.tar: image " in fault and "exit 22" in fault for fault in faults)
 
 
-def test_archives_from_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archives_from_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(tars, "PAUSE", 0.01)
     in_tars(tmp_path)
     data = streamed(f"pipe:cat {tmp_path}/train-{{0..7}}.tar", test=f"{tmp_path}/test-0.tar")
     assert sorted(image for batch in fed(data) for image in batch) == list(TRAIN)
+    assert not caplog.text
+    tar(tmp_path / "train-7.tar", range(140, 160))  # which nobody can tell from the command
+    assert sorted(image for batch in fed(data) for image in batch) == list(TRAIN)
+    assert "train-7.tar: has more than the 17 images that were counted" in caplog.text
     with pytest.raises(SoftaugError, match=r"false: not readable as a tar archive.*exit 1"):
         streamed("pipe:false", test=f"{tmp_path}/test-0.tar")
 
@@ -458,6 +511,9 @@ def test_archives_from_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ("spoil", "message"),
     [
         (lambda content: content[:5000], "not readable as a tar archive"),
+        (lambda content: content[:20480], "cut off after a file"),
+        (lambda content: content[:20580], "cut off after a file"),
+        (lambda content: content + content, "another archive was appended"),
         (lambda content: content[:2048] + b"\xff" * 512 + content[2560:], "broken in the middle"),
         (lambda _: b"no archive at all, but text" * 99, "not readable as a tar archive"),
     ],
@@ -483,7 +539,14 @@ def test_an_archive_that_changed_is_counted_again(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ({"0.png": encoded(0), "1.cls": b"1"}, "0: label missing"),
-        ({"0.png": encoded(0), "0.cls": b"cat"}, "0: label missing"),
+        ({"0.png": encoded(0), "0.cls": b"cat"}, "0: label 'cat', and .*expected names or numbers"),
+        ({"0.png": encoded(0), "0.cls": b""}, "0: label missing"),
+        ({"0.png": encoded(0), "0.cls": b"5000"}, "0: label 5000, but only 4 different labels"),
+        (
+            {"0.png": encoded(0), "0.json": b'{"label": [1]}'},
+            r"0: label \[1\], expected one number",
+        ),
+        ({"0.png": encoded(0), "0.json": b'{"label": 1.5}'}, r"0: label 1.5, expected 0 to 2"),
         ({"0.png": encoded(0), "0.json": b'{"label": -1}'}, "0: label -1, expected"),
     ],
 )
@@ -509,6 +572,17 @@ def test_labels_in_json_and_names_as_labels(tmp_path: Path) -> None:
     data = streamed(tmp_path)
     assert data.classes == ("emu", "fox")
     assert data.test.labels.tolist() == [0, 1] * 4
+
+
+def test_labels_of_no_class(tmp_path: Path) -> None:
+    for labels, message in (([0.0, 1.0], "a whole number from 0, or a name"), ([10**9, 0], "gaps")):
+        images = [{"bytes": encoded(i)} for i in range(2)]
+        pq.write_table(pa.table({"image": images, "label": labels}), tmp_path / "train.parquet")
+        with pytest.raises(SoftaugError, match=message):
+            load(str(tmp_path))
+    shards = [OneFile("0", b"", "a"), OneFile("1", b"", "b")]
+    with pytest.raises(SoftaugError, match="class name 'b' stands for two classes"):
+        count([shards], ["a", "b", "b"])
 
 
 @pytest.mark.parametrize(
@@ -537,6 +611,87 @@ def test_no_test_part(tmp_path: Path) -> None:
     assert numbers(data.test.images) == list(TEST)
     with pytest.raises(UsageError, match="readers must be at least 1, got 0"):
         StreamOptions(readers=0)
+
+
+def test_a_request_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_parquet(tmp_path)
+    monkeypatch.setattr("softaug.lab.data._find", lambda *_: pytest.fail("data were read"))
+    for message, size, images in (("--size", None, None), ("--stream", 6, 50)):
+        with pytest.raises(UsageError, match=message):
+            load(str(tmp_path), size=size, train_images=images, stream=OPTIONS)
+
+
+def test_two_images_for_each_process(tmp_path: Path) -> None:
+    data = streamed(in_parquet(tmp_path))
+    assert data.stream is not None
+    with pytest.raises(UsageError, match="at least 8, two images for each of the processes, 4"):
+        StreamFeed(data.stream, 4, 0, Engine(torch.device("cpu"), processes=4))
+
+
+def test_other_data_to_test_on_that_number_the_same_classes_otherwise(tmp_path: Path) -> None:
+    folder(tmp_path / "train", TRAIN)  # class i % 3 is called "abc"[i % 3]
+    for names, labels in ((["c", "b", "a"], [2, 1, 0]), (["x", "y", "z"], [0, 1, 2])):
+        images = [{"bytes": encoded(i)} for i in range(3)]
+        features = {"label": {"names": names, "_type": "ClassLabel"}}
+        written = {"huggingface": json.dumps({"info": {"features": features}})}
+        table = pa.table({"image": images, "label": labels}).replace_schema_metadata(written)
+        pq.write_table(table, tmp_path / "other.parquet")
+        data = streamed(tmp_path / "train", test=str(tmp_path / "other.parquet"))
+        assert data.classes == ("a", "b", "c")
+        assert numbers(data.test.images) == data.test.labels.tolist() == [0, 1, 2]
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_tars(tmp_path)
+    monkeypatch.setenv("SOFTAUG_DATA", str(tmp_path / "test-0.tar"))
+    with pytest.raises(SoftaugError, match=r"could not be made.*SOFTAUG_DATA names another folder"):
+        streamed(tmp_path)
+
+
+def cut_labels(root: Path) -> None:
+    kit = root / "ILSVRC2012_devkit_t12.tar.gz"
+    content = kit.read_bytes()
+    kit.write_bytes(content[:40] + b"\xff" * 40 + content[80:])
+
+
+def fewer_images(root: Path) -> None:
+    with tarfile.open(root / "ILSVRC2012_img_val.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("ILSVRC2012_val_00000001.JPEG"))
+
+
+def more_images(root: Path) -> None:
+    with tarfile.open(root / "ILSVRC2012_img_val.tar", "a") as archive:
+        archive.addfile(tarfile.TarInfo("ILSVRC2012_val_00000013.JPEG"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (cut_labels, r"t12\.tar\.gz: not readable as"),
+        (fewer_images, "1 images, expected 12"),
+        (more_images, "13"),
+    ],
+)
+def test_imagenet_that_is_broken(
+    spoil: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    as_imagenet(tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(SoftaugError, match=message):
+        streamed(tmp_path)
+
+
+def test_groups_of_a_file_share_its_list_of_them(tmp_path: Path) -> None:
+    """Read for each group, it would cost the square of their number."""
+    parquet(tmp_path / "train.parquet", TRAIN)
+    groups, _ = row_groups([tmp_path / "train.parquet"])
+    [shared] = {id(group._metadata()) for group in groups}
+    assert len(groups) == 16
+    parquet(tmp_path / "train.parquet", TRAIN)
+    os.utime(tmp_path / "train.parquet", (0, 0))
+    assert id(groups[0]._metadata()) != shared
 
 
 def test_imagenet_without_its_labels(tmp_path: Path) -> None:

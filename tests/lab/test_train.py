@@ -31,6 +31,7 @@ from softaug.lab.train import (
     InterruptedRunError,
     Progress,
     backward,
+    caught_signals,
     initial_model,
     pixel_statistics,
     train,
@@ -130,6 +131,17 @@ def test_weights_are_those_of_a_plain_loop(data: Data, tmp_path: Path) -> None:
     assert seen[0].loss == pytest.approx(loss.item(), rel=1e-5)
     for name, value in model.state_dict().items():
         torch.testing.assert_close(after[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_third_interrupt_kills() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with caught_signals() as caught:
+        signal.raise_signal(signal.SIGINT)
+        assert caught == [signal.SIGINT]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -27,7 +27,7 @@ from softaug.lab.images import (
     decoders,
     unreadable_summary,
 )
-from softaug.lab.shards import Part, count
+from softaug.lab.shards import Named, Part, Shard, count
 from softaug.lab.stream import Stream, StreamOptions
 
 TEST_SHARE = 0.2  # of each class, where the data has no test part of its own
@@ -116,17 +116,18 @@ def load(
                 f"{source} is held in memory and has test images; leave out --stream and --test"
             )
     else:
+        if stream is not None and size is None:
+            raise UsageError("--stream needs --size, since nobody looks at all images beforehand")
+        if stream is not None and train_images is not None:
+            raise UsageError("a balanced subset needs all images in memory; leave out --stream")
         found = _find(source, built_in)
         if test is not None:
-            other = _find(test, ())
-            found = replace(found, test=other.train if other.test is None else other.test)
-        if stream is None:
+            found = replace(found, test=_other_test(found, _find(test, ())))
+        if stream is None or size is None:
             data = _in_memory(source, found, size, seed, max_unreadable)
         else:
             data = _streamed(source, found, size, max_unreadable, stream)
     if train_images is not None:
-        if stream is not None:
-            raise UsageError("a balanced subset needs all images in memory; leave out --stream")
         data = replace(data, train=_subset(data, train_images, seed))
     return data
 
@@ -155,6 +156,15 @@ def _find(source: str, built_in: Iterable[str]) -> Found:
     except OSError as error:
         raise SoftaugError(f"{source[:200]}: not readable ({error.strerror})") from error
     raise UsageError(f"{source}: expected a folder of class folders, Parquet files or archives")
+
+
+def _other_test(found: Found, other: Found) -> Sequence[Shard]:
+    """What another source has to test on; its numbers mean its own classes, by their names."""
+    shards = other.train if other.test is None else other.test
+    # Names that have nothing in common may be two languages for the same classes in one order.
+    if found.classes is None or set(found.classes).isdisjoint(other.classes or ()):
+        return shards
+    return [Named(shard, tuple(other.classes or ())) for shard in shards]
 
 
 def _parquet(train: list[Path], test: list[Path] | None) -> Found:
@@ -229,11 +239,9 @@ def _in_memory(
 
 
 def _streamed(
-    source: str, found: Found, size: int | None, max_unreadable: float, options: StreamOptions
+    source: str, found: Found, size: int, max_unreadable: float, options: StreamOptions
 ) -> Data:
     """Some training images to look at, all test images, and the stream of the training images."""
-    if size is None:
-        raise UsageError("--stream needs --size, since nobody looks at all images beforehand")
     if found.test is None:
         raise UsageError(f"{source}: no test part; --test names what to test on")
     classes, (train, test) = _counted(source, found)

@@ -118,7 +118,10 @@ def parts_by_name(
     kinds = [_part_of(file.relative_to(path)) for file in files]
     train = _of_kind(files, kinds, 0) or _of_kind(files, kinds, None)
     if not train:
-        raise SoftaugError(f"{path}: no training file among {_shown(path, files)}")
+        raise SoftaugError(
+            f"{path}: no training file among {_shown(path, files)}; they are read, "
+            "not folders of images beside them"
+        )
     test = _of_kind(files, kinds, 1) or _of_kind(files, kinds, 2)
     unused = [file for file in files if file not in {*train, *test}]
     note = f"{path}: left out {_shown(path, unused)}; {_shown(path, train)} is trained on"

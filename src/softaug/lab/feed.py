@@ -101,6 +101,11 @@ class StreamFeed:
                 f"processes, {processes}, got {readers}; fitting are "
                 f"{', '.join(map(str, fitting)) or 'none: take another batch size'}"
             )
+        if self.batch_size < 2 * processes:
+            raise UsageError(
+                f"batch size must be at least {2 * processes}, two images for each of the "
+                f"processes, {processes}, got {self.batch_size}"
+            )
         if not self.steps:
             raise UsageError(f"{len(self.stream)} training images are too few to stream")
 

@@ -26,11 +26,17 @@ def find(root: Path) -> Found:
     missing = [name for name in (TEST_FILE, LABELS_FILE) if not (root / name).exists()]
     if missing:
         raise SoftaugError(f"{root}: has {TRAIN_FILE} but no {' and no '.join(missing)}")
+    file = LABELS_FILE
     try:
-        train = _train(root / TRAIN_FILE)
-        test = _test(root / TEST_FILE, _test_classes(root / LABELS_FILE))
-    except (tarfile.TarError, OSError, EOFError, KeyError, ValueError, TypeError) as error:
-        raise SoftaugError(f"{root}: not readable as ImageNet ({error})") from error
+        classes = _test_classes(root / file)
+        file = TEST_FILE
+        test = _test(root / file, classes)
+        file = TRAIN_FILE
+        train = _train(root / file)
+    # Archives and MATLAB's files have no one error for what is broken in them.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise SoftaugError(f"{root / file}: not readable as ImageNet's ({reason})") from error
     return Found(train, test, sorted({shard.label for shard in train}))
 
 
@@ -51,6 +57,8 @@ def _test(path: Path, classes: list[str]) -> list[OneFile]:
     """Images named ..._00000001.JPEG, whose classes stand in a list by these numbers."""
     with tarfile.open(path, "r:") as archive:
         images = _images(path, archive, 0, "")
+    if len(images) != len(classes):
+        raise ValueError(f"{path.name} has {len(images):,} images, expected {len(classes):,}")
     numbers = [int(image.name.rpartition("_")[2].partition(".")[0]) for image in images]
     return [
         OneFile(image.name, image.content, classes[number - 1])

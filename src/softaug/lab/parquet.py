@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from softaug.lab.shards import Row
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 ROWS, BUFFER = 16, 1 << 20  # rows and bytes that are read at once
+FILES = 64  # whose lists of groups are kept
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class RowGroup:
     def labels(self) -> Iterable[tuple[str, Any]]:
         from pyarrow.parquet import ParquetFile
 
-        with ParquetFile(self.path) as file:
+        with ParquetFile(self.path, metadata=self._metadata()) as file:
             column = file.read_row_group(self.group, columns=[self.label_column])
         labels = column[self.label_column].to_pylist()
         return ((self._name(i), label) for i, label in enumerate(labels))
@@ -45,7 +48,9 @@ class RowGroup:
         columns = [self.image_column, self.label_column]
         row = 0
         # Buffered so, it reads page by page; where a page is a group, it holds about two.
-        with ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False) as file:
+        with ParquetFile(
+            self.path, metadata=self._metadata(), buffer_size=BUFFER, pre_buffer=False
+        ) as file:
             for some in file.iter_batches(ROWS, row_groups=[self.group], columns=columns):
                 for i in range(max(0, start - row), len(some)):
                     content = some[self.image_column][i].as_py()
@@ -58,6 +63,17 @@ class RowGroup:
 
     def _name(self, row: int) -> str:
         return f"{self.path.name} row {self.first + row}"
+
+    def _metadata(self) -> Any:
+        return _metadata(self.path, self.path.stat().st_mtime_ns)
+
+
+@lru_cache(FILES)
+def _metadata(path: Path, _changed: int) -> Any:
+    """A file's list of its groups. Read anew for each, thousands of groups would take minutes."""
+    from pyarrow.parquet import read_metadata
+
+    return read_metadata(path)
 
 
 def row_groups(files: Sequence[Path]) -> tuple[list[RowGroup], list[str] | None]:
@@ -84,7 +100,8 @@ def row_groups(files: Sequence[Path]) -> tuple[list[RowGroup], list[str] | None]
             faults.append(f"{path}: no column {missing}; it has {', '.join(columns)}")
             continue
         names = names or _hub_names(metadata.metadata or {}, label)
-        groups += [RowGroup(path, i, sum(rows[:i]), image, label) for i in range(len(rows))]
+        firsts = [0, *accumulate(rows)]
+        groups += [RowGroup(path, i, firsts[i], image, label) for i in range(len(rows))]
     if faults:
         raise SoftaugError("; ".join(faults[:10]))
     return groups, names

@@ -5,10 +5,12 @@ the Hub. To know how many images of which class there are, the labels are read o
 image is decoded; the images are then read as often as wanted. s shards, k classes.
 """
 
+import logging
 import math
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -18,9 +20,12 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from softaug.lab.errors import SoftaugError
+from softaug.lab.files import cache_folder
 from softaug.lab.images import Content, Sample
 
+MOST_ABSENT = 1000  # numbers of classes that no label has; with more, labels number other things
 AT_ONCE = 8  # shards whose labels are read at once: most wait for a disk or a network
+log = logging.getLogger(__name__)
 
 
 class Row(NamedTuple):
@@ -59,6 +64,28 @@ class OneFile:
         return iter([Row(self.name, self.content, self.label)][start:])
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A shard with the names of its classes as labels, for data that number them otherwise."""
+
+    shard: Shard
+    classes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.shard.name
+
+    def labels(self) -> Iterable[tuple[str, Any]]:
+        return ((where, self._named(label)) for where, label in self.shard.labels())
+
+    def read(self, start: int) -> Iterator[Row]:
+        return (row._replace(label=self._named(row.label)) for row in self.shard.read(start))
+
+    def _named(self, label: Any) -> Any:
+        known = isinstance(label, int) and 0 <= label < len(self.classes)
+        return self.classes[label] if known else label
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """The shards of a training or test part, how many images each has, and how many each class."""
@@ -80,7 +107,8 @@ class Part:
         left = int(self.counts[shard]) - start
         reason = "the shard ended before it"
         try:
-            for row in islice(own.read(start), left):
+            rows = iter(own.read(start))
+            for row in islice(rows, left):
                 left -= 1
                 label = _number(row.label, self.numbers)
                 if row.content is None:
@@ -89,6 +117,14 @@ class Part:
                     yield f"{row.name}: label {row.label!r}, not there when labels were counted"
                 else:
                     yield Sample(row.name, row.content, label)
+            if next(rows, None) is not None:
+                log.warning(
+                    "%s: has more than the %s images that were counted; the others are left out. "
+                    "Counts of archives elsewhere are kept in %s",
+                    own.name,
+                    f"{int(self.counts[shard]):,}",
+                    cache_folder() / "labels",
+                )
         # Files, networks and archives have no one error for what cannot be read.
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -112,8 +148,19 @@ def count(
     if classes is None:
         strings = sorted(value for value in values if isinstance(value, str))
         whole = [value for value in values if isinstance(value, int) and value >= 0]
-        classes = strings or [str(i) for i in range(max(whole, default=-1) + 1)]
+        top = max(whole, default=-1)
+        if not strings and top - len(whole) > MOST_ABSENT:
+            where = next(s[top][1] for part in found for s in part if top in s)
+            raise SoftaugError(
+                f"{where}: label {top}, but only {len(whole):,} different labels; "
+                "expected classes numbered from 0 without gaps"
+            )
+        classes = strings or [str(i) for i in range(top + 1)]
+        _refuse_mixed(found)
     numbers = {name: i for i, name in enumerate(classes)}
+    if len(numbers) < len(classes):
+        twice = next(name for name, n in Counter(classes).items() if n > 1)
+        raise SoftaugError(f"class name {twice!r} stands for two classes; expected one for each")
     faults = [
         f"{where}: label {'missing' if value is None else repr(value)}, "
         f"expected {_expected(classes, value)}"
@@ -145,14 +192,32 @@ def _all_labels(shards: Sequence[Shard]) -> list[_Counts]:
     # A few heaps of shards, not a task for each: shards may be a million files.
     heaps = [range(i, len(shards), AT_ONCE) for i in range(AT_ONCE)]
     counted: list[_Counts] = [{}] * len(shards)
+    stopped = threading.Event()  # by Ctrl-C or an error: the others may have hours to go
 
     def count_heap(heap: range) -> None:
         for i in heap:
+            if stopped.is_set():
+                return
             counted[i] = _count_labels(shards[i])
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(count_heap, heaps))
+        try:
+            for heap in as_completed([pool.submit(count_heap, heap) for heap in heaps]):
+                heap.result()
+        finally:
+            stopped.set()
     return counted
+
+
+def _refuse_mixed(parts: Sequence[Sequence[_Counts]]) -> None:
+    """Raise SoftaugError where one part has names and numbers, whose classes nobody can tell."""
+    for part in parts:
+        firsts = {isinstance(v, str): (v, s[v][1]) for s in part for v in s if v is not None}
+        if len(firsts) > 1:
+            (name, at), (number, where) = firsts[True], firsts[False]
+            raise SoftaugError(
+                f"{at}: label {name!r}, and {where}: label {number!r}; expected names or numbers"
+            )
 
 
 def _count_labels(shard: Shard) -> _Counts:
@@ -160,7 +225,11 @@ def _count_labels(shard: Shard) -> _Counts:
     first: dict[Any, str] = {}
     for where, value in shard.labels():
         label = None if isinstance(value, float) and math.isnan(value) else value
-        times[label] += 1
+        try:
+            times[label] += 1
+        except TypeError:
+            text = repr(value)[:100]
+            raise SoftaugError(f"{where}: label {text}, expected one number or name") from None
         first.setdefault(label, where)
     return {label: (n, first[label]) for label, n in times.items()}
 
@@ -176,4 +245,4 @@ def _number(label: Any, numbers: dict[str, int]) -> int | None:
 def _expected(classes: Sequence[str], value: Any) -> str:
     if isinstance(value, str):
         return f"one of {', '.join(classes[:5])}" + (", ..." if len(classes) > 5 else "")
-    return f"0 to {len(classes) - 1}"
+    return f"0 to {len(classes) - 1}" if classes else "a whole number from 0, or a name"

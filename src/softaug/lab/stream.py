@@ -66,14 +66,19 @@ class Stream:
         block = max(1, self.options.buffer // self.options.readers)
         first = done // block
         in_order = self._in_order(mine[first * block :], seed, epoch)
+        coming: list[Sample | str] = []
         for number in range(first, -(-len(mine) // block)):
-            held: list[Sample | str | None] = list(islice(in_order, block))
+            held: list[Sample | str | None] = [*coming, *islice(in_order, block - len(coming))]
+            coming = []
             generator = keyed(seed, epoch, "block", reader, number)
             order = torch.randperm(len(held), generator=generator).tolist()
             for i in order[done % block if number == first else 0 :]:
                 sample, held[i] = held[i], None  # so that it can be freed
                 assert sample is not None
                 yield sample
+                # One of the next block for each that goes: readers that waited for a whole block
+                # would let the training wait.
+                coming += islice(in_order, 1)
 
     def _in_order(self, places: range, seed: int, epoch: int) -> Iterator[Sample | str]:
         """The images at consecutive places of the shuffled shards, before blocks are shuffled."""

@@ -18,6 +18,7 @@ from softaug.lab.images import IMAGE_ENDINGS
 from softaug.lab.shards import Row
 
 MOST_BYTES = 1 << 26  # of a file that is read
+BUFFER = 1 << 20  # bytes that are read at once after the last file
 TRIES, PAUSE = 4, 1.0  # of reading what is not on this machine; seconds before the second
 
 
@@ -38,7 +39,7 @@ def expand(source: str) -> list[str]:
 class Tar:
     """One archive: a path, an address, or `pipe:` and a command that writes it.
 
-    The label is a number in a file ending in `.cls`, or `label` in one ending in `.json`.
+    The label stands in a file ending in `.cls`, or is `label` of one ending in `.json`.
     """
 
     url: str
@@ -57,7 +58,13 @@ class Tar:
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise SoftaugError(f"{self.url}: not readable as a tar archive ({reason})") from error
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SoftaugError(
+                f"{kept.parent}: could not be made ({error.strerror}); SOFTAUG_DATA names another "
+                "folder for what is kept"
+            ) from error
         write_json(kept, labels)
         return labels
 
@@ -92,11 +99,11 @@ class Tar:
                 set_options(stream, ignore_errors=False)
                 stream.close()  # which tells how a command failed, if it did
                 raise
+            # It ends in zeros; a broken one looks to its reader as if it ended there too.
+            while rest := stream.read(BUFFER):
+                if self.url.endswith(".tar") and rest.strip(b"\0"):
+                    raise OSError("broken in the middle, or another archive was appended to it")
             set_options(stream, ignore_errors=False)
-            rest = stream.read()
-        # A tar archive ends in zeros; a broken one looks to its reader as if it ended there too.
-        if self.url.endswith(".tar") and rest.strip(b"\0"):
-            raise OSError("broken in the middle")
         if last is not None:
             yield _row(last)
 
@@ -124,6 +131,8 @@ def _files(url: str, stream: Any) -> Iterator[dict[str, Any]]:
                 data = file.read() if member.size <= MOST_BYTES else b""
                 yield {"__url__": url, "fname": member.name, "data": data}
             archive.members = []  # type: ignore[attr-defined]  # it would remember all of them
+        if archive.fileobj.tell() < archive.offset + tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("cut off after a file, before the zeros that end an archive")
 
 
 def _row(sample: dict[str, Any]) -> Row:
@@ -131,11 +140,12 @@ def _row(sample: dict[str, Any]) -> Row:
     label: Any = None
     try:
         if "cls" in sample:
-            label = int(sample["cls"])
+            text = sample["cls"].decode().strip()
+            label = int(text) if re.fullmatch(r"[-+]?\d+", text) else text or None
         elif "json" in sample:
             label = json.loads(sample["json"])["label"]
     except (ValueError, KeyError, TypeError):
-        pass
+        pass  # reported as missing
     return Row(f"{Path(sample['__url__']).name} {sample['__key__']}", content, label)
 
 

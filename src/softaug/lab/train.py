@@ -305,10 +305,11 @@ def _count_unreadable(at: _State, batch: Batch, data: Data) -> None:
         log.warning("left out: %s", fault)
     at.unreadable += len(batch.unreadable)
     if data.stream is not None and at.unreadable > data.stream.max_unreadable * len(data.stream):
+        # None are in this batch where a run is resumed with a lower share than it had.
+        last = f"; the last: {batch.unreadable[-1]}" if batch.unreadable else ""
         raise SoftaugError(
             f"{data.name}: {at.unreadable:,} of {len(data.stream):,} images are unreadable so far, "
-            f"--max-unreadable {data.stream.max_unreadable:g} allows fewer; the last: "
-            f"{batch.unreadable[-1]}"
+            f"--max-unreadable {data.stream.max_unreadable:g} allows fewer{last}"
         )
 
 
@@ -376,12 +377,14 @@ def _epoch_record(at: _State, lr: float, pace: float, ending: bool) -> dict[str,
 def caught_signals() -> Iterator[list[int]]:
     """A list that fills on Ctrl-C and SIGTERM, so that a step is never cut in half.
 
-    A second Ctrl-C kills.
+    A second Ctrl-C does not wait for the step, a third kills.
     """
     caught: list[int] = []
 
     def note(number: int, _: Any) -> None:
         if caught and number == signal.SIGINT:
+            # What now comes to an end may wait for a network that hangs.
+            signal.signal(number, signal.SIG_DFL)
             raise KeyboardInterrupt
         caught.append(number)
 
