@@ -13,8 +13,9 @@ from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
 from cyclopts.config import Dict
 
 import softaug
+from softaug.lab.arms import ARMS, SIX_ARMS
 from softaug.lab.errors import SoftaugError, UsageError
-from softaug.lab.recipe import ARMS, SIX_ARMS, Augmentation, Recipe
+from softaug.lab.recipe import Augmentation, Recipe
 from softaug.lab.recipe_files import SHIPPED, read_recipe
 from softaug.lab.terminal import (
     advance,
@@ -89,7 +90,13 @@ Source = Annotated[
         "hf:NAME of the Hugging Face Hub."
     ),
 ]
-Arm = Annotated[str, Parameter(help=f"One of {', '.join(ARMS)}; NAME@SIGMA or NAME@EXPRESSION.")]
+Arm = Annotated[
+    str,
+    Parameter(
+        help=f"One of {', '.join(ARMS)}; NAME(FIELD=VALUE, ...) for one that differs, "
+        "NAME@SIGMA or NAME@EXPRESSION for another augmentation."
+    ),
+]
 RecipeFile = Annotated[
     str | None,
     Parameter(
@@ -253,7 +260,6 @@ def compare(
     from softaug.lab.engine import processes_begun, started
     from softaug.lab.experiment import perform
     from softaug.lab.files import write_json
-    from softaug.lab.recipe import split_arm
     from softaug.lab.report import write_report
     from softaug.lab.report.summary import sentences
     from softaug.lab.results import collect
@@ -261,7 +267,7 @@ def compare(
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {seeds}")
     for arm in arms:
-        split_arm(arm, recipe.augmentation)
+        replace(recipe, arm=arm)  # which complains of an arm that is wrong
     if on == "ray":
         if shard or dry_run or processes_begun() > 1:
             raise UsageError(
