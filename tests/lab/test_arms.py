@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from test_train import CPU, QUICK, data, ignore, same, trained
 
 from softaug.lab import train as training
-from softaug.lab.arms import ARMS, SIX_ARMS, Arm, member_of, read_arm
+from softaug.lab.arms import ARMS, SIX_ARMS, Arm, member_of, read_arm, sweep_arms, swept
 from softaug.lab.data import Data
 from softaug.lab.errors import UsageError
 from softaug.lab.evaluate import Predictions
@@ -205,3 +205,14 @@ def test_an_ensemble_averages_its_members(data: Data, tmp_path: Path) -> None:
     seconds = [epoch["seconds"] for epoch in run.history()]
     assert seconds == sorted(seconds)
     assert len(run.model_files) == 3
+
+
+def test_a_sweep_is_a_list_of_arms() -> None:
+    arms = sweep_arms((0.1, 0.3), (1, 2), ("soft", "soft-both"), (0.05,))
+    assert len(set(arms)) == len(arms) == 1 + 1 + 2 * 2 * 2
+    for arm in arms:
+        Recipe(arm=arm)
+    assert swept("soft-both(k=2)@0.3") == ("soft-both(k=2)", "sigma", 0.3)
+    assert swept("standard-smoothed(alpha=0.05)") == ("standard-smoothed", "alpha", 0.05)
+    assert swept("soft@crop(0.3)") is None
+    assert swept("standard") is None

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -82,6 +82,24 @@ def read_arm(text: str) -> Arm:
         return replace(ARMS[found["name"]], **changes)
     except UsageError as error:
         raise UsageError(f"arm {text!r}: {error}") from error
+
+
+def sweep_arms(
+    sigmas: Sequence[float], ks: Sequence[float], modes: Sequence[str], alphas: Sequence[float]
+) -> tuple[str, ...]:
+    """The arms of the paper's figure 3: label smoothing over alpha, each mode over sigma and k."""
+    smoothed = [f"standard-smoothed(alpha={alpha:g})" for alpha in alphas]
+    softened = [f"{mode}(k={k:g})@{sigma:g}" for mode in modes for k in ks for sigma in sigmas]
+    return ("standard", *smoothed, *softened)
+
+
+def swept(text: str) -> tuple[str, str, float] | None:
+    """What an arm is a point of: the curve's name, the axis (sigma or alpha), and where on it."""
+    if match := re.fullmatch(r"(.+)@([\d.]+)", text):
+        return match[1], "sigma", float(match[2])
+    if match := re.fullmatch(r"(.+)\(alpha=([\d.]+)\)", text):
+        return match[1], "alpha", float(match[2])
+    return None
 
 
 def member_of(text: str) -> str:

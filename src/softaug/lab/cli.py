@@ -1,4 +1,4 @@
-"""The command line: softaug train | evaluate | compare | preview | predict."""
+"""The command line: softaug train | evaluate | compare | sweep | preview | predict."""
 
 import shlex
 import sys
@@ -13,7 +13,7 @@ from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
 from cyclopts.config import Dict
 
 import softaug
-from softaug.lab.arms import ARMS, SIX_ARMS
+from softaug.lab.arms import ARMS, SIX_ARMS, sweep_arms
 from softaug.lab.errors import SoftaugError, UsageError
 from softaug.lab.recipe import Augmentation, Recipe
 from softaug.lab.recipe_files import SHIPPED, read_recipe
@@ -68,6 +68,10 @@ class DataOptions:
     test: Annotated[
         str | None, Parameter(help="Data to test on, instead of the test part of DATA.")
     ] = None
+    held_out: Annotated[
+        float,
+        Parameter(help="Share of the training images set aside, to fit a temperature to."),
+    ] = 0.0
     max_unreadable: Annotated[
         float, Parameter(help="Share of the images that may be unreadable, and are left out.")
     ] = 0.0
@@ -115,6 +119,7 @@ Device = Annotated[str, Parameter(help="auto, cpu, cuda, mps, ...")]
 Shard = Annotated[
     bool, Parameter(negative="", help="Split the model over the processes of torchrun (FSDP).")
 ]
+MODES = ("soft", "soft-weight", "soft-both")
 READ = DataOptions()
 RECIPE = Recipe()
 
@@ -319,6 +324,59 @@ def compare(
 
 
 @app.command
+def sweep(
+    data: Source,
+    /,
+    *,
+    sigmas: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (0.1, 0.2, 0.3, 0.4),
+    ks: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (1, 2, 4),
+    modes: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = MODES,
+    alphas: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (0.05, 0.1, 0.2, 0.4),
+    seeds: int = 3,
+    recipe: RecipeOptions = RECIPE,
+    read: ReadOptions = READ,
+    run: Path | None = None,
+    on: Literal["here", "ray"] = "here",
+    dry_run: DryRun = False,
+    device: Device = "auto",
+    shard: Shard = False,
+) -> None:
+    """Compare soft crops over sigma and k, and label smoothing over alpha: the paper's figure 3.
+
+    A comparison like any other, whose report draws the curves.
+
+    Parameters
+    ----------
+    sigmas
+        Strengths of the crop.
+    ks
+        Exponents of the softening curve.
+    modes
+        Arms that soften: soft, soft-weight, soft-both.
+    alphas
+        Of label smoothing on the standard crop.
+    seeds
+        How many, counted from --seed.
+    run
+        The folder of the comparison (default: runs/compare-DATA).
+    on
+        As of compare.
+    """
+    compare(
+        data,
+        arms=sweep_arms(sigmas, ks, modes, alphas),
+        seeds=seeds,
+        recipe=recipe,
+        read=read,
+        run=run,
+        on=on,
+        dry_run=dry_run,
+        device=device,
+        shard=shard,
+    )
+
+
+@app.command
 def preview(
     data: Source,
     /,
@@ -460,6 +518,7 @@ def _read(source: str, read: DataOptions) -> "Data":
         train_images=read.train_images,
         test=read.test,
         max_unreadable=read.max_unreadable,
+        held_out=read.held_out,
         stream=StreamOptions(read.readers, read.buffer) if read.stream else None,
     )
 
