@@ -66,9 +66,9 @@ def train(folder: Path, run: str, epochs: int) -> None:
         at[0] = step
         return learning_rate(recipe, step, *rest)
 
-    def spoilt(wrapped: Any, engine: Any, inputs: Any, targets: Any, *rest: Any, **how: Any) -> Any:
+    def spoilt(wrapped: Any, engine: Any, loss: Any, *rest: Any, **how: Any) -> Any:
         spoil = float("nan") if at[0] in NOT_FINITE else 1.0
-        return backward(wrapped, engine, inputs, targets * spoil, *rest, **how)
+        return backward(wrapped, engine, lambda *args: loss(*args) * spoil, *rest, **how)
 
     vars(training).update(_learning_rate=noted, backward=spoilt)
     resume = ["--resume"] if (folder / run / "recipe.json").exists() else []

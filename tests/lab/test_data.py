@@ -536,3 +536,19 @@ def test_read_image_fits_a_models_input(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.png", 1, 8, 8).shape == (1, 8, 8)
     with pytest.raises(SoftaugError, match=r"b\.png: no such file"):
         read_image(tmp_path / "b.png", 3, 8, 8)
+
+
+def test_a_share_of_each_class_is_held_out(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train.parquet", [0] * 20 + [1] * 7 + [2])
+    write_parquet(tmp_path / "test.parquet", [0, 1, 2])
+    data = load(str(tmp_path), held_out=0.2)
+    assert data.held_out is not None
+    assert data.held_out.labels.bincount().tolist() == [4, 1]
+    assert data.train.labels.bincount().tolist() == [16, 6, 1]
+    both = torch.cat([data.train.images, data.held_out.images])
+    assert sorted(both[:, 0, 0, 0].tolist()) == list(range(28))
+    again = load(str(tmp_path), held_out=0.2, seed=1)
+    assert again.held_out is not None
+    assert not torch.equal(again.held_out.images, data.held_out.images)
+    with pytest.raises(UsageError, match=r"held_out must be a share in \[0, 1\), got 1"):
+        load(str(tmp_path), held_out=1)

@@ -1,4 +1,4 @@
-"""The command line: softaug train | evaluate | compare | preview | predict."""
+"""The command line: softaug train | evaluate | compare | sweep | preview | predict."""
 
 import shlex
 import sys
@@ -13,8 +13,9 @@ from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
 from cyclopts.config import Dict
 
 import softaug
+from softaug.lab.arms import ARMS, SIX_ARMS, sweep_arms
 from softaug.lab.errors import SoftaugError, UsageError
-from softaug.lab.recipe import ARMS, SIX_ARMS, Augmentation, Recipe
+from softaug.lab.recipe import Augmentation, Recipe
 from softaug.lab.recipe_files import SHIPPED, read_recipe
 from softaug.lab.terminal import (
     advance,
@@ -67,6 +68,10 @@ class DataOptions:
     test: Annotated[
         str | None, Parameter(help="Data to test on, instead of the test part of DATA.")
     ] = None
+    held_out: Annotated[
+        float,
+        Parameter(help="Share of the training images set aside, to fit a temperature to."),
+    ] = 0.0
     max_unreadable: Annotated[
         float, Parameter(help="Share of the images that may be unreadable, and are left out.")
     ] = 0.0
@@ -89,7 +94,13 @@ Source = Annotated[
         "hf:NAME of the Hugging Face Hub."
     ),
 ]
-Arm = Annotated[str, Parameter(help=f"One of {', '.join(ARMS)}; NAME@SIGMA or NAME@EXPRESSION.")]
+Arm = Annotated[
+    str,
+    Parameter(
+        help=f"One of {', '.join(ARMS)}; NAME(FIELD=VALUE, ...) for one that differs, "
+        "NAME@SIGMA or NAME@EXPRESSION for another augmentation."
+    ),
+]
 RecipeFile = Annotated[
     str | None,
     Parameter(
@@ -108,6 +119,7 @@ Device = Annotated[str, Parameter(help="auto, cpu, cuda, mps, ...")]
 Shard = Annotated[
     bool, Parameter(negative="", help="Split the model over the processes of torchrun (FSDP).")
 ]
+MODES = ("soft", "soft-weight", "soft-both")
 READ = DataOptions()
 RECIPE = Recipe()
 
@@ -253,7 +265,6 @@ def compare(
     from softaug.lab.engine import processes_begun, started
     from softaug.lab.experiment import perform
     from softaug.lab.files import write_json
-    from softaug.lab.recipe import split_arm
     from softaug.lab.report import write_report
     from softaug.lab.report.summary import sentences
     from softaug.lab.results import collect
@@ -261,7 +272,7 @@ def compare(
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {seeds}")
     for arm in arms:
-        split_arm(arm, recipe.augmentation)
+        replace(recipe, arm=arm)  # which complains of an arm that is wrong
     if on == "ray":
         if shard or dry_run or processes_begun() > 1:
             raise UsageError(
@@ -310,6 +321,59 @@ def compare(
     for sentence in sentences(results):
         console.print(inert(sentence), markup=False, highlight=False)
     tell(f"report  {folder / 'report.html'}")
+
+
+@app.command
+def sweep(
+    data: Source,
+    /,
+    *,
+    sigmas: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (0.1, 0.2, 0.3, 0.4),
+    ks: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (1, 2, 4),
+    modes: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = MODES,
+    alphas: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (0.05, 0.1, 0.2, 0.4),
+    seeds: int = 3,
+    recipe: RecipeOptions = RECIPE,
+    read: ReadOptions = READ,
+    run: Path | None = None,
+    on: Literal["here", "ray"] = "here",
+    dry_run: DryRun = False,
+    device: Device = "auto",
+    shard: Shard = False,
+) -> None:
+    """Compare soft crops over sigma and k, and label smoothing over alpha: the paper's figure 3.
+
+    A comparison like any other, whose report draws the curves.
+
+    Parameters
+    ----------
+    sigmas
+        Strengths of the crop.
+    ks
+        Exponents of the softening curve.
+    modes
+        Arms that soften: soft, soft-weight, soft-both.
+    alphas
+        Of label smoothing on the standard crop.
+    seeds
+        How many, counted from --seed.
+    run
+        The folder of the comparison (default: runs/compare-DATA).
+    on
+        As of compare.
+    """
+    compare(
+        data,
+        arms=sweep_arms(sigmas, ks, modes, alphas),
+        seeds=seeds,
+        recipe=recipe,
+        read=read,
+        run=run,
+        on=on,
+        dry_run=dry_run,
+        device=device,
+        shard=shard,
+    )
 
 
 @app.command
@@ -454,6 +518,7 @@ def _read(source: str, read: DataOptions) -> "Data":
         train_images=read.train_images,
         test=read.test,
         max_unreadable=read.max_unreadable,
+        held_out=read.held_out,
         stream=StreamOptions(read.readers, read.buffer) if read.stream else None,
     )
 

@@ -51,7 +51,7 @@ class Data:
 
     notes: for the user; split: how the test part was set aside, where the data had none. stream:
     the training images where they are not in memory; train then holds some of them, to be looked
-    at.
+    at. held_out: training images that no model is trained on, to fit its temperature.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Data:
     notes: tuple[str, ...] = ()
     split: str | None = None
     stream: Stream | None = None
+    held_out: ImageSet | None = None
 
     @property
     def train_images(self) -> int:
@@ -90,6 +91,7 @@ def load(
     train_images: int | None = None,
     test: str | None = None,
     max_unreadable: float = 0.0,
+    held_out: float = 0.0,
     stream: StreamOptions | None = None,
 ) -> Data:
     """Load a data set, complaining of all its faults at once.
@@ -99,11 +101,14 @@ def load(
     train_images: a balanced subset of so many training images.
     test: a second source to test on, instead of the test part of the first.
     max_unreadable: the share of images that cannot be read and are left out, with a note.
+    held_out: the share of each class's training images to set aside for fitting a temperature.
     stream: read the training images while they are trained on, instead of holding them in memory.
     Raises UsageError for a wrong request, SoftaugError for faults of the data.
     """
     if size is not None and size < 1:
         raise UsageError(f"size must be at least 1 pixel, got {size}")
+    if not 0 <= held_out < 1:
+        raise UsageError(f"held_out must be a share in [0, 1), got {held_out}")
     if not 0 <= max_unreadable <= 1:
         raise UsageError(f"max_unreadable must be a share in [0, 1], got {max_unreadable}")
     built_in = {"demo": _demo, "cifar10": _cifar, "cifar100": _cifar}
@@ -129,6 +134,10 @@ def load(
             data = _streamed(source, found, size, max_unreadable, stream)
     if train_images is not None:
         data = replace(data, train=_subset(data, train_images, seed))
+    if held_out:
+        if stream is not None:
+            raise UsageError("images are held out of those in memory; leave out --stream")
+        data = _hold_out(data, held_out, seed)
     return data
 
 
@@ -344,12 +353,32 @@ def _subset(data: Data, n: int, seed: int) -> ImageSet:
             f"train_images must be between {data.num_classes} (the classes) and {len(labels):,} "
             f"(the training images of {data.name}), got {n}"
         )
+    order, rank = _random_ranks(data, seed)
+    # The n lowest ranks are balanced.
+    chosen = order[rank[order].argsort(stable=True)[:n]].sort().values
+    return ImageSet(data.train.images[chosen], labels[chosen])
+
+
+def _hold_out(data: Data, share: float, seed: int) -> Data:
+    """Set a share of each class's training images aside, at least one of each and never all."""
+    labels = data.train.labels
+    counts = labels.bincount(minlength=data.num_classes)
+    aside = (share * counts).round().clamp(min=1).minimum(counts - 1)
+    _, rank = _random_ranks(data, seed)
+    held = rank < aside[labels]
+    if not held.any():
+        raise UsageError(f"{data.name} has one training image of each class, and none to hold out")
+    train, apart = (ImageSet(data.train.images[some], labels[some]) for some in (~held, held))
+    return replace(data, train=train, held_out=apart)
+
+
+def _random_ranks(data: Data, seed: int) -> tuple[Tensor, Tensor]:
+    """The training images in a random order, and the rank of each within its class in it."""
+    labels = data.train.labels
     order = torch.randperm(len(labels), generator=Generator().manual_seed(seed))
-    # Rank within the class, in random order: the n lowest ranks are balanced.
     by_class = order[labels[order].argsort(stable=True)]
     counts = labels.bincount(minlength=data.num_classes)
     first = (counts.cumsum(dim=0) - counts).repeat_interleave(counts)
     rank = torch.empty_like(order)
     rank[by_class] = torch.arange(len(labels)) - first
-    chosen = order[rank[order].argsort(stable=True)[:n]].sort().values
-    return ImageSet(data.train.images[chosen], labels[chosen])
+    return order, rank

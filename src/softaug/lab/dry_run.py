@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from softaug.lab.arms import read_arm
 from softaug.lab.data import Data
 from softaug.lab.engine import Engine
 from softaug.lab.evaluate import OCCLUSION_SHARES, predict_logits
@@ -81,7 +82,10 @@ def plan(
     channels, height, width = data.image_shape
     card = ModelCard(recipe.model, data.classes, channels, height, width)
     model = build(card, *pixel_statistics(data.train.images)).to(engine.device)
-    costs = {arm: measure(replace(recipe, arm=arm), data, engine) for arm in arms}
+    costs = {}
+    for arm in arms:
+        one = measure(replace(recipe, arm=arm), data, engine)
+        costs[arm] = replace(one, steps=one.steps * read_arm(arm).members)
     evaluation = _evaluation_seconds(model, recipe, data)
     first, runs = next(iter(costs.values())), len(arms) * seeds
     total = seeds * sum(cost.seconds for cost in costs.values()) + runs * evaluation

@@ -5,6 +5,7 @@ and arms can be compared image by image. n samples, c channels, h w pixels, k cl
 """
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -104,6 +105,23 @@ class Predictions:
                 "evaluate the model again to write them"
             ) from error
         return Predictions(labels, logits, occluded)
+
+
+def mean_of(members: Sequence[Predictions]) -> Predictions:
+    """What the members of an ensemble predict together: the mean of their probabilities."""
+
+    def together(logits: Sequence[Tensor]) -> Tensor:
+        summed = torch.stack([one.log_softmax(dim=1) for one in logits]).logsumexp(dim=0)
+        return summed - math.log(len(logits))
+
+    return Predictions(
+        members[0].labels,
+        together([member.logits for member in members]),
+        {
+            fill: {share: together([m.at(share, fill) for m in members]) for share in by_share}
+            for fill, by_share in members[0].occluded_logits.items()
+        },
+    )
 
 
 def evaluate(

@@ -1,16 +1,20 @@
 """One experiment from recipe to figures: train, evaluate, keep; done once, however often asked."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+from softaug.lab.arms import member_of, read_arm
 from softaug.lab.data import Data
 from softaug.lab.engine import Engine
-from softaug.lab.evaluate import evaluate
+from softaug.lab.evaluate import Evaluation, Predictions, evaluate, mean_of, summarise
 from softaug.lab.files import read_json, write_json
 from softaug.lab.models import load_model
 from softaug.lab.recipe import Recipe
-from softaug.lab.run import Run
+from softaug.lab.run import Run, open_run
 from softaug.lab.train import Progress, pixel_statistics, train
+
+FAR = 1_000_000  # between the seeds of an ensemble's members, so that no two ensembles share one
 
 
 def perform(
@@ -25,17 +29,58 @@ def perform(
     A finished run is not touched; a trained one is only evaluated; a begun one goes on.
     """
     if not run.finished:
-        if not run.model_file.exists():
-            train(recipe, data, run, engine, watch)
-        model = load_model(run.model_file).to(engine.device)
-        fills = occlusion_fills(data)
-        evaluation, predictions = evaluate(model, data.test, fills=fills, engine=engine)
+        if read_arm(recipe.arm).members > 1:
+            evaluation, predictions = _perform_members(recipe, data, run, engine, watch)
+        else:
+            if not run.model_file.exists():
+                train(recipe, data, run, engine, watch)
+            model = load_model(run.model_file).to(engine.device)
+            fills = occlusion_fills(data)
+            evaluation, predictions = evaluate(model, data.test, fills=fills, engine=engine)
         if engine.main:
             predictions.save(run.predictions_file)
             write_json(run.evaluation_file, evaluation.as_dict())
             run.remove_checkpoints()
         engine.wait()
     return record(run)
+
+
+def _perform_members(
+    recipe: Recipe, data: Data, run: Run, engine: Engine, watch: Callable[[Progress], None]
+) -> tuple[Evaluation, Predictions]:
+    """Perform the members of an ensemble as runs of their own within its run, and average them.
+
+    The history is the mean of theirs, and the time their sum.
+    """
+    members = []
+    for i in range(read_arm(recipe.arm).members):
+        one = replace(recipe, arm=member_of(recipe.arm), seed=recipe.seed + i * FAR)
+        member = Run(run.folder / f"member-{i}")
+        if engine.main:
+            source = run.description()["data"]["source"]
+            open_run(member.folder, one, data, source, resume=True)
+        engine.wait()
+        perform(one, data, member, engine, watch)
+        members.append(member)
+    if engine.main:
+        run.save_history(_mean_history([member.history() for member in members]))
+    predictions = mean_of([Predictions.load(member.predictions_file) for member in members])
+    shares = [
+        level["actual_share"]
+        for level in next(iter(read_json(members[0].evaluation_file)["occlusion"].values()))
+    ]
+    return summarise(predictions, shares), predictions
+
+
+def _mean_history(histories: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Epoch by epoch, the mean of each figure; seconds are summed."""
+    return [
+        {
+            name: sum(epoch[name] for epoch in epochs) / (1 if name == "seconds" else len(epochs))
+            for name in epochs[0]
+        }
+        for epochs in zip(*histories, strict=True)
+    ]
 
 
 def occlusion_fills(data: Data) -> dict[str, Sequence[float]]:

@@ -6,7 +6,7 @@ The text is read by Python's parser and looked up in one table; nothing in it is
 import ast
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,15 @@ TRANSFORMS: dict[str, Callable[..., Transform]] = {
 FIRST = {"resized_crop": "sigma", "random_resized_crop": "scale"}
 
 
-def parse(text: str, height: int, width: int) -> Transform:
+def parse(
+    text: str, height: int, width: int, named: Mapping[str, Transform] | None = None
+) -> Transform:
     """The transform that an expression stands for, for images of this size.
 
     Parts joined by `+` (or listed in brackets) are applied one after another. A part is a name of
     TRANSFORMS with its arguments in brackets, by position or by name: numbers, pairs and words.
-    `hard(...)` has parts in its brackets, and what these lose softens nothing.
+    `hard(...)` has parts in its brackets, and what these lose softens nothing. named: transforms
+    that stand for further names.
     Raises UsageError that points at the part that is wrong.
     """
     try:
@@ -49,7 +52,7 @@ def parse(text: str, height: int, width: int) -> Transform:
     except SyntaxError as error:
         part = text.strip()[(error.offset or 1) - 1 :] or text
         raise _wrong(text, part, f"not readable ({error.msg})") from error
-    transform = _joined(text, tree, height, width)
+    transform = _joined(text, tree, height, width, named or {})
     after = size_after(transform, height, width)
     if after != (height, width):
         raise UsageError(
@@ -94,8 +97,10 @@ def _written(path: str, part: Any) -> str:
     )
 
 
-def _joined(text: str, node: ast.expr, height: int, width: int) -> Transform:
-    parts = [_part(text, part, height, width) for part in _parts(node)]
+def _joined(
+    text: str, node: ast.expr, height: int, width: int, named: Mapping[str, Transform]
+) -> Transform:
+    parts = [_part(text, part, height, width, named) for part in _parts(node)]
     if not parts:
         raise UsageError("an augmentation needs at least one part, such as crop(0.3)")
     return parts[0] if len(parts) == 1 else Chain(parts)
@@ -109,7 +114,11 @@ def _parts(node: ast.expr) -> list[ast.expr]:
     return [node]
 
 
-def _part(text: str, node: ast.expr, height: int, width: int) -> Transform:
+def _part(
+    text: str, node: ast.expr, height: int, width: int, named: Mapping[str, Transform]
+) -> Transform:
+    if isinstance(node, ast.Name) and node.id in named:
+        return named[node.id]
     call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     if not isinstance(call.func, ast.Name):
         raise _wrong(text, node, "expected a transform, such as crop(0.3)")
@@ -117,22 +126,22 @@ def _part(text: str, node: ast.expr, height: int, width: int) -> Transform:
     if name == "hard":
         if len(call.args) != 1 or call.keywords:
             raise _wrong(text, node, "hard takes parts, such as hard(randaugment+flip)")
-        return Hard(_joined(text, call.args[0], height, width))
+        return Hard(_joined(text, call.args[0], height, width, named))
     if name not in TRANSFORMS:
-        known = [*TRANSFORMS, "hard"]
+        known = [*TRANSFORMS, "hard", *named]
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
         raise _wrong(text, node, f"unknown transform {name!r}; {hint}")
     make = TRANSFORMS[name]
     positional = [_value(text, argument) for argument in call.args]
-    named = {keyword.arg: _value(text, keyword.value) for keyword in call.keywords if keyword.arg}
+    options = {keyword.arg: _value(text, keyword.value) for keyword in call.keywords if keyword.arg}
     if name in FIRST:
         if positional:
-            named = {FIRST[name]: positional.pop(0), **named}
-        named.setdefault("size", (height, width))
+            options = {FIRST[name]: positional.pop(0), **options}
+        options.setdefault("size", (height, width))
     try:
-        inspect.signature(make).bind(*positional, **named)
-        return make(*positional, **named)
+        inspect.signature(make).bind(*positional, **options)
+        return make(*positional, **options)
     except TypeError as error:
         accepted = ", ".join(inspect.signature(make).parameters)
         reason = f"{name}: {error}; it takes {accepted}"

@@ -1,4 +1,4 @@
-"""A recipe: one experiment as data. The arms: what a comparison lets differ, in one table."""
+"""A recipe: one experiment as data, and what it makes of an arm of a comparison."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -22,25 +22,12 @@ from softaug import (
     per_sample,
     visibility,
 )
-from softaug.lab.errors import UsageError, unknown_name
+from softaug.lab.arms import Arm, read_arm
+from softaug.lab.errors import UsageError
 from softaug.lab.expression import from_file, parse
 
-LABEL_SMOOTHING = 0.1
 DRAWS, BLOCK = 20_000, 1_000  # for means over a transform's draws, and how many at a time
 ANY_SIZE = (64, 64)  # pixels, to check an expression before the data are known
-
-# What each arm is. The flip and the fill colour are shared by all.
-ARMS = {
-    "none": "no augmentation, hard labels",
-    "standard": "crop by up to an eighth of the side, or the recipe's own; hard labels",
-    "standard-smoothed": f"the standard crop, label smoothing {LABEL_SMOOTHING}",
-    "harsh": "the soft arm's augmentation, hard labels",
-    "harsh-constant": "the soft arm's augmentation, its mean confidence for every image",
-    "soft": "the target softened by the visibility",
-    "soft-weight": "the loss weighted by the confidence, hard labels",
-    "soft-both": "target softened and loss weighted (the paper's eq. 6)",
-}
-SIX_ARMS = ("none", "standard", "standard-smoothed", "harsh", "harsh-constant", "soft")
 
 
 def _read(_: Any, tokens: Sequence[Any]) -> str:
@@ -58,7 +45,8 @@ class Recipe:
     Parameters
     ----------
     arm
-        A name of ARMS; NAME@SIGMA or NAME@EXPRESSION for another augmentation.
+        A name of ARMS; NAME(FIELD=VALUE, ...) for one that differs, NAME@SIGMA or NAME@EXPRESSION
+        for another augmentation.
     augment
         What the harsh and soft arms do, such as crop(0.3)+erase(0.2), or a YAML file with a list
         of such parts; by default the crop at SIGMA.
@@ -141,70 +129,52 @@ class Recipe:
                 f"end_epochs must be 0 or more and below epochs, which is {self.epochs}, "
                 f"got {self.end_epochs}"
             )
-        split_arm(self.arm, self.augmentation)
-        if self.standard:
-            parse(self.standard, *ANY_SIZE)
-
-    @property
-    def augmentation(self) -> str:
-        """The expression of what the harsh and soft arms do."""
-        return self.augment or f"crop({self.sigma})"
-
-
-def split_arm(arm: str, recipe_augment: str) -> tuple[str, str]:
-    """The name and the augmentation of an arm: `soft` takes the recipe's, `soft@0.15` a crop of its
-    own sigma, `soft@erase(0.2)` any expression.
-    """
-    name, _, own = arm.partition("@")
-    if name not in ARMS:
-        raise unknown_name("arm", arm, ARMS)
-    try:
-        augment = f"crop({float(own)})"
-    except ValueError:
-        augment = own or recipe_augment
-    parse(augment, *ANY_SIZE)
-    return name, augment
+        _transform(self, read_arm(self.arm), *ANY_SIZE)
 
 
 def build_arm(recipe: Recipe, num_classes: int, height: int, width: int) -> SoftAugment:
-    """The augmentation of a recipe's arm: one row of the table of baselines."""
-    name, augment = split_arm(recipe.arm, recipe.augmentation)
-    harsh = parse(augment, height, width)
-    standard = (
-        parse(recipe.standard, height, width)
-        if recipe.standard
-        else UniformCrop(padding=round(min(height, width) / 8))
-    )
-    transforms: dict[str, Transform] = {"none": Still(), "standard": standard}
-    transforms["standard-smoothed"] = standard
-    transform = transforms.get(name, harsh)
-    soft = PowerCurve(k=recipe.k, chance=1 / num_classes)
+    """The augmentation and the targets of a recipe's arm."""
+    arm = read_arm(recipe.arm)
+    transform = _transform(recipe, arm, height, width)
+    soft = PowerCurve(k=arm.k or recipe.k, chance=1 / num_classes, ceiling=arm.ceiling)
     curves: dict[str, Callable[[], Curve]] = {
-        "none": lambda: Constant(1.0),
-        "standard": lambda: Constant(1.0),
-        "standard-smoothed": lambda: Constant(_smoothed(num_classes)),
-        "harsh": lambda: Constant(1.0),
-        "harsh-constant": lambda: Constant(mean_confidence(harsh, soft, height, width)),
+        "hard": lambda: Constant(1.0),
+        "smoothed": lambda: Constant(smoothed(arm.alpha, num_classes)),
+        "online": lambda: Constant(1 - arm.alpha),
+        "constant": lambda: Constant(mean_confidence(transform, soft, height, width)),
+        "soft": lambda: soft,
     }
     return SoftAugment(
         Chain([Flip(), transform]) if recipe.flip else transform,
         num_classes,
-        curve=curves.get(name, lambda: soft)(),
-        soften=name != "soft-weight",
-        weight=per_sample if name in ("soft-weight", "soft-both") else None,
+        # Where only the loss is weighted, the curve says by how much.
+        curve=(curves["soft"] if arm.weighted else curves[arm.targets])(),
+        soften=arm.targets != "hard",
+        weight=per_sample if arm.weighted else None,
     )
 
 
 def build_end_phase(recipe: Recipe, num_classes: int) -> SoftAugment:
     """What every arm does in its last `end_epochs`: flips, and the labels of whole images."""
-    smoothed = split_arm(recipe.arm, recipe.augmentation)[0] == "standard-smoothed"
-    p = _smoothed(num_classes) if smoothed else 1.0
+    arm = read_arm(recipe.arm)
+    p = smoothed(arm.alpha, num_classes) if arm.targets == "smoothed" else 1.0
     return SoftAugment(Flip() if recipe.flip else Still(), num_classes, curve=Constant(p))
 
 
-def _smoothed(num_classes: int) -> float:
+def _transform(recipe: Recipe, arm: Arm, height: int, width: int) -> Transform:
+    """An arm's own expression, in which `standard` and `harsh` are the recipe's."""
+    parts: dict[str, Transform] = {
+        "standard": parse(recipe.standard, height, width)
+        if recipe.standard
+        else UniformCrop(padding=round(min(height, width) / 8)),
+        "harsh": parse(recipe.augment or f"crop({recipe.sigma})", height, width),
+    }
+    return parse(arm.augment, height, width, parts)
+
+
+def smoothed(alpha: float, num_classes: int) -> float:
     """What label smoothing leaves the label."""
-    return 1 - LABEL_SMOOTHING * (1 - 1 / num_classes)
+    return 1 - alpha * (1 - 1 / num_classes)
 
 
 def mean_confidence(transform: Transform, curve: Curve, height: int, width: int) -> float:

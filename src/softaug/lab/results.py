@@ -10,9 +10,10 @@ import torch
 from torch import Generator, Tensor
 
 from softaug import SoftAugment, visibility
+from softaug.lab.arms import read_arm
 from softaug.lab.data import Data
 from softaug.lab.experiment import record
-from softaug.lab.recipe import ARMS, Recipe, build_arm, drawn_visibility, split_arm
+from softaug.lab.recipe import Recipe, build_arm, drawn_visibility
 from softaug.lab.run import Run
 
 SAMPLES = 8  # images shown for each arm
@@ -82,7 +83,8 @@ def _shared(recipe: Recipe, run: Run) -> dict[str, Any]:
 
     own = ("arm", "seed")
     settings = {k: v for k, v in vars(recipe).items() if k not in own}
-    parameters = sum(p.numel() for p in load_model(run.model_file).parameters())
+    file = next(file for file in run.model_files if file.exists())
+    parameters = sum(p.numel() for p in load_model(file).parameters())
     return {**settings, "parameters": parameters}
 
 
@@ -96,11 +98,12 @@ class _Shown:
         self.visibility = drawn_visibility(self.augment.transform, height, width)
 
     def arm_record(self) -> dict[str, Any]:
-        name, augment = split_arm(self.recipe.arm, self.recipe.augmentation)
-        own = f": {augment}" if name not in ("none", "standard", "standard-smoothed") else ""
+        arm = read_arm(self.recipe.arm)
+        harsh = self.recipe.augment or f"crop({self.recipe.sigma})"
+        own = "" if arm.augment in ("still", "standard") else f": {arm.augment}"
         return {
             "name": self.recipe.arm,
-            "description": ARMS[name] + own,
+            "description": arm.about + own.replace("harsh", harsh),
             "augmentation": repr(self.augment),
             "mean_confidence": self._confidence(self.visibility).mean().item(),
         }

@@ -36,6 +36,11 @@ class Run:
         return self.folder / "model.safetensors"
 
     @property
+    def model_files(self) -> list[Path]:
+        """Of the run, and of its members where it is an ensemble."""
+        return [self.model_file, *sorted(self.folder.glob(f"member-*/{self.model_file.name}"))]
+
+    @property
     def evaluation_file(self) -> Path:
         return self.folder / "evaluation.json"
 

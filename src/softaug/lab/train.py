@@ -16,17 +16,18 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from softaug import SoftAugment, per_sample
+from softaug.lab.arms import read_arm
 from softaug.lab.data import Data
 from softaug.lab.engine import Engine, has_bf16
 from softaug.lab.errors import SoftaugError
 from softaug.lab.feed import Batch, MemoryFeed, StreamFeed
 from softaug.lab.models import Classifier, ModelCard, build, save_model
 from softaug.lab.recipe import Recipe, build_arm, build_end_phase
+from softaug.lab.rivals import confusions, loss_of, mixed, online_smoothing
 from softaug.lab.run import Run
 from softaug.lab.seeds import key
 
@@ -57,7 +58,10 @@ class InterruptedRunError(SoftaugError):
 
 @dataclass
 class _State:
-    """Where a run is. Sums are over the epoch so far and over all processes."""
+    """Where a run is. Sums are over the epoch so far and over all processes.
+
+    confusion: of the epoch before, by which an online arm smooths, and of this one so far; [2,K,K].
+    """
 
     epoch: int = 0
     position: int = 0  # steps of the epoch that are done
@@ -65,6 +69,7 @@ class _State:
     unreadable: int = 0  # images of the epoch
     skipped: int = 0
     seconds: float = 0.0
+    confusion: Tensor | None = None
 
     def pace(self, recipe: Recipe, steps_per_epoch: int) -> float:
         """Images in a second, over the whole run so far."""
@@ -89,8 +94,14 @@ def train(
     model = initial_model(recipe, data).to(device)
     wrapped = engine.wrap(model)
     optimizer = build_optimizer(recipe, model)
+    arm = read_arm(recipe.arm)
     gradients = partial(
-        backward, wrapped, engine, dtype=autocast_dtype(recipe, device), parts=recipe.accumulate
+        backward,
+        wrapped,
+        engine,
+        loss_of(arm),
+        dtype=autocast_dtype(recipe, device),
+        parts=recipe.accumulate,
     )
     _, height, width = data.image_shape
     main_phase = build_arm(recipe, data.num_classes, height, width)
@@ -100,6 +111,8 @@ def train(
     history = run.history()
 
     at, saved_state = _State(), run.load_checkpoint()
+    if arm.targets == "online":
+        at.confusion = torch.ones(2, data.num_classes, data.num_classes)
     if saved_state is not None:
         at = _State(**saved_state.pop("at"))
         engine.load(model, optimizer, saved_state)
@@ -121,6 +134,8 @@ def train(
         for epoch in range(at.epoch, recipe.epochs):
             ending = epoch >= recipe.epochs - recipe.end_epochs
             augment = _over_processes(end_phase if ending else main_phase, engine)
+            if at.confusion is not None and not ending:
+                augment = replace(augment, soften=online_smoothing(at.confusion[0].to(device)))
             for batch in feed.epoch(epoch, augment.transform, at.position):
                 step = epoch * feed.steps + at.position
                 _count_unreadable(at, batch, data)
@@ -131,6 +146,8 @@ def train(
 
                 labels = batch.labels.to(device)
                 inputs, targets = augment(batch.images.to(device), labels, drawn=batch.drawn)
+                if not ending:
+                    inputs, targets = mixed(arm, inputs, targets, key(recipe.seed, step, "mix"))
                 statistics = [b.clone() for b in model.buffers()] if recipe.skip_nonfinite else []
                 optimizer.zero_grad()
                 try:
@@ -156,6 +173,8 @@ def train(
                 mean_loss = sums[0] / batch.count
                 if math.isfinite(mean_loss) and math.isfinite(norm):
                     optimizer.step()
+                    if at.confusion is not None:
+                        at.confusion[1] += engine.total(confusions(logits, labels))
                     at.sums = [old + new for old, new in zip(at.sums, sums, strict=True)]
                 else:
                     at.skipped += 1
@@ -180,6 +199,8 @@ def train(
             history.append(_epoch_record(at, lr, pace, ending))
             at.epoch, at.position = epoch + 1, 0
             at.sums, at.unreadable = [0.0, 0.0, 0.0], 0
+            if at.confusion is not None:
+                at.confusion = torch.stack([at.confusion[1], torch.zeros_like(at.confusion[1])])
             if engine.main:
                 run.save_history(history)
             checkpoint()
@@ -236,6 +257,7 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
 def backward(
     wrapped: nn.Module,
     engine: Engine,
+    summed_loss: Callable[[Tensor, Tensor], Tensor],
     inputs: Tensor,
     targets: Tensor,
     count: int,
@@ -257,7 +279,7 @@ def backward(
         with contextlib.nullcontext() if last else engine.gradients_held(wrapped):
             with torch.autocast(inputs.device.type, dtype, enabled=dtype is not None):
                 logits = wrapped(some)
-            loss = F.cross_entropy(logits.float(), rows, reduction="sum")
+            loss = summed_loss(logits.float(), rows)
             # The processes' gradients are averaged, and the mean is over all their images.
             (loss * (engine.processes / count)).backward()
         all_logits.append(logits.detach())

@@ -115,7 +115,8 @@ def plot_lines(
         elif len(one.y) > 1:
             axis.plot(one.x, one.y.T, color=look.colour, linewidth=0.6, alpha=0.45)
     axis.set_xlabel(xlabel)
-    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    whole = all((one.x == one.x.round()).all() for one in lines)
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
     return _svg(figure, name)
 
 

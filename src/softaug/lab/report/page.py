@@ -50,7 +50,8 @@ def _page(results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    looks = figures.arm_looks(prepare.arm_names(results))
+    curves = prepare.sweep_curves(results)
+    looks = figures.arm_looks(list(dict.fromkeys([*prepare.arm_names(results), *curves])))
     return environment.get_template("page.html.jinja").render(
         title=results["title"],
         command=results["command"],
@@ -62,6 +63,7 @@ def _page(results: Results) -> str:
         bins=_bins(results),
         groups=tables.difference_groups(results),
         looks=looks,
+        curves=curves,
         panels=_panels(results, looks),
         samples=_samples(results),
         facts=_facts(results),
@@ -108,6 +110,12 @@ def _panels(results: Results, looks: dict[str, figures.Look]) -> dict[str, list[
             name = f"occlusion-{key}-{fill}"
             svg = figures.plot_lines(lines, looks, name, "hidden, %", band=True)
             add("occlusion", title, f"{title}, against the hidden share: {_ends(lines)}", svg)
+    for axis, what in (("sigma", "strength of the crop"), ("alpha", "label smoothing")):
+        for key, title in (("top1_error", "Top-1 error, %"), ("ece", "ECE, %")):
+            if lines := prepare.prepare_sweep(results, key, axis):
+                svg = figures.plot_lines(lines, looks, f"sweep-{key}-{axis}", axis, band=True)
+                title = f"{title} by {what}"
+                add("sweep", title, f"{title}: {_ends(lines)}", svg)
     training = (
         ("loss", "Training loss", 1.0),
         ("train_top1_error", "Training top-1 error, %", 100.0),

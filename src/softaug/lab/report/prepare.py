@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from softaug.lab.arms import swept
+
 Results = dict[str, Any]
 Array = npt.NDArray[np.float64]
 
@@ -129,6 +131,47 @@ def prepare_training(results: Results, key: str, scale: float = 1.0) -> list[Lin
             if key in epoch
         ],
     )
+
+
+def sweep_curves(results: Results) -> list[str]:
+    """The names of the curves that prepare_sweep has."""
+    lines = [
+        line for axis in ("sigma", "alpha") for line in prepare_sweep(results, "top1_error", axis)
+    ]
+    return list(dict.fromkeys(line.arm for line in lines))
+
+
+def prepare_sweep(results: Results, key: str, axis: str) -> list[Lines]:
+    """A figure in percent against sigma or alpha, for arms of which there are several on one.
+
+    The standard arm is a line across them. Seeds that lack a point have NaN there.
+    """
+    curves: dict[str, dict[float, str]] = {}
+    for arm in arm_names(results):
+        point = swept(arm)
+        if point is not None and point[1] == axis:
+            curves.setdefault(point[0], {})[point[2]] = arm
+    curves = {name: points for name, points in curves.items() if len(points) > 1}
+    everywhere = sorted({x for points in curves.values() for x in points})
+    if curves and evaluations_of(results, "standard"):
+        curves["standard"] = dict.fromkeys(everywhere, "standard")
+    found = []
+    for name, points in curves.items():
+        x = sorted(points)
+        seeds = sorted({run["seed"] for at in x for run in runs_of(results, points[at])})
+        y = np.array([[_of_seed(results, points[at], seed, key) for at in x] for seed in seeds])
+        if np.isfinite(y).any():
+            found.append(Lines(name, np.array(x), 100 * y))
+    return found
+
+
+def _of_seed(results: Results, arm: str, seed: int, key: str) -> float:
+    figures = [
+        figure(run.get("evaluation") or {}, key)
+        for run in runs_of(results, arm)
+        if run["seed"] == seed
+    ]
+    return figures[0] if figures else math.nan
 
 
 def prepare_reliability(results: Results) -> list[Reliability]:

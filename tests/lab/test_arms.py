@@ -1,0 +1,218 @@
+"""Arms are data: what text makes of them, and what the rivals do, against their formulas."""
+
+import os
+import signal
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_train import CPU, QUICK, data, ignore, same, trained
+
+from softaug.lab import train as training
+from softaug.lab.arms import ARMS, SIX_ARMS, Arm, member_of, read_arm, sweep_arms, swept
+from softaug.lab.data import Data
+from softaug.lab.errors import UsageError
+from softaug.lab.evaluate import Predictions
+from softaug.lab.experiment import perform
+from softaug.lab.models import load_model
+from softaug.lab.recipe import Recipe, build_arm
+from softaug.lab.rivals import confusions, focal, loss_of, mixed, online_smoothing
+from softaug.lab.run import open_run
+from softaug.lab.train import InterruptedRunError, Progress, train
+
+__all__ = ["data"]  # the fixture
+
+
+def test_the_six_are_there_and_all_are_described() -> None:
+    assert set(SIX_ARMS) <= set(ARMS)
+    assert all(arm.about for arm in ARMS.values())
+    text = (Path(training.__file__).parent / "arms.yaml").read_text()
+    assert all(f"\n# {field.name} " in text for field in fields(Arm) if field.name not in (
+        "about", "alpha", "k", "ceiling", "gamma"))  # fmt: skip
+
+
+def test_text_sets_fields_and_augmentation() -> None:
+    assert read_arm("soft") == ARMS["soft"]
+    assert read_arm("soft@0.15") == replace(ARMS["soft"], augment="crop(0.15)")
+    assert read_arm("soft(k=1)@crop(0.2)+erase(0.3)") == replace(
+        ARMS["soft"], k=1, augment="crop(0.2)+erase(0.3)"
+    )
+    assert read_arm("standard(mix=cutmix, loss=focal, gamma=3)") == replace(
+        ARMS["standard"], mix="cutmix", loss="focal", gamma=3
+    )
+    assert read_arm("standard@standard+cutout(5)").augment == "standard+cutout(5)"
+    assert read_arm(member_of("ensemble(alpha=0.2, targets=smoothed)@crop(0.1)")) == replace(
+        read_arm("ensemble(alpha=0.2, targets=smoothed)@crop(0.1)"), members=1
+    )
+    assert read_arm(member_of("ensemble")) == replace(ARMS["ensemble"], members=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sotf", "unknown arm 'sotf'; did you mean soft"),
+        ("soft(sigma=1)", "unknown field 'sigma'"),
+        ("soft(k)", r"arm 'soft\(k\)': expected k=VALUE"),
+        ("soft(k=0)", "k must be above 0, got 0"),
+        ("soft(k=much)", "k must be above 0, got much"),
+        ("soft(ceiling=1.5)", r"ceiling must be in \(0, 1\], got 1.5"),
+        ("standard-smoothed(alpha=1)", r"alpha must be in \[0, 1\), got 1"),
+        ("standard(targets=softer)", "targets must be hard or smoothed or .*, got softer"),
+        ("standard(members=1.5)", "members must be at least 1, got 1.5"),
+        ("standard(weighted=1)", "weighted must be true or false, got 1"),
+        ("harsh-constant(weighted=true)", "weighted goes with hard or soft targets, got constant"),
+        ("focal(gamma=-1)", "gamma must be 0 or more, got -1"),
+        ("soft@crop(0.2)+nothing", "unknown transform 'nothing'"),
+    ],
+)
+def test_wrong_arms_are_refused_with_the_recipe(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Recipe(arm=text)
+
+
+def test_standard_and_harsh_are_the_recipes() -> None:
+    recipe = replace(QUICK, flip=False, standard="uniform_crop(3)", augment="erase(0.5)")
+    for arm, parts in {
+        "standard": ["uniform_crop(3)"],
+        "harsh": ["erase(0.5)"],
+        "cutout": ["uniform_crop(3)", "cutout"],
+        "soft@standard+harsh": ["uniform_crop(3)", "erase(0.5)"],
+    }.items():
+        own = build_arm(replace(recipe, arm=arm), 3, 12, 12).transform
+        expected = build_arm(replace(recipe, arm=f"soft@{'+'.join(parts)}"), 3, 12, 12).transform
+        assert own == expected
+
+
+def test_targets_of_each_kind() -> None:
+    """At full visibility and at none, against the definitions."""
+
+    def kept(arm: str, seen: float) -> float:
+        augment = build_arm(replace(QUICK, arm=arm), 4, 12, 12)
+        map_ = torch.full((1, 1, 12, 12), seen)
+        return augment.targets(torch.tensor([2]), map_)[0, 2].item()
+
+    assert kept("standard", 0.3) == kept("focal", 0.3) == 1
+    assert kept("standard-smoothed", 0.3) == pytest.approx(0.925)
+    assert kept("standard-smoothed(alpha=0.4)", 0.3) == pytest.approx(0.7)
+    assert kept("soft", 0.5) == pytest.approx(1 - 0.75 * 0.25)
+    assert kept("soft(k=1)", 0.5) == pytest.approx(1 - 0.75 * 0.5)
+    assert kept("soft-smoothed", 1.0) == pytest.approx(0.9)
+    assert kept("soft-smoothed", 0.0) == pytest.approx(0.25)
+    assert kept("online-smoothed", 1.0) == pytest.approx(0.9)
+    assert kept("soft-weight", 0.5) == pytest.approx(1 - 0.75 * 0.25)
+
+
+def test_focal_loss_by_hand() -> None:
+    logits = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 0.5]])
+    rows = torch.tensor([[0.0, 1.0, 0.0], [0.7, 0.2, 0.1]])
+    p = logits.exp() / logits.exp().sum(dim=1, keepdim=True)
+    expected = -sum(
+        rows[i, j] * (1 - p[i, j]) ** 2 * p[i, j].log() for i in range(2) for j in range(3)
+    )
+    torch.testing.assert_close(focal(logits, rows, 2.0), torch.as_tensor(expected))
+    plain = F.cross_entropy(logits, rows, reduction="sum")
+    torch.testing.assert_close(focal(logits, rows, 0.0), plain)
+    torch.testing.assert_close(loss_of(ARMS["focal"])(logits, rows), torch.as_tensor(expected))
+    torch.testing.assert_close(loss_of(ARMS["soft"])(logits, rows), plain)
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_mixed_images_have_mixed_targets(kind: str) -> None:
+    """Images of one colour each: how much of each colour is left is what the target says."""
+    colours = torch.arange(4) * 40
+    images = colours.to(torch.uint8)[:, None, None, None].expand(4, 1, 20, 20).contiguous()
+    rows = torch.eye(4)
+    for seed in range(5):
+        pixels, targets = mixed(ARMS[kind], images, rows, seed)
+        expected = targets @ colours.float()
+        torch.testing.assert_close(pixels.mean(dim=(1, 2, 3)), expected, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(targets.sum(dim=1), torch.ones(4))
+        assert ((targets > 0).sum(dim=1) == 2).all()
+    again, _ = mixed(ARMS[kind], images, rows, 4)
+    assert torch.equal(pixels, again)
+    assert not torch.equal(pixels, mixed(ARMS[kind], images, rows, 5)[0])
+
+
+def test_confusions_are_of_what_is_right() -> None:
+    logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 0.0], [0.0, 1.0, 2.0], [4.0, 0.0, 1.0]])
+    labels = torch.tensor([0, 0, 2, 0])
+    p = logits.softmax(dim=1)
+    found = confusions(logits, labels)
+    torch.testing.assert_close(found[0], p[0] + p[3])
+    torch.testing.assert_close(found[2], p[2])
+    assert found[1].sum() == 0
+    # The mass that a target loses goes where its class is confused, and evenly where none is known.
+    rows = online_smoothing(found)(torch.tensor([2, 1]), torch.tensor([0.9, 0.9]))
+    lost = p[2, :2] / p[2, :2].sum() * 0.1
+    torch.testing.assert_close(rows[0], torch.tensor([*lost.tolist(), 0.9]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(rows[1], torch.tensor([0.05, 0.9, 0.05]))
+
+
+def test_online_smoothing_goes_by_the_epoch_before_and_survives_a_cut(
+    data: Data, tmp_path: Path
+) -> None:
+    recipe = replace(QUICK, arm="online-smoothed", epochs=3)
+    whole = trained(recipe, data, tmp_path / "whole")
+    assert not same(whole, trained(replace(recipe, arm="standard-smoothed"), data, tmp_path / "b"))
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(InterruptedRunError):
+        trained(recipe, data, tmp_path / "cut", watch=stop)
+    run = open_run(tmp_path / "cut", recipe, data, {}, resume=True)
+    train(recipe, data, run, CPU, ignore)
+    assert same(whole, load_model(run.model_file).state_dict())
+
+
+def test_no_arm_is_mixed_in_the_end_phase(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs: list[bool] = []
+
+    def spy(*arguments: Any) -> Any:
+        epochs.append(True)
+        return mixed(*arguments)
+
+    monkeypatch.setattr(training, "mixed", spy)
+    trained(replace(QUICK, arm="mixup", epochs=3, end_epochs=1), data, tmp_path / "a")
+    assert len(epochs) == 2 * 5  # the steps of two of three epochs
+
+
+def test_an_ensemble_averages_its_members(data: Data, tmp_path: Path) -> None:
+    recipe = replace(QUICK, arm="ensemble(members=2)")
+    run = open_run(tmp_path / "run", recipe, data, {}, resume=False)
+    record = perform(recipe, data, run, CPU, ignore)
+    members = [
+        Predictions.load(folder / "predictions.npz") for folder in run.folder.glob("member-*")
+    ]
+    assert len(members) == 2
+    assert not torch.equal(members[0].logits, members[1].logits)
+    expected = torch.stack([member.logits.softmax(dim=1) for member in members]).mean(dim=0)
+    together = Predictions.load(run.predictions_file)
+    torch.testing.assert_close(together.logits.exp(), expected)
+    hidden = torch.stack([m.at(0.4, "black").softmax(dim=1) for m in members]).mean(dim=0)
+    torch.testing.assert_close(together.at(0.4, "black").exp(), hidden)
+    wrong = (expected.argmax(dim=1) != data.test.labels).float().mean().item()
+    assert record["evaluation"]["top1_error"] == pytest.approx(wrong)
+    # The first member is a run of the standard arm, with its seed.
+    alone = trained(replace(QUICK, arm="standard"), data, tmp_path / "alone")
+    assert same(alone, load_model(run.folder / "member-0" / "model.safetensors").state_dict())
+    seconds = [epoch["seconds"] for epoch in run.history()]
+    assert seconds == sorted(seconds)
+    assert len(run.model_files) == 3
+
+
+def test_a_sweep_is_a_list_of_arms() -> None:
+    arms = sweep_arms((0.1, 0.3), (1, 2), ("soft", "soft-both"), (0.05,))
+    assert len(set(arms)) == len(arms) == 1 + 1 + 2 * 2 * 2
+    for arm in arms:
+        Recipe(arm=arm)
+    assert swept("soft-both(k=2)@0.3") == ("soft-both(k=2)", "sigma", 0.3)
+    assert swept("standard-smoothed(alpha=0.05)") == ("standard-smoothed", "alpha", 0.05)
+    assert swept("soft@crop(0.3)") is None
+    assert swept("standard") is None
