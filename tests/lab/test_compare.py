@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from softaug.lab.compare import METRICS, compare_runs
+from softaug.lab.compare import METRICS, _rivals, compare_runs
 from softaug.lab.data import Data, ImageSet
 from softaug.lab.evaluate import OCCLUSION_SHARES, Predictions, summarise
 from softaug.lab.files import write_json
@@ -90,3 +90,10 @@ def test_one_seed_claims_nothing(tmp_path: Path) -> None:
         assert record["seed_interval"] is record["p_seeds"] is record["p_adjusted"] is None
         assert record["larger_than_chance"] is False
         assert record["seeds_needed"] is None
+
+
+def test_a_soft_arm_is_set_against_other_methods_too() -> None:
+    arms = ["standard", "harsh@0.2", "soft(k=1)@0.2", "soft", "mixup", "none", "ensemble"]
+    assert _rivals("soft(k=1)@0.2", arms) == ["standard", "harsh@0.2", "mixup", "ensemble"]
+    assert _rivals("soft", arms) == ["standard", "mixup", "ensemble"]
+    assert _rivals("mixup", arms) == []

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from softaug.lab.arms import ARMS, SIX_ARMS
 from softaug.lab.data import Data
 from softaug.lab.engine import Engine
 from softaug.lab.errors import UsageError
@@ -30,6 +31,8 @@ from softaug.lab.stats import (
 
 OCCLUDED_SHARE = 0.4  # of the area, for the one figure of robustness in the comparison
 OCCLUDED = {"occluded_error": "mean", "occluded_black": "black"}  # by what hides
+# What a soft arm is set against wherever it stands beside it: named arms that are no controls.
+METHODS = [name for name in ARMS if name not in SIX_ARMS and not name.startswith("soft")]
 METRICS = ("top1_error", "nll", "ece", *OCCLUDED)
 LEVEL = 0.05  # of a claim that a difference is larger than chance
 
@@ -109,12 +112,14 @@ def _compared(
 
 
 def _rivals(arm: str, arms: Sequence[str]) -> list[str]:
-    """What a soft arm is judged against: the standard, and its own crop otherwise softened."""
+    """What a soft arm is judged against: the standard, its own crop otherwise softened, and other
+    methods."""
     name, at, sigma = arm.partition("@")
     if not name.startswith("soft"):
         return []
-    rivals = ("standard", "standard-smoothed", f"harsh{at}{sigma}", f"harsh-constant{at}{sigma}")
-    return [rival for rival in rivals if rival in arms]
+    own = ("standard", "standard-smoothed", f"harsh{at}{sigma}", f"harsh-constant{at}{sigma}")
+    others = [one for one in arms if one.partition("@")[0] in METHODS]
+    return [rival for rival in (*own, *others) if rival in arms]
 
 
 @dataclass(frozen=True)
