@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from made_up import numbers, parquet
 from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -112,6 +113,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "    return lambda images: net(images)\n\n"
         "def pair():\n"
         "    return lambda images: (images, images)\n\n"
+        "def one():\n"
+        "    return lambda images: images.new_zeros(1, 3)\n\n"
         "def images():\n"
         "    return lambda images: images\n\n"
         "def text():\n"
@@ -163,6 +166,11 @@ def expected(model: nn.Module, source: Path, size: int | None = None) -> Any:
     return evaluate(model, data.all_images(), fills=occlusion_fills(data))[0].as_dict()
 
 
+def plain_nll(model: nn.Module, source: Path, size: int | None = None) -> float:
+    test = load(str(source), size=size).all_images()
+    return nn.functional.cross_entropy(predict_logits(model, test.images), test.labels).item()
+
+
 def assert_same(got: Any, wanted: Any) -> None:
     """All figures, those of occluded images too."""
     for key in ("images", "top1_error", "top5_error", "nll", "ece", "brier"):
@@ -204,7 +212,7 @@ def test_onnx_says_what_the_network_says(
 def test_input_size_and_channels_are_adapted(made: Path, pictures: Path, tmp_path: Path) -> None:
     got = figures(tmp_path, made / "net.pt", pictures, "--input-size", "24", *NORMALISED)
     assert_same(got, expected(Direct(network(), MEAN, STD), pictures, size=24))
-    # Grey images for a model whose mean says that it wants three channels.
+    # Grey images less a mean of three channels have three.
     model = load_foreign(made / "net.pt", mean=MEAN, std=STD, input_size=20)
     grey = load("demo").test.images[:9]
     larger = nn.functional.interpolate(
@@ -255,7 +263,7 @@ def test_checkpoints_are_unwrapped(form: str, tmp_path: Path) -> None:
     net = timm_network(num_classes=3, in_chans=1)
     torch.save(WRAPPED[form](net.state_dict()), tmp_path / "weights.pth")
     model = load_foreign(Path("timm:test_resnet"), checkpoint=tmp_path / "weights.pth")
-    assert (model.view.channels, model.view.mean) == (1, (0.5,))
+    assert model.view == View((0.5,), (0.5,), 1, (168, 168), (160, 160))
     images = torch.rand(2, 1, 160, 160)
     with torch.inference_mode():
         assert torch.equal(model.network(images), net(images))
@@ -274,9 +282,9 @@ def test_a_model_of_timm_sees_what_timm_shows_it(pictures: Path, tmp_path: Path)
     labels = torch.tensor(["abc".index(file.parent.name) for file in files])
     assert got["images"] == 30
     assert got["nll"] == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=0.01)
-    # A size of the user's is that of the whole image, without timm's crop.
-    got = figures(tmp_path, *command, "--input-size", "48", "--mean", "0.3")
-    assert_same(got, expected(Direct(net, 0.3, 0.5), pictures, size=48))
+    # A size of the user's is that of the whole image, without timm's crop to 160.
+    got = figures(tmp_path, *command, "--input-size", "176", "--mean", "0.3")
+    assert got["nll"] == pytest.approx(plain_nll(Direct(net, 0.3, 0.5), pictures, 176), rel=1e-4)
 
 
 def test_transformers_are_built_for_the_input_size(tmp_path: Path) -> None:
@@ -314,9 +322,9 @@ def test_a_checkpoint_of_another_model_is_named(
     weights["bn1.bias"] = torch.zeros(99)
     torch.save(weights, file)
     said = fails(capsys, 1, *command)
-    assert "1 keys missing (fc.bias)" in said
-    assert "1 keys unknown (odd.weight)" in said
-    assert "1 keys of another shape (bn1.bias [99] for [" in said
+    assert "of their keys 1 missing (fc.bias)" in said
+    assert "1 unknown (odd.weight)" in said
+    assert "1 of another shape (bn1.bias [99] for [" in said
     for content, message in (
         ({"optimizer": 1}, "optimizer are no tensors"),
         ({}, "no weights in it"),
@@ -358,6 +366,13 @@ def test_what_is_no_model_is_one_line(
 ) -> None:
     monkeypatch.chdir(made)
     assert message in fails(capsys, code, "evaluate", model, pictures)
+
+
+def test_logits_for_fewer_images_are_refused(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(made)
+    model = load_foreign(Path("theirs.nets:one"))
+    with pytest.raises(SoftaugError, match=r"logits \[N,K\] for 2 images, got \[1, 3\]"):
+        model(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
 
 
 def test_images_of_another_shape_and_options_out_of_range(
@@ -536,6 +551,10 @@ def test_figures_straight_from_logits(pictures: Path, tmp_path: Path) -> None:
         assert got["occlusion"] == {}
         assert_same(got, {**wanted, "occlusion": {}})
         assert got["reliability"] == wanted["reliability"]
+    (tmp_path / "names.txt").write_text("c\na\nb")
+    got = figures(tmp_path, *command, "--classes", tmp_path / "names.txt")
+    moved = nn.functional.cross_entropy(logits, (test.labels + 1) % 3)
+    assert got["nll"] == pytest.approx(moved.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -548,7 +567,10 @@ def test_figures_straight_from_logits(pictures: Path, tmp_path: Path) -> None:
         ({"logits": np.full((4, 3), "x")}, "not readable as logits"),
         ({"logits": np.zeros((4, 3)), "labels": np.zeros(5, int)}, "[N] = [4], got int64 [5]"),
         ({"logits": np.zeros((4, 3)), "labels": np.zeros(4)}, "whole numbers [N] = [4]"),
-        ({"logits": np.zeros((4, 3)), "labels": np.full(4, 3)}, "in [0, 3), got 3 to 3"),
+        (
+            {"logits": np.zeros((4, 3)), "labels": np.full(4, 3)},
+            "a.npz: labels must be in [0, 3), got 3 to 3",
+        ),
     ],
 )
 def test_logits_of_another_form_are_one_line(
@@ -616,6 +638,8 @@ def test_other_data_are_told_from_the_test_images(
     known = predict_logits(direct, load(str(pictures)).all_images().images)
     assert (got["ood"]["data"], got["ood"]["images"]) == (str(other), 25)
     check_detection(got["ood"], known, predict_logits(direct, greys))
+    gone = fails(capsys, 2, "evaluate", made / "net.pt", pictures, "--ood", tmp_path / "gone")
+    assert "missing path" in gone
     plain = figures(tmp_path, made / "net.pt", pictures)
     assert plain == {key: value for key, value in got.items() if key != "ood"}
 
@@ -650,6 +674,11 @@ def test_images_of_any_source_are_read_in_a_given_shape(pictures: Path, tmp_path
     images, _ = read_images(str(tmp_path / "parts"), 1, 8, 8)
     assert images.shape == (2, 1, 8, 8)
     assert (images == 100).all()
+    (tmp_path / "parquet").mkdir()
+    parquet(tmp_path / "parquet" / "train.parquet", range(12))
+    parquet(tmp_path / "parquet" / "test.parquet", range(100, 105))
+    images, _ = read_images(str(tmp_path / "parquet"), 3, 6, 6)
+    assert numbers(images) == [*range(100, 105)]
     demo = load("demo").test.images
     assert torch.equal(read_images("demo", 1, 28, 28)[0], demo)
     (tmp_path / "empty").mkdir()

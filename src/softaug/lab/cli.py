@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
+from cyclopts import App, ArgumentCollection, CycloptsError, Group, Parameter
 from cyclopts.config import Dict
 
 import softaug
@@ -86,10 +86,7 @@ class DataOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignOptions:
-    """How a model is used that softaug did not train.
-
-    It gets float32 images [N,C,H,W] in [0, 1], less --mean, over --std.
-    """
+    """How a model is used that softaug did not train."""
 
     checkpoint: Annotated[
         Path | None,
@@ -103,12 +100,13 @@ class ForeignOptions:
         tuple[float, ...] | None,
         Parameter(
             consume_multiple=True,
+            negative="",
             help="One number, or one for each channel (default: timm's, else 0).",
         ),
     ] = None
     std: Annotated[
         tuple[float, ...] | None,
-        Parameter(consume_multiple=True, help="As --mean (default: timm's, else 1)."),
+        Parameter(consume_multiple=True, negative="", help="As --mean (default: timm's, else 1)."),
     ] = None
     input_size: Annotated[
         int | None,
@@ -149,6 +147,11 @@ Shard = Annotated[
 READ = DataOptions()
 RECIPE = Recipe()
 FOREIGN = ForeignOptions()
+OTHERS = Group(
+    "Models of others",
+    help="They get float32 images [N,C,H,W] in [0, 1], less --mean, over --std, and give logits "
+    "[N,K], of the data's classes in their order where --classes does not name them.",
+)
 
 
 @app.command
@@ -214,7 +217,7 @@ def evaluate(
     /,
     *,
     read: ReadOptions = READ,
-    foreign: Annotated[ForeignOptions, Parameter(name="*", group="Models of others")] = FOREIGN,
+    foreign: Annotated[ForeignOptions, Parameter(name="*", group=OTHERS)] = FOREIGN,
     restrict: Annotated[
         bool | None,
         Parameter(
@@ -256,14 +259,16 @@ def evaluate(
     what = kind(run)
     if what == "logits":
         predictions = _labelled_logits(run, data, read, foreign, restrict)
-        figures = summarise(predictions, [0.0]).as_dict()
         other = None if ood is None else read_logits(Path(ood))[0]
+        figures = summarise(predictions, [0.0]).as_dict()
     else:
         prepare = _own_model if what is None else _foreign_model
         model, loaded, test = prepare(run, data, read, foreign, restrict, choose_device(device))
+        # Before the work: they may not be there.
+        images = None if ood is None else _other_images(ood, test, read)
         evaluation, predictions = measure(model, test, fills=occlusion_fills(loaded))
         figures = evaluation.as_dict()
-        other = None if ood is None else predict_logits(model, _other_images(ood, test, read))
+        other = None if images is None else predict_logits(model, images)
     if other is not None:
         found = {name: asdict(one) for name, one in detect(predictions.logits, other).items()}
         figures["ood"] = {"data": ood, "images": len(other), **found}

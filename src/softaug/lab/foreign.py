@@ -93,10 +93,7 @@ def load_foreign(
     if checkpoint is not None and what != "timm":
         raise UsageError(f"{name}: --checkpoint is of timm:NAME alone")
     network, view = _load(name, what, checkpoint, input_size, device)
-    if isinstance(network, nn.Module):
-        network = network.eval().to(device)
-    view = view.changed(mean, std, input_size)
-    made = ForeignModel(name, network, view).eval()
+    made = ForeignModel(name, network, view.changed(mean, std, input_size)).eval()
     return made.to(device) if isinstance(network, nn.Module) else made
 
 

@@ -103,6 +103,6 @@ def _fill(network: nn.Module, weights: dict[str, Tensor], fault: str) -> None:
         ],
     }
     if any(wrong.values()):
-        named = [f"{len(keys)} keys {how} ({some(keys)})" for how, keys in wrong.items() if keys]
-        raise SoftaugError(f"{fault}: {'; '.join(named)}")
+        named = [f"{len(keys)} {how} ({some(keys)})" for how, keys in wrong.items() if keys]
+        raise SoftaugError(f"{fault}; of their keys {', '.join(named)}")
     network.load_state_dict(weights)

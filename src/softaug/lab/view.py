@@ -42,8 +42,6 @@ class View:
             self,
             mean=mean,
             std=std,
-            # One number says nothing of channels.
-            channels=self.channels or (channels if channels > 1 else None),
             scaled=square or self.scaled,
             size=square or self.size,
         )
