@@ -423,6 +423,15 @@ def test_no_pickle_is_run(
     assert not (tmp_path / "sprung").exists()
 
 
+def test_modules_go_to_the_device_and_functions_stay(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(made)
+    module = load_foreign(Path("theirs.nets:module"), device="meta")
+    assert {value.device.type for value in module.state_dict().values()} == {"meta"}
+    assert load_foreign(Path("theirs.nets:function"), device="meta").mean.device.type == "cpu"
+
+
 def test_kinds_are_told_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.pt").mkdir()
