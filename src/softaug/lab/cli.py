@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
+from cyclopts import App, ArgumentCollection, CycloptsError, Group, Parameter
 from cyclopts.config import Dict
 
 import softaug
@@ -24,6 +24,7 @@ from softaug.lab.terminal import (
     evaluation_table,
     inert,
     log_to_terminal,
+    ood_table,
     plan_table,
     progress_bar,
     quiet,
@@ -32,11 +33,13 @@ from softaug.lab.terminal import (
 )
 
 if TYPE_CHECKING:
+    import torch
     from rich.progress import TaskID
+    from torch import nn
 
     from softaug.lab.data import Data, ImageSet
     from softaug.lab.engine import Engine
-    from softaug.lab.models import ModelCard
+    from softaug.lab.evaluate import Predictions
     from softaug.lab.train import Progress as StepProgress
 
 
@@ -86,6 +89,39 @@ class DataOptions:
     ] = 4096
 
 
+@dataclass(frozen=True, kw_only=True)
+class ForeignOptions:
+    """How a model is used that softaug did not train."""
+
+    checkpoint: Annotated[
+        Path | None,
+        Parameter(help="Of timm:NAME: its weights (default: timm's, which are fetched)."),
+    ] = None
+    classes: Annotated[
+        Path | None,
+        Parameter(help="The names of its classes, one a line, in the order of its logits."),
+    ] = None
+    mean: Annotated[
+        tuple[float, ...] | None,
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            help="One number, or one for each channel (default: timm's, else 0).",
+        ),
+    ] = None
+    std: Annotated[
+        tuple[float, ...] | None,
+        Parameter(consume_multiple=True, negative="", help="As --mean (default: timm's, else 1)."),
+    ] = None
+    input_size: Annotated[
+        int | None,
+        Parameter(
+            help="Short side to SIZE, then centre crop (default: as timm or the ONNX file has it, "
+            "else the size of the data)."
+        ),
+    ] = None
+
+
 Source = Annotated[
     str,
     Parameter(
@@ -122,6 +158,12 @@ Shard = Annotated[
 MODES = ("soft", "soft-weight", "soft-both")
 READ = DataOptions()
 RECIPE = Recipe()
+FOREIGN = ForeignOptions()
+OTHERS = Group(
+    "Models of others",
+    help="They get float32 images [N,C,H,W] in [0, 1], less --mean, over --std, and give logits "
+    "[N,K], of the data's classes in their order where --classes does not name them.",
+)
 
 
 @app.command
@@ -187,6 +229,21 @@ def evaluate(
     /,
     *,
     read: ReadOptions = READ,
+    foreign: Annotated[ForeignOptions, Parameter(name="*", group=OTHERS)] = FOREIGN,
+    restrict: Annotated[
+        bool | None,
+        Parameter(
+            help="Leave only the logits of the data's classes where these are fewer, as ImageNet-R "
+            "has it (default: for models that softaug did not train)."
+        ),
+    ] = None,
+    ood: Annotated[
+        str | None,
+        Parameter(
+            help="Other data (as DATA, or a folder without classes) that the model should tell "
+            "from the test images, by maximum softmax and by energy; of an .npz another one."
+        ),
+    ] = None,
     json: Annotated[Path | None, Parameter(help="Write the figures to this file.")] = None,
     device: Device = "auto",
 ) -> None:
@@ -195,37 +252,43 @@ def evaluate(
     Parameters
     ----------
     run
-        A run folder, or a .safetensors file that softaug wrote.
+        A run folder, or a .safetensors file that softaug wrote. Of others: timm:NAME, a TorchScript
+        file (.pt), an ONNX file, package.module:function that returns a module or a callable on
+        images, or logits [N,K] with labels [N] in an .npz. TorchScript files and functions are
+        code, and it is run.
     data
         What to test on, by default what the run was tested on. Data without a test part are tested
         whole, unless the run was trained on them.
     """
     from softaug.lab.engine import choose_device
     from softaug.lab.evaluate import evaluate as measure
+    from softaug.lab.evaluate import predict_logits, summarise
     from softaug.lab.experiment import occlusion_fills
     from softaug.lab.files import write_json
-    from softaug.lab.models import load_model
-    from softaug.lab.run import Run
+    from softaug.lab.foreign import kind, read_logits
+    from softaug.lab.ood import detect
 
-    model = load_model(_model_file(run)).to(choose_device(device))
-    folder = Run(run if run.is_dir() else run.parent)
-    own = folder.description()["data"]["source"] if folder.started else None
-    if data is None:
-        if own is None:
-            raise UsageError(f"{run}: a model file names no data; add DATA after it")
-        data, read = own["data"], DataOptions(**own["read"])
-    loaded = _read(data, read)
-    trained_on = own is not None and Path(own["data"]).resolve() == Path(data).resolve()
-    if loaded.split and not trained_on:
-        loaded = replace(loaded, test=loaded.all_images(), split=None)
-        say(f"{data}: no test part, so all {len(loaded.test):,} images are tested")
-    _say_notes(loaded)
-    test = _for_model(model.card, loaded)
-    evaluation, _ = measure(model, test, fills=occlusion_fills(loaded))
-    figures = evaluation.as_dict()
+    what = kind(run)
+    if what == "logits":
+        predictions = _labelled_logits(run, data, read, foreign, restrict)
+        other = None if ood is None else read_logits(Path(ood))[0]
+        figures = summarise(predictions, [0.0]).as_dict()
+    else:
+        prepare = _own_model if what is None else _foreign_model
+        model, loaded, test = prepare(run, data, read, foreign, restrict, choose_device(device))
+        # Before the work: they may not be there.
+        images = None if ood is None else _other_images(ood, test, read)
+        evaluation, predictions = measure(model, test, fills=occlusion_fills(loaded))
+        figures = evaluation.as_dict()
+        other = None if images is None else predict_logits(model, images)
+    if other is not None:
+        found = {name: asdict(one) for name, one in detect(predictions.logits, other).items()}
+        figures["ood"] = {"data": ood, "images": len(other), **found}
     if json is not None:
         write_json(json, figures)
     console.print(evaluation_table(figures))
+    if other is not None:
+        console.print(ood_table(figures["ood"]))
 
 
 @app.command
@@ -560,23 +623,150 @@ def _model_file(run: Path) -> Path:
     return Run(run).model_file if run.is_dir() else run
 
 
-def _for_model(card: "ModelCard", data: "Data") -> "ImageSet":
-    """The test images with the model's labels for their classes, which may be fewer."""
+def _own_model(
+    run: Path,
+    data: str | None,
+    read: DataOptions,
+    foreign: ForeignOptions,
+    restrict: bool | None,
+    device: "torch.device",
+) -> tuple["nn.Module", "Data", "ImageSet"]:
+    """A model that softaug wrote, the data, and the test images with the model's labels."""
+    from softaug.lab.models import load_model
+    from softaug.lab.run import Run
+
+    if foreign != FOREIGN:
+        raise UsageError(
+            f"{run}: --checkpoint, --classes, --mean, --std and --input-size are for models that "
+            "softaug did not train"
+        )
+    model = load_model(_model_file(run)).to(device)
+    folder = Run(run if run.is_dir() else run.parent)
+    own = folder.description()["data"]["source"] if folder.started else None
+    if data is None:
+        if own is None:
+            raise UsageError(f"{run}: a model file names no data; add DATA after it")
+        data, read = own["data"], DataOptions(**own["read"])
+    trained_on = own is not None and Path(own["data"]).resolve() == Path(data).resolve()
+    loaded = _read_test(data, read, trained_on)
+    card = model.card
+    chosen, test = _for_model(model, card.classes, len(card.classes), loaded, restrict or False)
+    shape = (card.channels, card.height, card.width)
+    if loaded.image_shape != shape:
+        raise UsageError(
+            f"the model takes images {list(shape)} [C,H,W], {loaded.name} has "
+            f"{list(loaded.image_shape)}; --size {min(card.height, card.width)} may mend it"
+        )
+    return chosen, loaded, test
+
+
+def _foreign_model(
+    model: Path,
+    data: str | None,
+    read: DataOptions,
+    options: ForeignOptions,
+    restrict: bool | None,
+    device: "torch.device",
+) -> tuple["nn.Module", "Data", "ImageSet"]:
+    """A model of others, the data, and the test images with the model's labels."""
+    from softaug.lab.classes import read_classes
+    from softaug.lab.data import BUILT_IN
+    from softaug.lab.evaluate import predict_logits
+    from softaug.lab.foreign import load_foreign
+
+    if data is None:
+        raise UsageError(f"{model}: a model of others names no data; add DATA after it")
+    loaded_model = load_foreign(
+        model,
+        checkpoint=options.checkpoint,
+        mean=options.mean,
+        std=options.std,
+        input_size=options.input_size,
+        device=device,
+    )
+    height, width = loaded_model.view.scaled or (0, 0)
+    if read.size is None and 0 < height == width and data not in BUILT_IN:
+        read = replace(read, size=height)  # pictures of many sizes need one
+    loaded = _read_test(data, read)
+    # How many classes a model tells apart, only its logits say.
+    k = predict_logits(loaded_model, loaded.test.images[:1]).shape[1]
+    names = None if options.classes is None else read_classes(options.classes, k)
+    chosen, test = _for_model(loaded_model, names, k, loaded, restrict in (None, True))
+    return chosen, loaded, test
+
+
+def _labelled_logits(
+    file: Path,
+    data: str | None,
+    read: DataOptions,
+    options: ForeignOptions,
+    restrict: bool | None,
+) -> "Predictions":
+    """The logits of a file with its own labels, or else those of the test images of DATA."""
     import torch
 
+    from softaug.lab.classes import class_columns, read_classes
+    from softaug.lab.evaluate import Predictions
+    from softaug.lab.foreign import read_logits
+
+    if restrict or replace(options, classes=None) != FOREIGN:
+        raise UsageError(f"{file}: of the options for models, logits have --classes alone")
+    logits, labels = read_logits(file)
+    if labels is not None:
+        if data is not None:
+            raise UsageError(f"{file}: has labels; leave out DATA")
+        return Predictions(labels, logits, {})
+    if data is None:
+        raise UsageError(f"{file}: has no labels; add DATA after it")
+    loaded = _read_test(data, read)
+    if len(loaded.test) != len(logits):
+        raise UsageError(
+            f"{file}: {len(logits):,} logits, {data} has {len(loaded.test):,} test images"
+        )
+    k = logits.shape[1]
+    names = None if options.classes is None else read_classes(options.classes, k)
+    numbers = class_columns(loaded.classes, names, k, loaded.name)
+    return Predictions(torch.tensor(numbers)[loaded.test.labels], logits, {})
+
+
+def _read_test(data: str, read: DataOptions, trained_on: bool = False) -> "Data":
+    """The data, to be tested whole where they have no test part, unless they were trained on."""
+    loaded = _read(data, read)
+    if loaded.split and not trained_on:
+        loaded = replace(loaded, test=loaded.all_images(), split=None)
+        say(f"{data}: no test part, so all {len(loaded.test):,} images are tested")
+    _say_notes(loaded)
+    return loaded
+
+
+def _for_model(
+    model: "nn.Module", names: tuple[str, ...] | None, k: int, data: "Data", restrict: bool
+) -> tuple["nn.Module", "ImageSet"]:
+    """The model and the test images with its labels for their classes, which may be fewer.
+
+    restrict: where they are fewer, the model's logits are of these classes alone.
+    """
+    import torch
+
+    from softaug.lab.classes import Columns, class_columns
     from softaug.lab.data import ImageSet
 
-    shape = (card.channels, card.height, card.width)
-    unknown = [name for name in data.classes if name not in card.classes]
-    if unknown:
-        raise UsageError(
-            f"{data.name} has classes that the model does not know ({', '.join(unknown[:5])}); "
-            f"it knows {len(card.classes)} ({', '.join(card.classes[:5])} ...)"
-        )
-    if data.image_shape != shape:
-        raise UsageError(
-            f"the model takes images {list(shape)} [C,H,W], {data.name} has "
-            f"{list(data.image_shape)}; --size {min(card.height, card.width)} may mend it"
-        )
-    numbers = torch.tensor([card.classes.index(name) for name in data.classes])
-    return ImageSet(data.test.images, numbers[data.test.labels])
+    columns = class_columns(data.classes, names, k, data.name)
+    if names is None and columns != list(range(k)):
+        say(f"{data.name}: class {data.classes[-1]!r} is logit {columns[-1]} of {k}, and so on")
+    numbers = torch.tensor(columns)
+    if restrict and len(columns) < k:
+        say(f"{data.name}: {len(columns)} of the model's {k} classes; their logits are left")
+        return Columns(model, numbers), data.test
+    return model, ImageSet(data.test.images, numbers[data.test.labels])
+
+
+def _other_images(source: str, test: "ImageSet", read: DataOptions) -> "torch.Tensor":
+    """The images of other data, in the shape of the test images."""
+    from softaug.lab.data import read_images
+
+    channels, height, width = test.images.shape[1:]
+    images, notes = read_images(source, channels, height, width, read.max_unreadable)
+    for note in notes:
+        say(note)
+    return images

@@ -6,7 +6,7 @@ n samples, c channels, h w pixels.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -17,7 +17,14 @@ from jaxtyping import Int64, UInt8
 from torch import Generator, Tensor
 
 from softaug.lab import imagenet, tars
-from softaug.lab.data_files import Found, files_ending, list_folder, parts_by_name, report_faults
+from softaug.lab.data_files import (
+    Found,
+    files_ending,
+    list_any_images,
+    list_folder,
+    parts_by_name,
+    report_faults,
+)
 from softaug.lab.errors import SoftaugError, UsageError, unknown_name
 from softaug.lab.images import (
     Sample,
@@ -25,7 +32,9 @@ from softaug.lab.images import (
     decode,
     decode_all,
     decoders,
+    fit,
     unreadable_summary,
+    with_channels,
 )
 from softaug.lab.shards import Named, Part, Shard, count
 from softaug.lab.stream import Stream, StreamOptions
@@ -111,9 +120,8 @@ def load(
         raise UsageError(f"held_out must be a share in [0, 1), got {held_out}")
     if not 0 <= max_unreadable <= 1:
         raise UsageError(f"max_unreadable must be a share in [0, 1], got {max_unreadable}")
-    built_in = {"demo": _demo, "cifar10": _cifar, "cifar100": _cifar}
-    if source in built_in:
-        data = built_in[source](source)
+    if source in BUILT_IN:
+        data = BUILT_IN[source](source)
         if size is not None and size not in data.image_shape[1:]:
             raise UsageError(f"{source} has images of {data.image_shape[1]} px; leave out --size")
         if stream is not None or test is not None:
@@ -125,7 +133,7 @@ def load(
             raise UsageError("--stream needs --size, since nobody looks at all images beforehand")
         if stream is not None and train_images is not None:
             raise UsageError("a balanced subset needs all images in memory; leave out --stream")
-        found = _find(source, built_in)
+        found = _find(source, BUILT_IN)
         if test is not None:
             found = replace(found, test=_other_test(found, _find(test, ())))
         if stream is None or size is None:
@@ -141,8 +149,38 @@ def load(
     return data
 
 
-def _find(source: str, built_in: Iterable[str]) -> Found:
-    """The shards of a source, by what it is."""
+def read_images(
+    source: str, channels: int, height: int, width: int, max_unreadable: float = 0.0
+) -> tuple[UInt8[Tensor, "n c h w"], list[str]]:
+    """The test images of any source, or all where it has no test part, in the shape of a model's.
+
+    Classes and labels do not matter: a folder need not have any. Returns notes for the user too.
+    """
+    shape = (channels, height, width)
+    if source in BUILT_IN:
+        own = BUILT_IN[source](source).test.images
+        notes = check_memory(source, len(own), channels, width, height)
+        # Few at a time: as float32 they take four times the memory.
+        some = (
+            fit(with_channels(part.float(), channels), height, width) for part in own.split(500)
+        )
+        images = torch.cat([part.round().to(torch.uint8) for part in some])
+    else:
+        found = _find(source, BUILT_IN, list_any_images)
+        shards = found.train if found.test is None else found.test
+        _, (part,) = count([shards], found.classes)
+        test_set, notes = _decode_part(source, part, shape, max_unreadable)
+        images = test_set.images
+        if not len(images):
+            raise SoftaugError(f"{source}: no readable image")
+    colour = "grey" if channels == 1 else "RGB"
+    return images, [*notes, f"{source}: {len(images):,} images as {width} x {height} px, {colour}"]
+
+
+def _find(
+    source: str, built_in: Iterable[str], list_images: Callable[[Path], Found] = list_folder
+) -> Found:
+    """The shards of a source, by what it is; list_images: of a folder of image files."""
     if source.startswith("hf:"):
         from softaug.lab import hub
 
@@ -161,7 +199,7 @@ def _find(source: str, built_in: Iterable[str]) -> Found:
                 train, test, notes = parts_by_name(path, files)
                 return replace(find(train, test), notes=notes)
         if path.is_dir():
-            return list_folder(path)
+            return list_images(path)
     except OSError as error:
         raise SoftaugError(f"{source[:200]}: not readable ({error.strerror})") from error
     raise UsageError(f"{source}: expected a folder of class folders, Parquet files or archives")
@@ -211,6 +249,9 @@ def _cifar(name: str) -> Data:
     return Data(name, classes, ImageSet(*train), ImageSet(*test))
 
 
+BUILT_IN: dict[str, Callable[[str], Data]] = {"demo": _demo, "cifar10": _cifar, "cifar100": _cifar}
+
+
 def _in_memory(
     source: str, found: Found, size: int | None, seed: int, max_unreadable: float
 ) -> Data:
@@ -258,16 +299,12 @@ def _streamed(
     in_some_order = chain.from_iterable(
         stream.reader(reader, seed=0, epoch=-1) for reader in range(options.readers)
     )
-    some, faults = _decode(islice(in_some_order, LOOKED_AT), min(LOOKED_AT, len(stream)), size)
+    shape = (3, size, size)
+    some, faults = _decode(islice(in_some_order, LOOKED_AT), min(LOOKED_AT, len(stream)), shape)
     if not len(some):
         raise SoftaugError(unreadable_summary(source, faults))
-    notes = [*found.notes, *check_memory(source, len(test), 3, size, size)]
-    test_set, faults = _decode(test.read_all(), len(test), size)
-    if len(faults) > max_unreadable * len(test):
-        raise SoftaugError(f"{unreadable_summary(source, faults)}; see --max-unreadable")
-    if faults:
-        notes.append(f"{len(faults)} unreadable test images were left out, such as {faults[0]}")
-    notes += _untested(source, classes, test_set)
+    test_set, decode_notes = _decode_part(source, test, shape, max_unreadable)
+    notes = [*found.notes, *decode_notes, *_untested(source, classes, test_set)]
     return Data(_name(source), classes, some, test_set, tuple(notes), stream=stream)
 
 
@@ -288,14 +325,31 @@ def _counted(source: str, found: Found) -> tuple[tuple[str, ...], list[Part]]:
     return classes, counted
 
 
-def _decode(samples: Iterator[Sample | str], n: int, size: int) -> tuple[ImageSet, list[str]]:
-    """Decode n samples, holding few of them encoded, and say which cannot be."""
-    images = torch.empty(n, 3, size, size, dtype=torch.uint8)
+def _decode_part(
+    source: str, part: Part, shape: tuple[int, int, int], max_unreadable: float
+) -> tuple[ImageSet, list[str]]:
+    """Decode a test part to images of a shape [C,H,W], with notes for the user."""
+    channels, height, width = shape
+    notes = check_memory(source, len(part), channels, width, height)
+    images, faults = _decode(part.read_all(), len(part), shape)
+    if len(faults) > max_unreadable * len(part):
+        raise SoftaugError(f"{unreadable_summary(source, faults)}; see --max-unreadable")
+    if faults:
+        notes.append(f"{len(faults)} unreadable test images were left out, such as {faults[0]}")
+    return images, notes
+
+
+def _decode(
+    samples: Iterator[Sample | str], n: int, shape: tuple[int, int, int]
+) -> tuple[ImageSet, list[str]]:
+    """Decode n samples to [C,H,W], holding few of them encoded, and say which cannot be."""
+    channels, height, width = shape
+    images = torch.empty(n, *shape, dtype=torch.uint8)
     labels: list[int] = []
     faults: list[str] = []
     with decoders() as pool:
         while some := list(islice(samples, 256)):
-            pixels = pool.map(lambda sample: decode(sample, 3, (size, size)), some)
+            pixels = pool.map(lambda sample: decode(sample, channels, (width, height)), some)
             for sample, decoded in zip(some, pixels, strict=True):
                 if isinstance(decoded, str) or isinstance(sample, str):
                     faults.append(str(decoded))

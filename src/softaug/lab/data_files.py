@@ -59,6 +59,15 @@ def list_folder(root: Path) -> Found:
     return Found(parts[0], parts[1] if test is not None else None, names, notes)
 
 
+def list_any_images(root: Path) -> Found:
+    """All images of the test part, or of the folder where it has none, whatever their classes."""
+    first, test, _ = _part_folders(root)
+    files = sorted(_image_files(test or first))
+    if not files:
+        raise SoftaugError(f"{test or first}: no image")
+    return Found([OneFile(str(file), file, "any") for file in files], None, ["any"])
+
+
 def _part_folders(root: Path) -> tuple[Path, Path | None, tuple[str, ...]]:
     """The folders to train and to test on; the first is the root itself where it has no parts."""
     found = {folder.name.lower(): folder for folder in sorted(_folders(root))}

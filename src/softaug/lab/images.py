@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
@@ -129,6 +130,35 @@ def read_image(path: Path, channels: int, height: int, width: int) -> UInt8[Tens
     if isinstance(pixels, str):
         raise SoftaugError(pixels)
     return pixels
+
+
+def fit(images: Float[Tensor, "n c h w"], height: int, width: int) -> Float[Tensor, "n c y x"]:
+    """Decoded images scaled to cover height x width, then centre crop, as `read_image` has it."""
+    sides = images.shape[-2:]
+    factor = max(height / sides[0], width / sides[1])
+    if factor != 1:
+        goal = max(height, round(factor * sides[0])), max(width, round(factor * sides[1]))
+        images = F.interpolate(images, goal, mode="bilinear", antialias=True)
+    return centre_crop(images, height, width)
+
+
+def centre_crop(images: Tensor, height: int, width: int) -> Tensor:
+    """The middle height x width of images [N,C,H,W] that are no smaller."""
+    top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
+    return images[..., top : top + height, left : left + width]
+
+
+def with_channels(images: Float[Tensor, "n c h w"], channels: int) -> Float[Tensor, "n d h w"]:
+    """Grey as RGB, RGB as grey (by the weights of ITU-R 601, as Pillow); else UsageError."""
+    own = images.shape[1]
+    if own == channels:
+        return images
+    if own == 1:
+        return images.expand(-1, channels, -1, -1)
+    if (own, channels) == (3, 1):
+        weights = torch.tensor([0.299, 0.587, 0.114], device=images.device)
+        return (images * weights.view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    raise UsageError(f"images have {own} channels, {channels} are needed")
 
 
 def decoders() -> ThreadPoolExecutor:

@@ -130,6 +130,19 @@ def evaluation_table(figures: dict[str, Any]) -> Table:
     return table
 
 
+def ood_table(figures: dict[str, Any]) -> Table:
+    """How well the model tells other data from the test images."""
+    caption = (
+        f"the test images (positive) against {figures['images']:,} of {inert(figures['data'])}"
+    )
+    table = Table("", "", show_header=False, caption=escape(caption))
+    table.columns[1].justify = "right"
+    for key, score in {"softmax": "maximum softmax", "energy": "energy"}.items():
+        table.add_row(f"AUROC %, {score}", _percent(figures[key]["auroc"]))
+        table.add_row(f"FPR % at 95 % TPR, {score}", _percent(figures[key]["fpr95"]))
+    return table
+
+
 def plan_table(plan: dict[str, str]) -> Table:
     """What a dry run found, a heading and a text in each row."""
     table = Table(show_header=False, box=None, pad_edge=False)
