@@ -208,6 +208,20 @@ def test_smooth_error_at_one_place_is_the_gap_there(place: float) -> None:
     assert measured(smooth, confidence, correct) == pytest.approx(abs(0.4 - place), abs=2e-6)
 
 
+def test_an_excess_is_split_over_the_two_nearest_cells_and_reflected_at_the_ends() -> None:
+    # Of four cells the centres are 1/8, 3/8, 5/8 and 7/8.
+    for confidence, expected in {
+        0.0: [1, 0, 0, 0],
+        0.1: [1, 0, 0, 0],
+        0.375: [0, 1, 0, 0],
+        0.5: [0, 0.5, 0.5, 0],
+        0.5625: [0, 0.25, 0.75, 0],
+        1.0: [0, 0, 0, 1],
+    }.items():
+        cells = smooth(torch.tensor([confidence]), grid=4)
+        assert cells.sums(torch.ones(1).double()).tolist() == pytest.approx(expected)
+
+
 def test_smooth_error_does_not_jump_at_an_edge() -> None:
     correct = torch.tensor([True, False, True])
     edge = 0.4  # 6 / 15; the first two cancel below it and add above

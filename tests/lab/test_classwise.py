@@ -100,6 +100,8 @@ def test_certainty_by_hand() -> None:
     assert bins.counts.tolist() == [[2.0, *[0.0] * 8, 2.0]] * 2
     # Of class 0: 0 expected and 0 found, 2 expected and 1 found. Of class 1 likewise.
     assert classwise_ece(bins) == pytest.approx((0 + 1 + 1 + 0) / (4 * 2))
+    # A calibrated model that is always sure is always right.
+    assert classwise_ece_floor(logits, labels) == 0.0
     parts = brier_parts(logits, labels, bins)
     assert parts.reliability == pytest.approx(2 * 2 * 0.5**2 / 4)
     assert parts.uncertainty == pytest.approx(2 * 0.25 * 0.75)

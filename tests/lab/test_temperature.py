@@ -1,6 +1,7 @@
 """Temperature: recovers a known one, agrees with another solver, stays in its bounds."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,23 +10,23 @@ from hypothesis import strategies as st
 from made_up_logits import random_samples, samples
 from torch import Tensor
 
-from softaug.lab import metrics
+from softaug.lab import metrics, temperature
 from softaug.lab.temperature import HIGHEST, LOWEST, fit_temperature, scale
 
 
-def sharpened(temperature: float, n: int = 4000, k: int = 5) -> tuple[Tensor, Tensor]:
+def sharpened(true: float, n: int = 4000, k: int = 5) -> tuple[Tensor, Tensor]:
     """Logits whose labels were drawn at this temperature."""
     logits, _ = random_samples(n, k)
     generator = torch.Generator().manual_seed(1)
-    p = (logits.double() / temperature).softmax(dim=1)
+    p = (logits.double() / true).softmax(dim=1)
     return logits, torch.multinomial(p, 1, generator=generator)[:, 0]
 
 
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
-def test_recovers_the_temperature_of_the_labels(temperature: float) -> None:
-    logits, labels = sharpened(temperature)
+@pytest.mark.parametrize("true", [0.3, 1.0, 2.5])
+def test_recovers_the_temperature_of_the_labels(true: float) -> None:
+    logits, labels = sharpened(true)
     found = fit_temperature(logits, labels)
-    assert found == pytest.approx(temperature, rel=0.06)
+    assert found == pytest.approx(true, rel=0.06)
     # At the optimum the gap and the ECE are what chance leaves.
     confidence, correct = metrics.top_confidence(scale(logits, found), labels)
     assert metrics.ece(metrics.reliability(confidence, correct)) < 2 * metrics.ece_floor(confidence)
@@ -51,9 +52,9 @@ def test_agrees_with_a_bounded_search(drawn: tuple[Tensor, Tensor]) -> None:
 
 
 @given(samples(), st.floats(0.01, 100))
-def test_scaling_leaves_every_ranking(drawn: tuple[Tensor, Tensor], temperature: float) -> None:
+def test_scaling_leaves_every_ranking(drawn: tuple[Tensor, Tensor], divisor: float) -> None:
     logits, labels = drawn
-    scaled = scale(logits, temperature)
+    scaled = scale(logits, divisor)
     for k in (1, 2, 3):
         assert metrics.top_k_error(scaled, labels, k) == metrics.top_k_error(logits, labels, k)
 
@@ -61,8 +62,8 @@ def test_scaling_leaves_every_ranking(drawn: tuple[Tensor, Tensor], temperature:
 def test_scaling_keeps_the_closest_logits_of_float32_apart() -> None:
     one = torch.tensor(1.0)
     logits = torch.stack([one, torch.nextafter(one, 2 * one)])[None]
-    for temperature in (0.7, 1.1, 3.3):
-        assert metrics.top_k_error(scale(logits, temperature), torch.tensor([1])) == 0.0
+    for divisor in (0.7, 1.1, 3.3):
+        assert metrics.top_k_error(scale(logits, divisor), torch.tensor([1])) == 0.0
 
 
 def test_the_slope_is_zero_there() -> None:
@@ -99,6 +100,23 @@ def test_bounds() -> None:
     assert fit_temperature(torch.tensor([[2.0, 2.0], [5.0, 5.0]]), torch.tensor([0, 1])) == 1.0
 
 
+def test_few_passes_over_the_logits_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Halvings alone would take some 25.
+    passes = []
+    whole = temperature._slopes
+
+    def counted(*arguments: Any) -> tuple[float, float]:
+        passes.append(arguments)
+        return whole(*arguments)
+
+    monkeypatch.setattr(temperature, "_slopes", counted)
+    for factor in (0.3, 1.3, 8.0):
+        passes.clear()
+        logits, labels = sharpened(1.3, n=300)
+        fit_temperature(logits * factor, labels)
+        assert len(passes) <= 12
+
+
 def test_optimum_far_from_1_and_from_the_other_bound() -> None:
     for factor in (50.0, 0.02):
         logits, labels = sharpened(1.0, n=500)
@@ -119,6 +137,6 @@ def test_refuses_what_it_cannot_fit() -> None:
         fit_temperature(torch.tensor([[0.0, 1.0]]), torch.tensor([2]))
     with pytest.raises(ValueError, match="N >= 1"):
         fit_temperature(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))
-    for temperature in (0.0, -1.0, math.nan):
+    for divisor in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match="above 0"):
-            scale(torch.zeros(1, 2), temperature)
+            scale(torch.zeros(1, 2), divisor)

@@ -10,7 +10,7 @@ from torch import Tensor
 from softaug.lab.metrics import check, row_blocks
 
 LOWEST, HIGHEST = 0.01, 100.0
-TOLERANCE = 1e-9  # of the temperature, relative
+TOLERANCE = 1e-6  # relative, of the last step; Newton squares what is left after it
 
 
 def fit_temperature(logits: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]) -> float:
