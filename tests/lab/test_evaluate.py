@@ -3,8 +3,11 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -24,6 +27,9 @@ from softaug.lab.evaluate import (
     predict_logits,
     summarise,
 )
+from softaug.lab.figures import figures
+from softaug.lab.selective import Risk
+from softaug.lab.temperature import fit_temperature
 
 BLACK = {"black": 0.0}
 
@@ -349,11 +355,32 @@ def test_as_dict_is_json_with_the_promised_fields() -> None:
         "ece",
         "ece_bins",
         "ece_floor",
+        "ece_interval",
+        "ece_mass",
+        "ece_mass_floor",
+        "ece_mass_interval",
+        "smooth_ece",
+        "smooth_ece_floor",
+        "smooth_ece_interval",
+        "classwise_ece",
+        "classwise_ece_floor",
+        "classwise_ece_interval",
         "calibration_gap",
         "brier",
+        "brier_reliability",
+        "brier_resolution",
+        "brier_uncertainty",
+        "aurc",
+        "excess_aurc",
+        "temperature",
+        "scaled",
         "reliability",
+        "risk_coverage",
         "occlusion",
     ]
+    assert fields["temperature"] is None
+    assert fields["scaled"] is None
+    assert list(fields["risk_coverage"][0]) == ["coverage", "risk"]
     assert list(fields["reliability"][0]) == ["low", "high", "count", "confidence", "accuracy"]
     assert list(fields["occlusion"]["black"][0]) == [
         "share",
@@ -378,6 +405,78 @@ def test_saved_predictions_give_the_same_evaluation(tmp_path: Path) -> None:
     actual_shares = [level.actual_share for level in evaluation.occlusion["black"]]
     assert summarise(loaded, actual_shares) == evaluation
     assert summarise(loaded, actual_shares, bins=5).ece_bins == 5
+
+
+def held_out_set() -> ImageSet:
+    """Images whose label is often that of the largest logit, so that their temperature is inner."""
+    images = image_set(n=60).images.flip(0)
+    labels = images[:, 0, 0, :4].float().argmax(dim=1)
+    labels[::3] = 0
+    return ImageSet(images=images, labels=labels)
+
+
+def test_the_temperature_is_that_of_the_held_out_images_and_scales_the_test_figures() -> None:
+    test, held_out = image_set(), held_out_set()
+    plain, _ = evaluate(Fixed(), test, fills=BLACK)
+    evaluation, predictions = evaluate(Fixed(), test, fills=BLACK, held_out=held_out)
+    logits = held_out.images[:, 0, 0, :4].float() / 10
+    assert predictions.held_out_logits is not None
+    assert predictions.held_out_labels is not None
+    assert torch.equal(predictions.held_out_logits, logits)
+    assert torch.equal(predictions.held_out_labels, held_out.labels)
+    temperature = fit_temperature(logits, held_out.labels)
+    assert 1.5 < temperature < 50
+    assert temperature != fit_temperature(predictions.logits, test.labels)
+    assert evaluation.temperature == temperature
+    assert evaluation.scaled == figures(predictions.logits.double() / temperature, test.labels)
+    # Nothing else knows of the held-out images.
+    assert replace(evaluation, temperature=None, scaled=None) == plain
+    fields = evaluation.as_dict()
+    assert json.loads(json.dumps(fields, allow_nan=False)) == fields
+    shared = ["nll", "ece", "ece_mass", "smooth_ece", "classwise_ece", "brier", "calibration_gap"]
+    assert set(shared) <= set(fields["scaled"]) <= set(fields)
+    for name in shared:
+        assert fields["scaled"][name] != fields[name]
+
+
+def test_figures_of_the_evaluation_are_those_of_its_logits() -> None:
+    evaluation, predictions = evaluate(Fixed(), image_set(), fills=BLACK, bins=10)
+    expected = figures(predictions.logits, predictions.labels, bins=10)
+    assert {name: getattr(evaluation, name) for name in vars(expected)} == vars(expected)
+    assert evaluation.risk_coverage[-1] == Risk(1.0, evaluation.top1_error)
+    assert len(evaluation.risk_coverage) == 40
+
+
+def test_held_out_predictions_are_kept(tmp_path: Path) -> None:
+    evaluation, predictions = evaluate(Fixed(), image_set(), fills=BLACK, held_out=held_out_set())
+    path = tmp_path / "predictions.npz"
+    predictions.save(path)
+    loaded = Predictions.load(path)
+    assert loaded.held_out_logits is not None
+    assert list(loaded.occluded_logits) == ["black"]
+    actual_shares = [level.actual_share for level in evaluation.occlusion["black"]]
+    assert summarise(loaded, actual_shares) == evaluation
+
+
+def test_predictions_of_an_earlier_version_load(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.npz"
+    logits = np.ones((3, 2), dtype=np.float32)
+    arrays: dict[str, Any] = {"labels": np.zeros(3, dtype=np.int64), "logits": logits}
+    np.savez(path, allow_pickle=False, **arrays, **{"occluded_black_0.2": logits})
+    loaded = Predictions.load(path)
+    assert loaded.held_out_labels is None
+    assert loaded.held_out_logits is None
+    assert list(loaded.occluded_logits) == ["black"]
+
+
+def test_held_out_logits_that_are_not_finite_are_a_message() -> None:
+    class Diverged(Fixed):
+        def forward(self, images: Tensor) -> Tensor:
+            logits = super().forward(images)
+            return logits * math.nan if len(images) == 60 else logits
+
+    with pytest.raises(SoftaugError, match="not finite for 60 of 60 held-out images"):
+        evaluate(Diverged(), image_set(), fills=BLACK, held_out=held_out_set())
 
 
 def test_summarise_wants_a_share_for_each_level() -> None:

@@ -9,28 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
+from made_up_logits import random_samples, samples
 from torch import Tensor
 
 from softaug.lab import metrics
-
-# Multiples of 1/4 make ties common.
-LOGIT = st.integers(-40, 40).map(lambda value: value / 4)
-
-
-@st.composite
-def samples(draw: Any, most: int = 12) -> tuple[Tensor, Tensor]:
-    """Logits [N,K] and labels [N] for a few samples and classes."""
-    n, k = draw(st.integers(1, most)), draw(st.integers(2, 7))
-    rows = st.lists(LOGIT, min_size=k, max_size=k)
-    logits = draw(st.lists(rows, min_size=n, max_size=n))
-    labels = draw(st.lists(st.integers(0, k - 1), min_size=n, max_size=n))
-    return torch.tensor(logits), torch.tensor(labels)
-
-
-def random_samples(n: int = 300, k: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    logits = 2 * torch.randn(n, k, generator=generator)
-    return logits, torch.randint(k, (n,), generator=generator)
+from softaug.lab.calibration import bin_index
 
 
 def softmax(row: list[float]) -> list[float]:
@@ -171,9 +154,9 @@ def test_confidence_of_one_is_in_the_last_bin() -> None:
 
 def test_bins_are_right_closed_and_zero_is_in_the_first() -> None:
     confidence = torch.tensor([0.0, 0.1, 0.3, 0.7, 1.0], dtype=torch.float64)
-    assert metrics.bin_index(confidence, 10).tolist() == [0, 0, 2, 6, 9]
+    assert bin_index(confidence, 10).tolist() == [0, 0, 2, 6, 9]
     above = torch.nextafter(confidence[:-1], torch.tensor(2.0, dtype=torch.float64))
-    assert metrics.bin_index(above, 10).tolist() == [0, 1, 3, 7]
+    assert bin_index(above, 10).tolist() == [0, 1, 3, 7]
 
 
 @pytest.mark.parametrize("bins", [1, 7, 15, 100])
@@ -289,7 +272,7 @@ def test_refuses_settings_out_of_range() -> None:
     with pytest.raises(ValueError, match="k must be"):
         metrics.top_k_error(logits, labels, k=0)
     with pytest.raises(ValueError, match="bins must be"):
-        metrics.bin_index(torch.tensor([0.5]), 0)
+        bin_index(torch.tensor([0.5]), 0)
     for value in (-0.1, 1.1, math.nan):
         with pytest.raises(ValueError, match=r"\[0, 1\]"):
             metrics.reliability(torch.tensor([value]), torch.tensor([True]))

@@ -8,7 +8,7 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ from softaug.lab import metrics
 from softaug.lab.data import ImageSet
 from softaug.lab.engine import Engine
 from softaug.lab.errors import SoftaugError
+from softaug.lab.figures import Figures, Interval, figures
 from softaug.lab.files import write_atomically
+from softaug.lab.selective import Risk, risk_coverage
+from softaug.lab.temperature import fit_temperature, scale
 
 OCCLUSION_SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
 Colour = float | Sequence[float]  # 0 to 255, a number or one for each channel
@@ -40,7 +43,11 @@ class OcclusionLevel:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All figures of one model on one test set; fractions, not percent."""
+    """All figures of one model on one test set; fractions, not percent.
+
+    Those from nll to excess_aurc are those of `Figures`; `scaled` has them of the logits divided by
+    `temperature`, which was fitted on held-out training images. Both None where none were.
+    """
 
     images: int
     top1_error: float
@@ -49,16 +56,32 @@ class Evaluation:
     ece: float
     ece_bins: int
     ece_floor: float
+    ece_interval: Interval
+    ece_mass: float
+    ece_mass_floor: float
+    ece_mass_interval: Interval
+    smooth_ece: float
+    smooth_ece_floor: float
+    smooth_ece_interval: Interval
+    classwise_ece: float
+    classwise_ece_floor: float
+    classwise_ece_interval: Interval
     calibration_gap: float
     brier: float
+    brier_reliability: float
+    brier_resolution: float
+    brier_uncertainty: float
+    aurc: float
+    excess_aurc: float
+    temperature: float | None
+    scaled: Figures | None
     reliability: tuple[metrics.Bin, ...]
+    risk_coverage: tuple[Risk, ...]
     occlusion: Mapping[str, tuple[OcclusionLevel, ...]]  # by the name of the fill
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as dicts, lists and numbers, ready for JSON."""
-        fields = asdict(self)
-        fields["reliability"] = list(fields["reliability"])
-        fields["occlusion"] = {fill: list(levels) for fill, levels in fields["occlusion"].items()}
+        fields: dict[str, Any] = _without_tuples(asdict(self))
         return fields
 
 
@@ -67,11 +90,14 @@ class Predictions:
     """Labels int64 [N] and logits float32 [N,K], plain and with a share of each image hidden.
 
     occluded_logits: float32 [N,K] for each fill and each share of OCCLUSION_SHARES above 0.
+    held_out: of training images [M] that did not train the model, to fit its temperature on.
     """
 
     labels: Int64[Tensor, "n"]
     logits: Float32[Tensor, "n k"]
     occluded_logits: Mapping[str, Mapping[float, Float32[Tensor, "n k"]]]
+    held_out_labels: Int64[Tensor, "m"] | None = None
+    held_out_logits: Float32[Tensor, "m k"] | None = None
 
     def at(self, share: float, fill: str) -> Float32[Tensor, "n k"]:
         """The logits with this share of each image hidden; share 0 is the plain ones."""
@@ -80,6 +106,9 @@ class Predictions:
     def save(self, path: str | Path) -> None:
         """Write an .npz file, whole or not at all."""
         arrays = {"labels": self.labels.numpy(), "logits": self.logits.numpy()}
+        if self.held_out_labels is not None and self.held_out_logits is not None:
+            arrays["held_out_labels"] = self.held_out_labels.numpy()
+            arrays["held_out_logits"] = self.held_out_logits.numpy()
         for fill, by_share in self.occluded_logits.items():
             for share, logits in by_share.items():
                 arrays[f"occluded_{fill}_{share}"] = logits.numpy()
@@ -94,6 +123,8 @@ class Predictions:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: torch.from_numpy(file[name]) for name in file.files}
             labels, logits = arrays.pop("labels"), arrays.pop("logits")
+            # Files of earlier versions have no held-out part.
+            held_out = arrays.pop("held_out_labels", None), arrays.pop("held_out_logits", None)
             occluded: dict[str, dict[float, Tensor]] = {}
             for name, array in arrays.items():
                 fill, share = name.removeprefix("occluded_").rsplit("_", 1)
@@ -104,7 +135,7 @@ class Predictions:
                 f"{path}: not readable as predictions ({type(error).__name__}: {error}); "
                 "evaluate the model again to write them"
             ) from error
-        return Predictions(labels, logits, occluded)
+        return Predictions(labels, logits, occluded, *held_out)
 
 
 def mean_of(members: Sequence[Predictions]) -> Predictions:
@@ -133,13 +164,15 @@ def evaluate(
     bins: int = 15,
     batch_size: int = 500,
     engine: Engine | None = None,
+    held_out: ImageSet | None = None,
 ) -> tuple[Evaluation, Predictions]:
     """Predict the test set, plain and under occlusion, and sum it up.
 
     The hidden rectangles depend on `seed` and the images' number and size alone: they are the same
     for every model and every fill. fills: names and colours of what hides. engine: its processes
-    share the work, image by image, and all have the whole result. Raises SoftaugError where the
-    model's logits are not finite.
+    share the work, image by image, and all have the whole result. held_out: training images that
+    did not train the model; the temperature is fitted on them, without them there is none. Raises
+    SoftaugError where the model's logits are not finite.
     """
     engine = engine or Engine(torch.device("cpu"))
     own = engine.share(len(test))
@@ -160,30 +193,40 @@ def evaluate(
             occluded[fill][share] = _finite(engine.gather(torch.cat(batches)), share)
         actual_shares.append(hidden_share(test.images, share))
     predictions = Predictions(test.labels.cpu(), plain, occluded)
+    if held_out is not None:
+        own = engine.share(len(held_out))
+        logits = engine.gather(predict_logits(model, held_out.images[own], batch_size))
+        predictions = replace(
+            predictions,
+            held_out_labels=held_out.labels.cpu(),
+            held_out_logits=_finite(logits, share=0.0, images="held-out images"),
+        )
     return summarise(predictions, actual_shares, bins), predictions
 
 
 def summarise(
     predictions: Predictions, actual_shares: Sequence[float], bins: int = 15
 ) -> Evaluation:
-    """Every figure from the saved logits alone.
+    """Every figure from the saved logits alone; scaled ones where there are held-out logits.
 
     actual_shares: the share of the area hidden in truth, for each of OCCLUSION_SHARES.
     """
     labels, logits = predictions.labels, predictions.logits
     confidence, correct = metrics.top_confidence(logits, labels)
-    diagram = metrics.reliability(confidence, correct, bins)
+    temperature, scaled = None, None
+    if predictions.held_out_logits is not None and predictions.held_out_labels is not None:
+        temperature = fit_temperature(predictions.held_out_logits, predictions.held_out_labels)
+        scaled = figures(scale(logits, temperature), labels, bins)
     return Evaluation(
+        **vars(figures(logits, labels, bins)),
         images=len(labels),
         top1_error=metrics.top_k_error(logits, labels, k=1),
         top5_error=metrics.top_k_error(logits, labels, k=5),
-        nll=metrics.nll(logits, labels),
-        ece=metrics.ece(diagram),
         ece_bins=bins,
-        ece_floor=metrics.ece_floor(confidence, bins),
-        calibration_gap=metrics.calibration_gap(logits, labels),
-        brier=metrics.brier(logits, labels),
-        reliability=tuple(diagram),
+        temperature=temperature,
+        scaled=scaled,
+        reliability=tuple(metrics.reliability(confidence, correct, bins)),
+        risk_coverage=tuple(risk_coverage(confidence, correct)),
         occlusion={
             fill: tuple(
                 _level(predictions, fill, share, actual, bins)
@@ -280,14 +323,23 @@ def _level(
     )
 
 
-def _finite(logits: Tensor, share: float) -> Tensor:
+def _finite(logits: Tensor, share: float, images: str = "test images") -> Tensor:
     bad = int((~logits.isfinite()).any(dim=1).sum())
     if bad:
         raise SoftaugError(
-            f"the model's logits are not finite for {bad} of {len(logits)} test images with "
+            f"the model's logits are not finite for {bad} of {len(logits)} {images} with "
             f"{share:.0%} hidden; training has probably diverged: lower the learning rate"
         )
     return logits
+
+
+def _without_tuples(value: Any) -> Any:
+    """The value with a list for each tuple, at any depth, as JSON has none."""
+    if isinstance(value, Mapping):
+        return {key: _without_tuples(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [_without_tuples(entry) for entry in value]
+    return value
 
 
 def _slices(n: int, size: int) -> Iterator[slice]:

@@ -4,12 +4,16 @@ Logits [N,K] and labels int64 [N] in, plain numbers out, all arithmetic in float
 k classes. Lower is better for all but the calibration gap, which is best at 0.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+
+from softaug.lab.calibration import BINS, bin_index, equal_width, floor
+
+BLOCK = 4_000_000  # entries of the logits that are turned into float64 at a time: 32 MB
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ def top_k_error(logits: Float[Tensor, "n k"], labels: Int64[Tensor, "n"], k: int
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    _check(logits, labels)
+    check(logits, labels)
     own = logits.gather(1, labels[:, None])
     earlier = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
     rank = ((logits > own) | ((logits == own) & earlier)).sum(dim=1)
@@ -48,24 +52,32 @@ def nll(logits: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]) -> float:
 
 def sample_nll(logits: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]) -> Float[Tensor, "n"]:
     """Negative log-likelihood of each sample's label in nats, float64 [N]."""
-    return -_log_probabilities(logits, labels).gather(1, labels[:, None])[:, 0]
+    return torch.cat(
+        [
+            -block.gather(1, labels[some, None])[:, 0]
+            for some, block in log_probabilities(logits, labels)
+        ]
+    )
 
 
 def brier(logits: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]) -> float:
     """Squared distance from the probabilities to the one-hot label, summed over classes: [0, 2]."""
-    error = _log_probabilities(logits, labels).exp()
-    error[torch.arange(len(labels), device=labels.device), labels] -= 1
-    return error.square().sum(dim=1).mean().item()
+    total = 0.0
+    for some, block in log_probabilities(logits, labels):
+        error = block.exp()
+        error[torch.arange(len(error), device=labels.device), labels[some]] -= 1
+        total += error.square().sum().item()
+    return total / len(labels)
 
 
 def top_confidence(
     logits: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]
 ) -> tuple[Float[Tensor, "n"], Bool[Tensor, "n"]]:
     """Each sample's largest probability, float64 [N], and whether its class is the label, [N]."""
-    log_probabilities = _log_probabilities(logits, labels)
+    highest = [block.amax(dim=1).exp() for _, block in log_probabilities(logits, labels)]
     # The class comes from the logits: two that differ can round to the same probability.
     correct = logits.argmax(dim=1) == labels
-    return log_probabilities.amax(dim=1).exp(), correct
+    return torch.cat(highest), correct
 
 
 def calibration_gap(logits: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]) -> float:
@@ -75,7 +87,7 @@ def calibration_gap(logits: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]) ->
 
 
 def reliability(
-    confidence: Float[Tensor, "n"], correct: Bool[Tensor, "n"], bins: int = 15
+    confidence: Float[Tensor, "n"], correct: Bool[Tensor, "n"], bins: int = BINS
 ) -> list[Bin]:
     """Confidence and accuracy in bins of equal width, right-closed; 0 is in the first bin.
 
@@ -117,50 +129,37 @@ def ece(bins: Iterable[Bin]) -> float:
 
 
 def ece_floor(
-    confidence: Float[Tensor, "n"], bins: int = 15, draws: int = 200, seed: int = 0
+    confidence: Float[Tensor, "n"], bins: int = BINS, draws: int = 200, seed: int = 0
 ) -> float:
     """The ECE that a perfectly calibrated model with these confidences measures on average.
 
-    The mean over `draws` of the ECE with correct ~ Bernoulli(confidence): what chance alone puts
-    on the figure at this number of samples. The same on every device and for every order of calls.
+    See `calibration.floor`.
     """
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1, got {draws}")
-    confidence = confidence.double().cpu()
-    index = bin_index(confidence, bins)
-    generator = torch.Generator().manual_seed(seed)
-    total = 0.0
-    for _ in range(draws):
-        uniform = torch.rand(len(confidence), generator=generator, dtype=torch.float64)
-        excess = (uniform < confidence).double() - confidence
-        # A bin's count times its gap is its summed excess.
-        total += index.bincount(excess, minlength=bins).abs().sum().item()
-    return total / (draws * len(confidence))
+    return floor(equal_width(confidence, bins), confidence, draws, seed)
 
 
-def bin_index(confidence: Float[Tensor, "n"], bins: int) -> Int64[Tensor, "n"]:
-    """The bin of each confidence, in [0, bins): i where i / bins < confidence <= (i + 1) / bins."""
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, got {bins}")
-    if confidence.ndim != 1 or len(confidence) == 0:
-        raise ValueError(f"confidence must be [N] with N >= 1, got {list(confidence.shape)}")
-    # A NaN fails both comparisons, so this refuses it too.
-    if not ((confidence >= 0) & (confidence <= 1)).all():
-        raise ValueError("confidence must be in [0, 1]")
-    inner_edges = torch.arange(1, bins, dtype=torch.float64, device=confidence.device) / bins
-    return torch.bucketize(confidence.double(), inner_edges)
+def log_probabilities(
+    logits: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]
+) -> Iterator[tuple[slice, Float[Tensor, "some k"]]]:
+    """Log softmax in float64 of some samples after others, and which: [N,K] need not fit as such.
+
+    Raises ValueError before the first for logits and labels that don't fit, and for NaN.
+    """
+    check(logits, labels)
+    for some in row_blocks(logits):
+        block = logits[some].double().log_softmax(dim=1)
+        if block.isnan().any():
+            raise ValueError("logits must not hold +inf, nor -inf for every class of a sample")
+        yield some, block
 
 
-def _log_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
-    """Log softmax in float64 [N,K] of checked logits."""
-    _check(logits, labels)
-    log_probabilities = logits.double().log_softmax(dim=1)
-    if log_probabilities.isnan().any():
-        raise ValueError("logits must not hold +inf, nor -inf for every class of a sample")
-    return log_probabilities
+def row_blocks(logits: Float[Tensor, "n k"]) -> Iterator[slice]:
+    """Slices that cover the samples in order, each of at most BLOCK logits or of one sample."""
+    rows = max(1, BLOCK // logits.shape[1])
+    return (slice(start, start + rows) for start in range(0, len(logits), rows))
 
 
-def _check(logits: Tensor, labels: Tensor) -> None:
+def check(logits: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]) -> None:
     """Raise ValueError unless logits [N,K] without NaN and labels [N] in [0, K) fit together."""
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or logits.numel() == 0:
         raise ValueError(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 MOST_SEEDS = 10_000
 CHUNK = 4_000_000  # entries of a block of resamples: 32 MB at a time
+Counts = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,23 @@ def paired_bootstrap_ece(
     return _estimate(statistic, images, resamples, level, seed)
 
 
+def bootstrap_interval(
+    statistic: Callable[[Counts], Counts],
+    images: int,
+    resamples: int = 500,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Interval over test images of one model's figure, such as an ECE; its ends, low and high.
+
+    statistic: from how often each image is in each resample, [some resamples, images], to the
+    figure on each. The interval is moved as in `_estimate`: it is that of the figure as measured
+    on this many images, with the noise that many images bring.
+    """
+    observed, errors = _resample(statistic, images, resamples, level, seed)
+    return _ends(observed, errors, level)
+
+
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down adjustment of p values; None (no test was made) stays and is not counted.
 
@@ -165,7 +183,7 @@ def _power(effect: float, n: int, level: float) -> float:
 
 
 def _estimate(
-    statistic: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
+    statistic: Callable[[Counts], Counts],
     images: int,
     resamples: int,
     level: float,
@@ -179,6 +197,16 @@ def _estimate(
     nothing moves. p = (count + 1) / (resamples + 1) with count the resamples whose error is at
     least as large as the observed value, both signs together; so p is never 0.
     """
+    observed, errors = _resample(statistic, images, resamples, level, seed)
+    low, high = _ends(observed, errors, level)
+    count = int((np.abs(errors) >= abs(observed)).sum())
+    return Estimate(observed, low, high, (count + 1) / (resamples + 1))
+
+
+def _resample(
+    statistic: Callable[[Counts], Counts], images: int, resamples: int, level: float, seed: int
+) -> tuple[float, Counts]:
+    """The statistic on the images themselves, and the resamples' deviations from their mean."""
     _check_level(level)
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, got {resamples}")
@@ -186,10 +214,12 @@ def _estimate(
     resampled = np.concatenate(
         [statistic(counts) for counts in _counts(images, resamples, seed)],
     )
-    errors = resampled - resampled.mean()
+    return observed, resampled - resampled.mean()
+
+
+def _ends(observed: float, errors: Counts, level: float) -> tuple[float, float]:
     low, high = observed + np.quantile(errors, [(1 - level) / 2, (1 + level) / 2])
-    count = int((np.abs(errors) >= abs(observed)).sum())
-    return Estimate(observed, float(low), float(high), (count + 1) / (resamples + 1))
+    return float(low), float(high)
 
 
 def _counts(images: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.float64]]:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -33,7 +34,7 @@ ARM_COLUMNS = {
 CAPTION = (
     "error: top-1, in %; hidden, black: the same with 40 % of each image hidden in mean colour, "
     "which no crop is filled with, or in black; floor: the ECE a calibrated model would measure; "
-    "gap: confidence minus accuracy, points; p: mean confidence of the targets"
+    "gap: confidence minus accuracy; p: mean confidence of the targets"
 )
 # Controls, ends of lines, turns of the writing direction, and bytes that are no text.
 STEERING = re.compile(
@@ -106,27 +107,34 @@ def _percent(fraction: float) -> str:
     return f"{100 * fraction:.2f}"
 
 
+EVALUATION_CAPTION = (
+    "on {images:,} test images; interval: 95 %, over images; floor: what a calibrated model would "
+    "measure; gap: confidence minus accuracy; AURC: area under risk and coverage"
+)
+SCALED_CAPTION = "; T: logits divided by a temperature fitted on held-out training images"
+
+
 def evaluation_table(figures: dict[str, Any]) -> Table:
-    """All figures of one model, then how they fall as more of the image is hidden."""
-    table = Table("", "", show_header=False, caption=f"on {figures['images']:,} test images")
-    table.columns[1].justify = "right"
-    for name, text in {
-        "top-1 error %": _percent(figures["top1_error"]),
-        "top-5 error %": _percent(figures["top5_error"]),
-        "NLL": f"{figures['nll']:.4f}",
-        f"ECE % ({figures['ece_bins']} equal-width bins)": _percent(figures["ece"]),
-        "  a calibrated model would measure %": _percent(figures["ece_floor"]),
-        "confidence minus accuracy, points": f"{100 * figures['calibration_gap']:+.2f}",
-        "Brier score": f"{figures['brier']:.4f}",
-        **{
-            f"top-1 error % with {level['actual_share']:.1%} hidden, {fill}": _percent(
-                level["top1_error"]
-            )
-            for fill, levels in figures["occlusion"].items()
-            for level in levels[1:]
-        },
-    }.items():
-        table.add_row(name, text)
+    """All figures of one model: errors, plain and with more and more hidden, then probabilities.
+
+    The right half has those after temperature scaling, where there are any. Records of earlier
+    versions lack some figures, and their rows.
+    """
+    scaled = figures.get("scaled")
+    caption = EVALUATION_CAPTION.format_map(figures) + (SCALED_CAPTION if scaled else "")
+    table = Table(caption=caption, caption_justify="left", box=SIMPLE_HEAD)
+    table.pad_edge, table.show_edge, table.collapse_padding = False, False, True
+    table.add_column(no_wrap=True)
+    halves = [_evaluation_rows(figures, figures["ece_bins"])]
+    titles = ["figure"]
+    if scaled:
+        halves.append(_evaluation_rows(scaled, figures["ece_bins"]))
+        titles.append(f"T = {figures['temperature']:.3g}")
+    for title in titles:
+        for heading in (title, "interval", "floor"):
+            table.add_column(heading, justify="right", no_wrap=True)
+    for name in halves[0]:
+        table.add_row(name, *(cell for half in halves for cell in half.get(name, ("", "", ""))))
     return table
 
 
@@ -141,6 +149,37 @@ def ood_table(figures: dict[str, Any]) -> Table:
         table.add_row(f"AUROC %, {score}", _percent(figures[key]["auroc"]))
         table.add_row(f"FPR % at 95 % TPR, {score}", _percent(figures[key]["fpr95"]))
     return table
+
+
+def _evaluation_rows(figures: dict[str, Any], bins: int) -> dict[str, tuple[str, str, str]]:
+    """Name, figure, interval and floor of each figure that is there."""
+    rows: dict[str, tuple[str, str, str]] = {}
+
+    def add(name: str, key: str, text: Callable[[float], str] = _percent) -> None:
+        if key not in figures:
+            return
+        ends, floor = figures.get(f"{key}_interval"), figures.get(f"{key}_floor")
+        interval = "\N{EN DASH}".join(_percent(end) for end in ends) if ends else ""
+        rows[name] = (text(figures[key]), interval, "" if floor is None else _percent(floor))
+
+    add("top-1 error %", "top1_error")
+    for fill, levels in figures.get("occlusion", {}).items():
+        for level in levels[1:]:
+            name = f"  {level['actual_share']:.1%} hidden, {fill}"
+            rows[name] = (_percent(level["top1_error"]), "", "")
+    add("top-5 error %", "top5_error")
+    add("NLL", "nll", "{:.4f}".format)
+    add("Brier score", "brier", "{:.4f}".format)
+    add("  reliability, best at 0", "brier_reliability", "{:.4f}".format)
+    add("  resolution, best high", "brier_resolution", "{:.4f}".format)
+    add(f"ECE %, {bins} equal widths", "ece")
+    add(f"ECE %, {bins} equal masses", "ece_mass")
+    add("smooth ECE %", "smooth_ece")
+    add("class-wise ECE %", "classwise_ece")
+    add("gap, points", "calibration_gap", lambda gap: f"{100 * gap:+.2f}")
+    add("AURC %", "aurc")
+    add("  above the best order's", "excess_aurc")
+    return rows
 
 
 def plan_table(plan: dict[str, str]) -> Table:
