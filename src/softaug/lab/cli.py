@@ -494,6 +494,7 @@ def predict(
 ) -> None:
     """Name the class of image files, with its confidence: lines of path, class and confidence.
 
+    The confidence is of the logits over the temperature that --held-out images gave, if any did.
     Tabs between them; a tab, a newline or another control character of a name stands as in Python.
 
     Parameters
@@ -517,7 +518,8 @@ def predict(
         except SoftaugError as error:
             failures.append(str(error))
             continue
-        probabilities = predict_logits(model, image[None])[0].softmax(dim=0)
+        logits = predict_logits(model, image[None])[0]
+        probabilities = (logits / card.temperature).softmax(dim=0)
         best = probabilities.topk(min(top, len(card.classes)))
         for p, index in zip(best.values.tolist(), best.indices.tolist(), strict=True):
             line = "\t".join((inert(path), inert(card.classes[index]), f"{p:.4f}"))

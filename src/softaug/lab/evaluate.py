@@ -145,6 +145,7 @@ def mean_of(members: Sequence[Predictions]) -> Predictions:
         summed = torch.stack([one.log_softmax(dim=1) for one in logits]).logsumexp(dim=0)
         return summed - math.log(len(logits))
 
+    held_out = [m.held_out_logits for m in members if m.held_out_logits is not None]
     return Predictions(
         members[0].labels,
         together([member.logits for member in members]),
@@ -152,6 +153,8 @@ def mean_of(members: Sequence[Predictions]) -> Predictions:
             fill: {share: together([m.at(share, fill) for m in members]) for share in by_share}
             for fill, by_share in members[0].occluded_logits.items()
         },
+        members[0].held_out_labels,
+        together(held_out) if held_out else None,
     )
 
 

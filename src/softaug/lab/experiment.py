@@ -9,7 +9,7 @@ from softaug.lab.data import Data
 from softaug.lab.engine import Engine
 from softaug.lab.evaluate import Evaluation, Predictions, evaluate, mean_of, summarise
 from softaug.lab.files import read_json, write_json
-from softaug.lab.models import load_model
+from softaug.lab.models import load_model, save_model
 from softaug.lab.recipe import Recipe
 from softaug.lab.run import Run, open_run
 from softaug.lab.train import Progress, pixel_statistics, train
@@ -36,7 +36,12 @@ def perform(
                 train(recipe, data, run, engine, watch)
             model = load_model(run.model_file).to(engine.device)
             fills = occlusion_fills(data)
-            evaluation, predictions = evaluate(model, data.test, fills=fills, engine=engine)
+            evaluation, predictions = evaluate(
+                model, data.test, fills=fills, engine=engine, held_out=data.held_out
+            )
+            if engine.main and evaluation.temperature is not None:
+                card = replace(model.card, temperature=evaluation.temperature)
+                save_model(card, model.state_dict(), run.model_file)
         if engine.main:
             predictions.save(run.predictions_file)
             write_json(run.evaluation_file, evaluation.as_dict())

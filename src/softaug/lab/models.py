@@ -20,7 +20,10 @@ SMALL_IMAGE = 64  # pixels; up to here a network begins with a 3x3 stem and does
 
 @dataclass(frozen=True)
 class ModelCard:
-    """All that is needed to build a model again and to name what it says."""
+    """All that is needed to build a model again and to name what it says.
+
+    temperature: what its logits are divided by before they are read as probabilities.
+    """
 
     model: str
     classes: tuple[str, ...]
@@ -28,6 +31,7 @@ class ModelCard:
     height: int
     width: int
     pretrained: bool = False
+    temperature: float = 1.0
 
 
 class Classifier(nn.Module):

@@ -1,0 +1,130 @@
+"""Figures of a comparison, computed again from the saved logits by other means."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+
+from softaug.lab.cli import main
+from softaug.lab.data import load
+from softaug.lab.evaluate import predict_logits
+from softaug.lab.models import load_model
+
+Array = npt.NDArray[np.float64]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two arms and two seeds, with a fifth of the training images held out."""
+    path = tmp_path_factory.mktemp("compared")
+    command = ["compare", "demo", "--arms", "standard", "soft", "--seeds", "2", "--epochs", "1"]
+    main([*command, "--train-images", "500", "--held-out", "0.2", "--run", str(path / "c")])
+    return path / "c"
+
+
+def runs(folder: Path) -> list[tuple[dict[str, Any], dict[str, Array]]]:
+    """What results.json says of each run, with its saved logits as float64."""
+    results = json.loads((folder / "results.json").read_text())
+    found = []
+    for run in results["runs"]:
+        file = folder / "runs" / f"{run['arm']}-seed-{run['seed']}" / "predictions.npz"
+        with np.load(file) as arrays:
+            kept = {name: arrays[name].astype(np.float64) for name in arrays.files}
+        found.append((run["evaluation"], kept))
+    assert len(found) == 4
+    return found
+
+
+def softmax(logits: Array) -> Array:
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: Array = raised / raised.sum(axis=1, keepdims=True)
+    return shares
+
+
+def plain_figures(logits: Array, labels: Array) -> dict[str, float]:
+    """Image by image, as the definitions are written."""
+    p = softmax(logits)
+    correct, confidence, nll, brier, top5 = [], [], [], [], []
+    for row, label in zip(p, labels.astype(int), strict=True):
+        correct.append(float(row.argmax() == label))
+        confidence.append(row.max())
+        nll.append(-np.log(row[label]))
+        brier.append(sum((row[j] - (j == label)) ** 2 for j in range(len(row))))
+        top5.append(float(label not in np.argsort(-row)[:5]))
+    ece = 0.0
+    for b in range(15):
+        low, high = b / 15, (b + 1) / 15
+        inside = [i for i, c in enumerate(confidence) if low < c <= high]
+        if inside:
+            gap = np.mean([correct[i] for i in inside]) - np.mean([confidence[i] for i in inside])
+            ece += len(inside) / len(labels) * abs(gap)
+    return {
+        "top1_error": 1 - float(np.mean(correct)),
+        "top5_error": float(np.mean(top5)),
+        "nll": float(np.mean(nll)),
+        "brier": float(np.mean(brier)),
+        "ece": float(ece),
+        "calibration_gap": float(np.mean(confidence) - np.mean(correct)),
+    }
+
+
+def test_figures_are_those_of_the_saved_logits(folder: Path) -> None:
+    for said, kept in runs(folder):
+        for name, value in plain_figures(kept["logits"], kept["labels"]).items():
+            assert said[name] == pytest.approx(value, rel=1e-5, abs=1e-7), name
+        for fill, levels in said["occlusion"].items():
+            for level in levels[1:]:
+                hidden = kept[f"occluded_{fill}_{level['share']}"]
+                expected = plain_figures(hidden, kept["labels"])
+                for name in ("top1_error", "nll", "ece"):
+                    assert level[name] == pytest.approx(expected[name], rel=1e-5, abs=1e-7)
+
+
+def test_the_temperature_is_the_best_of_the_held_out_images(folder: Path) -> None:
+    for said, kept in runs(folder):
+        logits, labels = kept["held_out_logits"], kept["held_out_labels"].astype(int)
+        assert len(labels) == 100
+
+        def nll(temperature: float, logits: Array = logits, labels: Array = labels) -> float:
+            return -float(np.log(softmax(logits / temperature)[range(len(labels)), labels]).mean())
+
+        best = nll(said["temperature"])
+        assert all(best <= nll(said["temperature"] * by) for by in (0.5, 0.99, 1.01, 2))
+        scaled = plain_figures(kept["logits"] / said["temperature"], kept["labels"])
+        for name in ("nll", "brier", "ece", "calibration_gap"):
+            assert said["scaled"][name] == pytest.approx(scaled[name], rel=1e-4, abs=1e-6), name
+
+
+def test_comparisons_are_differences_of_the_arms(folder: Path) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    figures = {(run["arm"], run["seed"]): run["evaluation"] for run in results["runs"]}
+    for record in results["comparisons"]:
+        if record["metric"] in ("top1_error", "nll", "ece"):
+            differences = [
+                figures[record["arm"], seed][record["metric"]]
+                - figures[record["against"], seed][record["metric"]]
+                for seed in results["seeds"]
+            ]
+            assert record["difference"] == pytest.approx(np.mean(differences))
+
+
+def test_predict_divides_by_the_temperature(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = folder / "runs" / "soft-seed-0"
+    said = json.loads((run / "evaluation.json").read_text())
+    model = load_model(run / "model.safetensors")
+    assert model.card.temperature == said["temperature"] != 1
+    image = load("demo").test.images[7]
+    Image.fromarray(image[0].numpy()).save(tmp_path / "7.png")
+    capsys.readouterr()
+    main(["predict", str(run), str(tmp_path / "7.png")])
+    confidence = float(capsys.readouterr().out.split("\t")[2])
+    logits = predict_logits(model, image[None]) / said["temperature"]
+    assert confidence == pytest.approx(logits.softmax(dim=1).max().item(), abs=1e-4)
+    assert torch.isfinite(logits).all()
