@@ -1,11 +1,11 @@
 """One experiment from recipe to figures: train, evaluate, keep; done once, however often asked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from softaug.lab.data import Data
 from softaug.lab.engine import Engine
-from softaug.lab.evaluate import evaluate
+from softaug.lab.evaluate import Fill, evaluate
 from softaug.lab.files import read_json, write_json
 from softaug.lab.models import load_model
 from softaug.lab.recipe import Recipe
@@ -38,14 +38,15 @@ def perform(
     return record(run)
 
 
-def occlusion_fills(data: Data) -> dict[str, Sequence[float]]:
-    """What hides a part of the test images: two colours, since it matters which.
+def occlusion_fills(data: Data) -> dict[str, Fill]:
+    """What hides a part of the test images: two colours and noise, since it matters which.
 
     The mean colour of the training images is met by no arm; black is the fill of the crops, so
-    that an arm with harsh crops has learned to look past it.
+    that an arm with harsh crops has learned to look past it; noise has the edges and the contrast
+    that a plain colour lacks.
     """
     mean, _ = pixel_statistics(data.train.images)
-    return {"mean": mean, "black": (0,)}
+    return {"mean": mean, "black": (0,), "noise": "noise"}
 
 
 def record(run: Run) -> dict[str, Any]:

@@ -125,6 +125,13 @@ def evaluation_table(figures: dict[str, Any]) -> Table:
             for fill, levels in figures["occlusion"].items()
             for level in levels[1:]
         },
+        # A run evaluated before there were areas has none.
+        **{
+            f"mean over the hidden shares, error / ECE %, {fill}": " / ".join(
+                _percent(area[key]) for key in ("top1_error", "ece")
+            )
+            for fill, area in figures.get("occlusion_area", {}).items()
+        },
     }.items():
         table.add_row(name, text)
     return table
