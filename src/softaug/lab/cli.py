@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -20,6 +20,7 @@ from softaug.lab.terminal import (
     advance,
     arms_table,
     console,
+    corruption_table,
     evaluation_table,
     inert,
     log_to_terminal,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from softaug.lab.data import Data, ImageSet
     from softaug.lab.engine import Engine
-    from softaug.lab.models import ModelCard
+    from softaug.lab.models import Classifier, ModelCard
     from softaug.lab.train import Progress as StepProgress
 
 
@@ -176,6 +177,17 @@ def evaluate(
     *,
     read: ReadOptions = READ,
     json: Annotated[Path | None, Parameter(help="Write the figures to this file.")] = None,
+    corruptions: Annotated[
+        bool, Parameter(negative="", help="Also under 19 corruptions in 5 severities (ImageNet-C).")
+    ] = False,
+    corrupted: Annotated[
+        Path | None,
+        Parameter(help="Also on a folder as of CIFAR-10-C, CIFAR-100-C or ImageNet-C."),
+    ] = None,
+    corruption_baseline: Annotated[
+        Path | None,
+        Parameter(help="A file of --json of another model, to normalise corruption errors by."),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Measure a trained model: top-1 and top-5 error, NLL, ECE, gap, Brier, occlusion curve.
@@ -211,9 +223,16 @@ def evaluate(
     test = _for_model(model.card, loaded)
     evaluation, _ = measure(model, test, fills=occlusion_fills(loaded))
     figures = evaluation.as_dict()
+    if corruptions or corrupted is not None:
+        figures |= _under_corruptions(model, test, corruptions, corrupted, corruption_baseline)
+    elif corruption_baseline is not None:
+        raise UsageError("--corruption-baseline goes with --corruptions or --corrupted")
     if json is not None:
         write_json(json, figures)
     console.print(evaluation_table(figures))
+    for key in ("corruptions", "corrupted"):
+        if key in figures:
+            console.print(corruption_table(figures[key]))
 
 
 @app.command
@@ -493,6 +512,57 @@ def _model_file(run: Path) -> Path:
     from softaug.lab.run import Run
 
     return Run(run).model_file if run.is_dir() else run
+
+
+def _under_corruptions(
+    model: "Classifier",
+    test: "ImageSet",
+    made: bool,
+    folder: Path | None,
+    baseline_file: Path | None,
+) -> dict[str, Any]:
+    """Figures under corruptions made here and from files, by the names they have in --json."""
+    from softaug.lab.corrupted_files import open_corrupted
+    from softaug.lab.corruption_constants import SEVERITIES
+    from softaug.lab.corruptions import names_for
+    from softaug.lab.files import read_json
+    from softaug.lab.robustness import evaluate_corruptions, evaluate_sets
+
+    card = model.card
+    baseline = read_json(baseline_file) if baseline_file is not None else {}
+    asked = {"corruptions": made, "corrupted": folder is not None}
+    if baseline_file is not None:
+        for key in (key for key, wanted in asked.items() if wanted):
+            if not isinstance(baseline, dict) or key not in baseline:
+                raise UsageError(f"{baseline_file}: no figures of evaluate --{key}")
+    figures: dict[str, Any] = {}
+    with progress_bar() as bar:
+
+        def watch(key: str, count: int) -> Callable[[str, int], None]:
+            task = bar.add_task(key, total=count * len(SEVERITIES), figures="")
+            return lambda name, severity: bar.update(task, advance=1, figures=f"{name} {severity}")
+
+        if folder is not None:
+            source, names = open_corrupted(
+                folder, card.classes, card.channels, card.height, card.width
+            )
+            read = evaluate_sets(
+                model,
+                source,
+                names,
+                baseline=baseline.get("corrupted"),
+                watch=watch("corrupted", len(names)),
+            )
+            figures["corrupted"] = {"source": str(folder), **read}
+        if made:
+            count = len(names_for(card.channels))
+            figures["corruptions"] = evaluate_corruptions(
+                model,
+                test,
+                baseline=baseline.get("corruptions"),
+                watch=watch("corruptions", count),
+            )
+    return figures
 
 
 def _for_model(card: "ModelCard", data: "Data") -> "ImageSet":
