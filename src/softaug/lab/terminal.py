@@ -147,9 +147,10 @@ def corruption_table(result: dict[str, Any]) -> Table:
         caption=f"top-1 error in % at severities 1 to 5 and on average; NLL and ECE % on average; "
         f"{result['images']:,} images{made}",
         box=SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
         pad_edge=False,
     )
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for heading in (*map(str, SEVERITIES), "mean", "NLL", "ECE"):
         table.add_column(heading, justify="right", no_wrap=True)
 
@@ -164,14 +165,14 @@ def corruption_table(result: dict[str, Any]) -> Table:
             mean = {
                 k: sum(x[k] for x in levels) / len(levels) for k in ("top1_error", "nll", "ece")
             }
-            table.add_row(f"  {name}", *map(_percent, errors), *means(mean))
+            table.add_row(f"  {name}", *(f"{100 * error:.1f}" for error in errors), *means(mean))
         if group in result["groups"]:
             table.add_row(f"[bold]{group}[/]", *blank, *means(result["groups"][group]))
     if result["mean"] is not None:
         table.add_row("[bold]mean corruption error[/]", *blank, *means(result["mean"]))
     if result["normalised"] is not None:
         table.add_row(
-            "[bold]  of the baseline's[/]", *blank, _percent(result["normalised"]), "", ""
+            "[bold]normalised by the baseline %[/]", *blank, _percent(result["normalised"]), "", ""
         )
     return table
 
