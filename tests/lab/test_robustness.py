@@ -324,7 +324,7 @@ def test_evaluate_under_corruptions(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert len(corrupted["corruptions"]) == 15
     assert corrupted["normalised"] is None
     main(["evaluate", run, "--corrupted", str(folder), "--corruption-baseline", read])
-    assert "normalised by the baseline" in capsys.readouterr().out
+    assert "relative to baseline" in capsys.readouterr().out
 
     for wrong, message in (
         (["--corruption-baseline", read], "goes with"),

@@ -172,7 +172,7 @@ def corruption_table(result: dict[str, Any]) -> Table:
         table.add_row("[bold]mean corruption error[/]", *blank, *means(result["mean"]))
     if result["normalised"] is not None:
         table.add_row(
-            "[bold]normalised by the baseline %[/]", *blank, _percent(result["normalised"]), "", ""
+            "[bold]relative to baseline %[/]", *blank, _percent(result["normalised"]), "", ""
         )
     return table
 
