@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
 
-from softaug.lab import metrics
+from softaug.lab import metrics, robustness
 from softaug.lab.cli import main
 from softaug.lab.corrupted_files import open_corrupted
 from softaug.lab.corruption_constants import COMMON, EXTRA, GROUPS, SEVERITIES
@@ -125,6 +125,14 @@ def test_all_models_see_the_same_images(test_set: ImageSet) -> None:
     evaluate_corruptions(other, test_set, batch_size=7)
     assert torch.equal(torch.cat(one.shown), torch.cat(other.shown))
     assert len(torch.cat(one.shown)) == 24 * 95
+
+
+def test_large_images_are_corrupted_a_few_at_a_time(
+    test_set: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = evaluate_corruptions(Bright(), test_set)
+    monkeypatch.setattr(robustness, "AT_ONCE", 5 * 3 * 16 * 12)
+    assert evaluate_corruptions(Bright(), test_set) == whole
 
 
 def test_grey_images_have_all_but_saturate(test_set: ImageSet) -> None:

@@ -27,6 +27,7 @@ from softaug.lab.engine import Engine
 from softaug.lab.errors import SoftaugError, UsageError
 from softaug.lab.evaluate import predict_logits
 
+AT_ONCE = 2**22  # values of pixels that are corrupted together: some float copies fit in 100 MB
 FIGURES = ("top1_error", "nll", "ece")
 
 
@@ -61,8 +62,12 @@ def evaluate_corruptions(
 
     def made(name: str, severity: int) -> CorruptedSet:
         def images(some: slice) -> Tensor:
-            chosen = test.images[some]
-            return corrupt(chosen, name, severity, range(len(test))[some], seed)
+            numbers = range(len(test))[some]
+            few = max(1, AT_ONCE // test.images[0].numel())
+            parts = [numbers[i : i + few] for i in range(0, len(numbers), few)]
+            return torch.cat(
+                [corrupt(test.images[p.start : p.stop], name, severity, p, seed) for p in parts]
+            )
 
         return CorruptedSet(test.labels, images)
 
