@@ -202,13 +202,18 @@ def ice(
 
     noise: standard normal; angle: of the first needles, in degrees; light: in [0, 1]. Mean colours
     from (90, 120, 135) to (198, 202, 212) and a standard deviation of 24 levels, as the benchmark's
-    five photographs of frosted glass have (14 to 35).
+    five photographs of frosted glass have (14 to 35); needles and clumps grow with the image.
     """
+
+    def standard(x: Tensor) -> Tensor:
+        x = x - x.mean((2, 3), keepdim=True)
+        return x / x.std((2, 3), keepdim=True).clamp_min(1e-6)
+
+    length = min(noise.shape[-2:]) / 16
     needles = torch.stack(
-        [motion_blur(noise, 4, 2.0, angle + turn) for turn in (0.0, 60.0, 120.0)]
+        [motion_blur(noise, round(2 * length), length, angle + turn) for turn in (0.0, 60.0, 120.0)]
     ).amax(0)
-    needles = needles - needles.mean((2, 3), keepdim=True)
-    needles = needles / needles.std((2, 3), keepdim=True).clamp_min(1e-6)
+    needles = standard(standard(needles) + standard(gaussian_blur(needles, length / 2)))
     dark, bright = (torch.tensor(c) / 255 for c in ((90.0, 120.0, 135.0), (198.0, 202.0, 212.0)))
     colour = dark + light[:, None] * (bright - dark)
     return (colour[:, :, None, None] + 24 / 255 * needles).clamp(0, 1)
