@@ -22,7 +22,7 @@ motion blur), numpy 2.4, scikit-image 0.26, OpenCV 5.0, Pillow 13.0:
   takes the corner of the enlarged flakes, the benchmark and we the middle; spatter: within 5 % and
   0.2 dB.
 - frost, whose ice is computed: 3 to 9 % more change, 0.5 to 1.1 dB less PSNR than by photographs
-  (2,000 and 200 images). One of imagecorruptions' six, the darkest, is never drawn by the benchmark.
+  (2,000 and 200 images); the darkest of imagecorruptions' six is never drawn by the benchmark.
 """
 
 import argparse
