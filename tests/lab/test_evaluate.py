@@ -19,8 +19,11 @@ from softaug.lab.data import ImageSet
 from softaug.lab.errors import SoftaugError
 from softaug.lab.evaluate import (
     OCCLUSION_SHARES,
+    OcclusionLevel,
     Predictions,
+    area_under,
     cover,
+    draw_noise,
     draw_rectangles,
     evaluate,
     hidden_share,
@@ -249,6 +252,18 @@ def test_refuses_a_fill_that_does_not_fit(fill: float | Sequence[float]) -> None
         occlude(image_set().images, 0.2, seeded(), fill)
 
 
+def test_noise_is_uniform_and_follows_seed_share_and_number_alone() -> None:
+    images, numbers = image_set(300).images, torch.arange(300)
+    noise = draw_noise(images, numbers, 0.4, seed=1)
+    counts = noise.flatten().long().bincount(minlength=256).double()
+    chi_squared = ((counts - counts.mean()).square() / counts.mean()).sum().item()
+    assert chi_squared < 330.5  # the 99.9 % point at 255 degrees of freedom
+    assert torch.equal(noise[7:9], draw_noise(images[7:9], numbers[7:9], 0.4, seed=1))
+    for share, seed in ((0.2, 1), (0.4, 2)):
+        assert (draw_noise(images, numbers, share, seed) == noise).float().mean() < 0.01
+    assert (noise[1:] == noise[:-1]).float().mean() < 0.01
+
+
 # Evaluating
 
 
@@ -318,6 +333,44 @@ def test_every_fill_hides_the_same_places() -> None:
         assert black[hidden].unique().tolist() == [0]
 
 
+@pytest.mark.parametrize("batch_size", [40, 16])
+def test_noise_of_its_own_hides_in_each_image_what_a_colour_hides(batch_size: int) -> None:
+    test, recorder, other = image_set(), Recorder(0.1), Recorder(0.1)
+    # No pixel is black but where it is hidden.
+    test = ImageSet(test.images.clamp(min=1), test.labels)
+    evaluate(recorder, test, fills={"noise": "noise"}, seed=3, batch_size=batch_size)
+    evaluate(other, test, fills=BLACK, seed=3)
+    shown = torch.cat(recorder.shown).view(5, 40, 3, 10, 14)
+    hidden = torch.cat(other.shown).view(5, 40, 3, 10, 14) == 0
+    for level, share in enumerate(OCCLUSION_SHARES):
+        noise = draw_noise(test.images, torch.arange(40), share, seed=3)
+        assert torch.equal(shown[level], torch.where(hidden[level], noise, test.images))
+
+
+def test_the_area_is_the_trapezoids_by_hand() -> None:
+    levels = [
+        OcclusionLevel(share, actual, error, 0.0, ece)
+        for share, actual, error, ece in (
+            (0.0, 0.0, 0.1, 0.0),
+            (0.2, 0.25, 0.3, 0.1),
+            (0.4, 0.5, 0.5, 0.3),
+        )
+    ]
+    # 0.25 * (0.1 + 0.3) / 2 + 0.25 * (0.3 + 0.5) / 2 = 0.15, over a width of 0.5.
+    assert area_under(levels, "top1_error") == pytest.approx(0.3)
+    assert area_under(levels, "ece") == pytest.approx(0.25 * (0.05 + 0.2) / 0.5)
+
+
+def test_the_areas_are_those_of_the_levels_and_constant_figures_their_own() -> None:
+    evaluation, _ = evaluate(Fixed(), image_set(), fills={"black": 0.0, "noise": "noise"})
+    assert list(evaluation.occlusion_area) == ["black", "noise"]
+    for fill, area in evaluation.occlusion_area.items():
+        for key in ("top1_error", "ece"):
+            assert area[key] == area_under(evaluation.occlusion[fill], key)
+    same = [OcclusionLevel(0.0, share, 0.7, 0.0, 0.0) for share in (0.0, 0.21, 0.77)]
+    assert area_under(same, "top1_error") == pytest.approx(0.7)
+
+
 def test_evaluating_changes_neither_model_nor_data_nor_the_global_state() -> None:
     test, model = image_set(), Recorder(0.1).train()
     images, state = test.images.clone(), torch.get_rng_state()
@@ -377,6 +430,7 @@ def test_as_dict_is_json_with_the_promised_fields() -> None:
         "reliability",
         "risk_coverage",
         "occlusion",
+        "occlusion_area",
     ]
     assert fields["temperature"] is None
     assert fields["scaled"] is None

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -21,6 +21,7 @@ from softaug.lab.terminal import (
     advance,
     arms_table,
     console,
+    corruption_table,
     evaluation_table,
     inert,
     log_to_terminal,
@@ -245,6 +246,17 @@ def evaluate(
         ),
     ] = None,
     json: Annotated[Path | None, Parameter(help="Write the figures to this file.")] = None,
+    corruptions: Annotated[
+        bool, Parameter(negative="", help="Also under 19 corruptions in 5 severities (ImageNet-C).")
+    ] = False,
+    corrupted: Annotated[
+        Path | None,
+        Parameter(help="Also on a folder as of CIFAR-10-C, CIFAR-100-C or ImageNet-C."),
+    ] = None,
+    corruption_baseline: Annotated[
+        Path | None,
+        Parameter(help="A file of --json of another model, to normalise corruption errors by."),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Measure a trained model: top-1 and top-5 error, NLL, ECE, gap, Brier, occlusion curve.
@@ -269,17 +281,28 @@ def evaluate(
     from softaug.lab.ood import detect
 
     what = kind(run)
+    asked = corruptions or corrupted is not None
+    if corruption_baseline is not None and not asked:
+        raise UsageError("--corruption-baseline goes with --corruptions or --corrupted")
+    if asked and what == "logits":
+        raise UsageError(f"{run}: logits in a file are of no corrupted images")
     if what == "logits":
         predictions = _labelled_logits(run, data, read, foreign, restrict)
         other = None if ood is None else read_logits(Path(ood))[0]
         figures = summarise(predictions, [0.0]).as_dict()
     else:
         prepare = _own_model if what is None else _foreign_model
-        model, loaded, test = prepare(run, data, read, foreign, restrict, choose_device(device))
+        model, classes, loaded, test = prepare(
+            run, data, read, foreign, restrict, choose_device(device)
+        )
         # Before the work: they may not be there.
         images = None if ood is None else _other_images(ood, test, read)
         evaluation, predictions = measure(model, test, fills=occlusion_fills(loaded))
         figures = evaluation.as_dict()
+        if asked:
+            figures |= _under_corruptions(
+                model, classes, test, corruptions, corrupted, corruption_baseline
+            )
         other = None if images is None else predict_logits(model, images)
     if other is not None:
         found = {name: asdict(one) for name, one in detect(predictions.logits, other).items()}
@@ -289,6 +312,9 @@ def evaluate(
     console.print(evaluation_table(figures))
     if other is not None:
         console.print(ood_table(figures["ood"]))
+    for key in ("corruptions", "corrupted"):
+        if key in figures:
+            console.print(corruption_table(figures[key]))
 
 
 @app.command
@@ -625,6 +651,56 @@ def _model_file(run: Path) -> Path:
     return Run(run).model_file if run.is_dir() else run
 
 
+def _under_corruptions(
+    model: "nn.Module",
+    classes: tuple[str, ...],
+    test: "ImageSet",
+    made: bool,
+    folder: Path | None,
+    baseline_file: Path | None,
+) -> dict[str, Any]:
+    """Figures under corruptions made here and from files, by the names they have in --json."""
+    from softaug.lab.corrupted_files import open_corrupted
+    from softaug.lab.corruption_constants import SEVERITIES
+    from softaug.lab.corruptions import names_for
+    from softaug.lab.files import read_json
+    from softaug.lab.robustness import evaluate_corruptions, evaluate_sets
+
+    channels, height, width = test.images.shape[1:]
+    baseline = read_json(baseline_file) if baseline_file is not None else {}
+    asked = {"corruptions": made, "corrupted": folder is not None}
+    if baseline_file is not None:
+        for key in (key for key, wanted in asked.items() if wanted):
+            if not isinstance(baseline, dict) or key not in baseline:
+                raise UsageError(f"{baseline_file}: no figures of evaluate --{key}")
+    figures: dict[str, Any] = {}
+    with progress_bar() as bar:
+
+        def watch(key: str, count: int) -> Callable[[str, int], None]:
+            task = bar.add_task(key, total=count * len(SEVERITIES), figures="")
+            return lambda name, severity: bar.update(task, advance=1, figures=f"{name} {severity}")
+
+        if folder is not None:
+            source, names = open_corrupted(folder, classes, channels, height, width)
+            read = evaluate_sets(
+                model,
+                source,
+                names,
+                baseline=baseline.get("corrupted"),
+                watch=watch("corrupted", len(names)),
+            )
+            figures["corrupted"] = {"source": str(folder), **read}
+        if made:
+            count = len(names_for(channels))
+            figures["corruptions"] = evaluate_corruptions(
+                model,
+                test,
+                baseline=baseline.get("corruptions"),
+                watch=watch("corruptions", count),
+            )
+    return figures
+
+
 def _own_model(
     run: Path,
     data: str | None,
@@ -632,8 +708,8 @@ def _own_model(
     foreign: ForeignOptions,
     restrict: bool | None,
     device: "torch.device",
-) -> tuple["nn.Module", "Data", "ImageSet"]:
-    """A model that softaug wrote, the data, and the test images with the model's labels."""
+) -> tuple["nn.Module", tuple[str, ...], "Data", "ImageSet"]:
+    """A model that softaug wrote, its classes, the data, the test images with its labels."""
     from softaug.lab.models import load_model
     from softaug.lab.run import Run
 
@@ -659,7 +735,7 @@ def _own_model(
             f"the model takes images {list(shape)} [C,H,W], {loaded.name} has "
             f"{list(loaded.image_shape)}; --size {min(card.height, card.width)} may mend it"
         )
-    return chosen, loaded, test
+    return chosen, card.classes if chosen is model else loaded.classes, loaded, test
 
 
 def _foreign_model(
@@ -669,8 +745,8 @@ def _foreign_model(
     options: ForeignOptions,
     restrict: bool | None,
     device: "torch.device",
-) -> tuple["nn.Module", "Data", "ImageSet"]:
-    """A model of others, the data, and the test images with the model's labels."""
+) -> tuple["nn.Module", tuple[str, ...], "Data", "ImageSet"]:
+    """A model of others, its classes, the data, the test images with its labels."""
     from softaug.lab.classes import read_classes
     from softaug.lab.data import BUILT_IN
     from softaug.lab.evaluate import predict_logits
@@ -694,7 +770,9 @@ def _foreign_model(
     k = predict_logits(loaded_model, loaded.test.images[:1]).shape[1]
     names = None if options.classes is None else read_classes(options.classes, k)
     chosen, test = _for_model(loaded_model, names, k, loaded, restrict in (None, True))
-    return chosen, loaded, test
+    # As many as the logits, whose order is the data's where nothing names them.
+    known = names if names is not None and chosen is loaded_model else loaded.classes
+    return chosen, known, loaded, test
 
 
 def _labelled_logits(

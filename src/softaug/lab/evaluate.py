@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,11 +23,13 @@ from softaug.lab.engine import Engine
 from softaug.lab.errors import SoftaugError
 from softaug.lab.figures import Figures, Interval, figures
 from softaug.lab.files import write_atomically
+from softaug.lab.seeds import keyed
 from softaug.lab.selective import Risk, risk_coverage
 from softaug.lab.temperature import fit_temperature, scale
 
 OCCLUSION_SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
 Colour = float | Sequence[float]  # 0 to 255, a number or one for each channel
+Fill = Colour | Literal["noise"]  # noise: every value of every pixel uniform in 0 to 255
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Evaluation:
     reliability: tuple[metrics.Bin, ...]
     risk_coverage: tuple[Risk, ...]
     occlusion: Mapping[str, tuple[OcclusionLevel, ...]]  # by the name of the fill
+    occlusion_area: Mapping[str, Mapping[str, float]]  # by fill, then of top1_error and ece
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as dicts, lists and numbers, ready for JSON."""
@@ -162,7 +165,7 @@ def evaluate(
     model: nn.Module,
     test: ImageSet,
     *,
-    fills: Mapping[str, Colour],
+    fills: Mapping[str, Fill],
     seed: int = 0,
     bins: int = 15,
     batch_size: int = 500,
@@ -172,28 +175,33 @@ def evaluate(
     """Predict the test set, plain and under occlusion, and sum it up.
 
     The hidden rectangles depend on `seed` and the images' number and size alone: they are the same
-    for every model and every fill. fills: names and colours of what hides. engine: its processes
-    share the work, image by image, and all have the whole result. held_out: training images that
-    did not train the model; the temperature is fitted on them, without them there is none. Raises
+    for every model and every fill, and so is the noise. fills: names and colours of what hides.
+    engine: its processes share the work, image by image, and all have the whole result. held_out:
+    training images that did not train the model; the temperature is fitted on them, without them
+    there is none. Raises
     SoftaugError where the model's logits are not finite.
     """
     engine = engine or Engine(torch.device("cpu"))
     own = engine.share(len(test))
+    numbers = torch.arange(len(test))[own]
     generator = torch.Generator().manual_seed(seed)
     plain = _finite(engine.gather(predict_logits(model, test.images[own], batch_size)), share=0.0)
     occluded: dict[str, dict[float, Tensor]] = {fill: {} for fill in fills}
     actual_shares = [0.0]
     for share in OCCLUSION_SHARES[1:]:
         rectangles = draw_rectangles(test.images, share, generator)[own]
-        for fill, colour in fills.items():
+        for name, fill in fills.items():
+            batches = []
             # A batch at a time: a test set of photographs need not fit into memory twice.
-            batches = [
-                predict_logits(
-                    model, cover(test.images[own][some], rectangles[some], colour), batch_size
+            for some in _slices(len(rectangles), batch_size):
+                images = test.images[own][some]
+                covered = cover(
+                    images,
+                    rectangles[some],
+                    draw_noise(images, numbers[some], share, seed) if fill == "noise" else fill,
                 )
-                for some in _slices(len(rectangles), batch_size)
-            ]
-            occluded[fill][share] = _finite(engine.gather(torch.cat(batches)), share)
+                batches.append(predict_logits(model, covered, batch_size))
+            occluded[name][share] = _finite(engine.gather(torch.cat(batches)), share)
         actual_shares.append(hidden_share(test.images, share))
     predictions = Predictions(test.labels.cpu(), plain, occluded)
     if held_out is not None:
@@ -220,6 +228,13 @@ def summarise(
     if predictions.held_out_logits is not None and predictions.held_out_labels is not None:
         temperature = fit_temperature(predictions.held_out_logits, predictions.held_out_labels)
         scaled = figures(scale(logits, temperature), labels, bins)
+    occlusion = {
+        fill: tuple(
+            _level(predictions, fill, share, actual, bins)
+            for share, actual in zip(OCCLUSION_SHARES, actual_shares, strict=True)
+        )
+        for fill in predictions.occluded_logits
+    }
     return Evaluation(
         **vars(figures(logits, labels, bins)),
         images=len(labels),
@@ -230,14 +245,23 @@ def summarise(
         scaled=scaled,
         reliability=tuple(metrics.reliability(confidence, correct, bins)),
         risk_coverage=tuple(risk_coverage(confidence, correct)),
-        occlusion={
-            fill: tuple(
-                _level(predictions, fill, share, actual, bins)
-                for share, actual in zip(OCCLUSION_SHARES, actual_shares, strict=True)
-            )
-            for fill in predictions.occluded_logits
+        occlusion=occlusion,
+        occlusion_area={
+            fill: {key: area_under(levels, key) for key in ("top1_error", "ece")}
+            for fill, levels in occlusion.items()
         },
     )
+
+
+def area_under(levels: Sequence[OcclusionLevel], key: str) -> float:
+    """The mean of a figure over the hidden shares, from none to the largest, in [0, 1].
+
+    The area under the curve of the figure against the share hidden in truth, by trapezoids,
+    divided by the largest share: one figure for a whole curve (Liu et al. 2023, fig. 4).
+    """
+    shares = [level.actual_share for level in levels]
+    figures = [getattr(level, key) for level in levels]
+    return float(np.trapezoid(figures, shares) / (shares[-1] - shares[0]))
 
 
 def predict_logits(
@@ -279,29 +303,49 @@ def draw_rectangles(
 def cover(
     images: UInt8[Tensor, "n c h w"],
     rectangles: Int64[Tensor, "n 4"],
-    fill: Colour,
+    fill: Colour | UInt8[Tensor, "n c h w"],
 ) -> UInt8[Tensor, "n c h w"]:
-    """The images with each one's rectangle filled; the fill is rounded to whole pixel values."""
-    channels, height, width = images.shape[1:]
+    """The images with each one's rectangle filled; the fill is rounded to whole pixel values.
+
+    fill: a colour, or images whose pixels stand in the rectangles. Raises ValueError for a colour
+    that does not fit.
+    """
+    channels = images.shape[1]
+    if isinstance(fill, Tensor):
+        return torch.where(_inside(images, rectangles), fill.to(images.device), images)
     values = [fill] if isinstance(fill, int | float) else list(fill)
     if len(values) not in (1, channels) or not all(0 <= value <= 255 for value in values):
         raise ValueError(
             f"fill must be in [0, 255], one number or one for each of {channels} channels, "
             f"got {fill}"
         )
-    top, left, bottom, right = rectangles.to(images.device).T[:, :, None]
-    y = torch.arange(height, device=images.device)
-    x = torch.arange(width, device=images.device)
-    rows, columns = (y >= top) & (y < bottom), (x >= left) & (x < right)
-    hidden = rows[:, None, :, None] & columns[:, None, None, :]
     rounded = torch.tensor([round(v) for v in values], dtype=images.dtype, device=images.device)
-    return torch.where(hidden, rounded.view(1, -1, 1, 1), images)
+    return torch.where(_inside(images, rectangles), rounded.view(1, -1, 1, 1), images)
+
+
+def draw_noise(
+    images: UInt8[Tensor, "n c h w"], numbers: Int64[Tensor, "n"], share: float, seed: int
+) -> UInt8[Tensor, "n c h w"]:
+    """Uniform noise for images of these numbers in the test set, the same in every batch."""
+    shape, kind = images.shape[1:], torch.uint8
+    generators = [keyed("occluding noise", seed, share, number) for number in numbers.tolist()]
+    return torch.stack([torch.randint(256, shape, generator=g, dtype=kind) for g in generators])
 
 
 def hidden_share(images: UInt8[Tensor, "n c h w"], share: float) -> float:
     """The share of the area that a rectangle with whole-pixel sides hides in truth."""
     tall, wide = _sides(images, share)
     return tall * wide / (images.shape[-2] * images.shape[-1])
+
+
+def _inside(images: Tensor, rectangles: Tensor) -> Tensor:
+    """Where each image's rectangle is, [N,1,H,W]."""
+    top, left, bottom, right = rectangles.to(images.device).T[:, :, None]
+    y = torch.arange(images.shape[-2], device=images.device)
+    x = torch.arange(images.shape[-1], device=images.device)
+    rows, columns = (y >= top) & (y < bottom), (x >= left) & (x < right)
+    hidden: Tensor = rows[:, None, :, None] & columns[:, None, None, :]
+    return hidden
 
 
 def _sides(images: Tensor, share: float) -> tuple[int, int]:

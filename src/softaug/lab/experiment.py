@@ -7,7 +7,7 @@ from typing import Any
 from softaug.lab.arms import member_of, read_arm
 from softaug.lab.data import Data
 from softaug.lab.engine import Engine
-from softaug.lab.evaluate import Evaluation, Predictions, evaluate, mean_of, summarise
+from softaug.lab.evaluate import Evaluation, Fill, Predictions, evaluate, mean_of, summarise
 from softaug.lab.files import read_json, write_json
 from softaug.lab.models import load_model, save_model
 from softaug.lab.recipe import Recipe
@@ -88,14 +88,15 @@ def _mean_history(histories: Sequence[list[dict[str, Any]]]) -> list[dict[str, A
     ]
 
 
-def occlusion_fills(data: Data) -> dict[str, Sequence[float]]:
-    """What hides a part of the test images: two colours, since it matters which.
+def occlusion_fills(data: Data) -> dict[str, Fill]:
+    """What hides a part of the test images: two colours and noise, since it matters which.
 
     The mean colour of the training images is met by no arm; black is the fill of the crops, so
-    that an arm with harsh crops has learned to look past it.
+    that an arm with harsh crops has learned to look past it; noise has the edges and the contrast
+    that a plain colour lacks.
     """
     mean, _ = pixel_statistics(data.train.images)
-    return {"mean": mean, "black": (0,)}
+    return {"mean": mean, "black": (0,), "noise": "noise"}
 
 
 def record(run: Run) -> dict[str, Any]:

@@ -167,6 +167,9 @@ def _evaluation_rows(figures: dict[str, Any], bins: int) -> dict[str, tuple[str,
         for level in levels[1:]:
             name = f"  {level['actual_share']:.1%} hidden, {fill}"
             rows[name] = (_percent(level["top1_error"]), "", "")
+    # A run evaluated before there were areas has none.
+    for fill, area in figures.get("occlusion_area", {}).items():
+        rows[f"  mean over shares, {fill}"] = (_percent(area["top1_error"]), "", "")
     add("top-5 error %", "top5_error")
     add("NLL", "nll", "{:.4f}".format)
     add("Brier score", "brier", "{:.4f}".format)
@@ -180,6 +183,46 @@ def _evaluation_rows(figures: dict[str, Any], bins: int) -> dict[str, tuple[str,
     add("AURC %", "aurc")
     add("  above the best order's", "excess_aurc")
     return rows
+
+
+def corruption_table(result: dict[str, Any]) -> Table:
+    """Error at each severity and mean figures for each corruption, by group, then the means."""
+    from softaug.lab.corruption_constants import EXTRA, GROUPS, SEVERITIES
+
+    made = f", made with the constants of {result['constants']}" if "constants" in result else ""
+    table = Table(
+        title=escape(inert(f"corruptions: {result['source']}")),
+        caption=f"top-1 error in % at severities 1 to 5 and on average; NLL and ECE % on average; "
+        f"{result['images']:,} images{made}",
+        box=SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
+        pad_edge=False,
+    )
+    table.add_column("", no_wrap=True)
+    for heading in (*map(str, SEVERITIES), "mean", "NLL", "ECE"):
+        table.add_column(heading, justify="right", no_wrap=True)
+
+    def means(mean: dict[str, float]) -> list[str]:
+        return [_percent(mean["top1_error"]), f"{mean['nll']:.3f}", _percent(mean["ece"])]
+
+    blank = [""] * len(SEVERITIES)
+    for group, names in {**GROUPS, "extra": EXTRA}.items():
+        for name in (name for name in names if name in result["corruptions"]):
+            levels = result["corruptions"][name]
+            errors = [level["top1_error"] for level in levels]
+            mean = {
+                k: sum(x[k] for x in levels) / len(levels) for k in ("top1_error", "nll", "ece")
+            }
+            table.add_row(f"  {name}", *(f"{100 * error:.1f}" for error in errors), *means(mean))
+        if group in result["groups"]:
+            table.add_row(f"[bold]{group}[/]", *blank, *means(result["groups"][group]))
+    if result["mean"] is not None:
+        table.add_row("[bold]mean corruption error[/]", *blank, *means(result["mean"]))
+    if result["normalised"] is not None:
+        table.add_row(
+            "[bold]relative to baseline %[/]", *blank, _percent(result["normalised"]), "", ""
+        )
+    return table
 
 
 def plan_table(plan: dict[str, str]) -> Table:
