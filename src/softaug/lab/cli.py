@@ -2,21 +2,47 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, ArgumentCollection, CycloptsError, Group, Parameter
+from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
 from cyclopts.config import Dict
 
 import softaug
-from softaug.lab.arms import ARMS, SIX_ARMS, sweep_arms
+from softaug.lab.arms import SIX_ARMS, sweep_arms
+from softaug.lab.cli_options import (
+    FOREIGN,
+    MODES,
+    OTHERS,
+    READ,
+    RECIPE,
+    Arm,
+    DataOptions,
+    Device,
+    DryRun,
+    ForeignOptions,
+    ReadOptions,
+    RecipeFile,
+    RecipeOptions,
+    Shard,
+    Source,
+    load_data,
+)
 from softaug.lab.errors import SoftaugError, UsageError
+from softaug.lab.measured import (
+    foreign_model,
+    labelled_logits,
+    model_file,
+    other_images,
+    own_model,
+    under_corruptions,
+)
 from softaug.lab.recipe import Augmentation, Recipe
-from softaug.lab.recipe_files import SHIPPED, read_recipe
+from softaug.lab.recipe_files import read_recipe
 from softaug.lab.terminal import (
     advance,
     arms_table,
@@ -34,13 +60,10 @@ from softaug.lab.terminal import (
 )
 
 if TYPE_CHECKING:
-    import torch
     from rich.progress import TaskID
-    from torch import nn
 
-    from softaug.lab.data import Data, ImageSet
+    from softaug.lab.data import Data
     from softaug.lab.engine import Engine
-    from softaug.lab.evaluate import Predictions
     from softaug.lab.train import Progress as StepProgress
 
 
@@ -58,112 +81,6 @@ app = App(
     help="Soft augmentation: harsher augmentation, with targets softened by what it destroyed.",
     version=softaug.__version__,
     config=_from_recipe_file,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """How the images are read."""
-
-    size: Annotated[int | None, Parameter(help="Short side to SIZE, then centre crop.")] = None
-    train_images: Annotated[
-        int | None, Parameter(help="Train on a balanced subset of so many images.")
-    ] = None
-    test: Annotated[
-        str | None, Parameter(help="Data to test on, instead of the test part of DATA.")
-    ] = None
-    held_out: Annotated[
-        float,
-        Parameter(help="Share of the training images set aside, to fit a temperature to."),
-    ] = 0.0
-    max_unreadable: Annotated[
-        float, Parameter(help="Share of the images that may be unreadable, and are left out.")
-    ] = 0.0
-    stream: Annotated[
-        bool, Parameter(help="Read the training images while they are trained on.")
-    ] = False
-    readers: Annotated[
-        int, Parameter(help="Of --stream: places read at once, over all processes.")
-    ] = 8
-    buffer: Annotated[
-        int, Parameter(help="Of --stream: encoded images held to be shuffled, over all readers.")
-    ] = 4096
-
-
-@dataclass(frozen=True, kw_only=True)
-class ForeignOptions:
-    """How a model is used that softaug did not train."""
-
-    checkpoint: Annotated[
-        Path | None,
-        Parameter(help="Of timm:NAME: its weights (default: timm's, which are fetched)."),
-    ] = None
-    classes: Annotated[
-        Path | None,
-        Parameter(help="The names of its classes, one a line, in the order of its logits."),
-    ] = None
-    mean: Annotated[
-        tuple[float, ...] | None,
-        Parameter(
-            consume_multiple=True,
-            negative="",
-            help="One number, or one for each channel (default: timm's, else 0).",
-        ),
-    ] = None
-    std: Annotated[
-        tuple[float, ...] | None,
-        Parameter(consume_multiple=True, negative="", help="As --mean (default: timm's, else 1)."),
-    ] = None
-    input_size: Annotated[
-        int | None,
-        Parameter(
-            help="Short side to SIZE, then centre crop (default: as timm or the ONNX file has it, "
-            "else the size of the data)."
-        ),
-    ] = None
-
-
-Source = Annotated[
-    str,
-    Parameter(
-        help="demo, cifar10, cifar100, a folder of class folders, Parquet files, ImageNet's "
-        "archives, tar archives as of WebDataset (train-{000..146}.tar, here or at an address), or "
-        "hf:NAME of the Hugging Face Hub."
-    ),
-]
-Arm = Annotated[
-    str,
-    Parameter(
-        help=f"One of {', '.join(ARMS)}; NAME(FIELD=VALUE, ...) for one that differs, "
-        "NAME@SIGMA or NAME@EXPRESSION for another augmentation."
-    ),
-]
-RecipeFile = Annotated[
-    str | None,
-    Parameter(
-        name="--recipe",
-        help="Options from a YAML file, or from a recipe of the paper by its name; what stands on "
-        f"the command line comes first. {', '.join(SHIPPED)}.",
-    ),
-]
-RecipeOptions = Annotated[Recipe, Parameter(name="*")]
-ReadOptions = Annotated[DataOptions, Parameter(name="*")]
-DryRun = Annotated[
-    bool,
-    Parameter(negative="", help="Measure a few steps, tell what it will take, and write nothing."),
-]
-Device = Annotated[str, Parameter(help="auto, cpu, cuda, mps, ...")]
-Shard = Annotated[
-    bool, Parameter(negative="", help="Split the model over the processes of torchrun (FSDP).")
-]
-MODES = ("soft", "soft-weight", "soft-both")
-READ = DataOptions()
-RECIPE = Recipe()
-FOREIGN = ForeignOptions()
-OTHERS = Group(
-    "Models of others",
-    help="They get float32 images [N,C,H,W] in [0, 1], less --mean, over --std, and give logits "
-    "[N,K], of the data's classes in their order where --classes does not name them.",
 )
 
 
@@ -202,7 +119,7 @@ def train(
     recipe = replace(recipe, arm=arm)
     with started(device, shard) as engine:
         quiet(not engine.main)
-        loaded = _load(data, read)
+        loaded = load_data(data, read)
         if dry_run:
             _print_plan(recipe, (recipe.arm,), 1, loaded, engine)
             return
@@ -287,20 +204,20 @@ def evaluate(
     if asked and what == "logits":
         raise UsageError(f"{run}: logits in a file are of no corrupted images")
     if what == "logits":
-        predictions = _labelled_logits(run, data, read, foreign, restrict)
+        predictions = labelled_logits(run, data, read, foreign, restrict)
         other = None if ood is None else read_logits(Path(ood))[0]
         figures = summarise(predictions, [0.0]).as_dict()
     else:
-        prepare = _own_model if what is None else _foreign_model
+        prepare = own_model if what is None else foreign_model
         model, classes, loaded, test = prepare(
             run, data, read, foreign, restrict, choose_device(device)
         )
         # Before the work: they may not be there.
-        images = None if ood is None else _other_images(ood, test, read)
+        images = None if ood is None else other_images(ood, test, read)
         evaluation, predictions = measure(model, test, fills=occlusion_fills(loaded))
         figures = evaluation.as_dict()
         if asked:
-            figures |= _under_corruptions(
+            figures |= under_corruptions(
                 model, classes, test, corruptions, corrupted, corruption_baseline
             )
         other = None if images is None else predict_logits(model, images)
@@ -376,7 +293,7 @@ def compare(
         progress_bar() as bar,
     ):
         quiet(not engine.main)
-        loaded = _load(data, read)
+        loaded = load_data(data, read)
         if dry_run:
             _print_plan(recipe, arms, seeds, loaded, engine)
             return
@@ -493,7 +410,7 @@ def preview(
     if images < 1:
         raise UsageError(f"--images must be at least 1, got {images}")
     recipe = Recipe(arm=arm, augment=augment, sigma=sigma, k=k)
-    loaded = _load(data, read)
+    loaded = load_data(data, read)
     _, height, width = loaded.image_shape
     chosen = build_arm(recipe, loaded.num_classes, height, width)
     pixels, labels, share, confidence = augmented_samples(chosen, loaded, images, seed)
@@ -535,7 +452,7 @@ def predict(
 
     if top < 1:
         raise UsageError(f"--top must be at least 1, got {top}")
-    model = load_model(_model_file(run)).to(choose_device(device))
+    model = load_model(model_file(run)).to(choose_device(device))
     card = model.card
     failures = []
     for path in images:
@@ -593,33 +510,6 @@ def _command() -> str:
     return shlex.join(["softaug", *sys.argv[1:]])
 
 
-def _load(source: str, read: DataOptions) -> "Data":
-    loaded = _read(source, read)
-    _say_notes(loaded)
-    return loaded
-
-
-def _read(source: str, read: DataOptions) -> "Data":
-    from softaug.lab.data import load
-    from softaug.lab.stream import StreamOptions
-
-    return load(
-        source,
-        size=read.size,
-        train_images=read.train_images,
-        test=read.test,
-        max_unreadable=read.max_unreadable,
-        held_out=read.held_out,
-        stream=StreamOptions(read.readers, read.buffer) if read.stream else None,
-    )
-
-
-def _say_notes(data: "Data") -> None:
-    for note in (*data.notes, data.split):
-        if note:
-            say(note)
-
-
 def _print_plan(
     recipe: Recipe, arms: tuple[str, ...], seeds: int, data: "Data", engine: "Engine"
 ) -> None:
@@ -643,210 +533,3 @@ def _interruption(hint: str) -> Iterator[None]:
 
 def _source(data: str, read: DataOptions) -> dict[str, Any]:
     return {"data": data, "read": asdict(read)}
-
-
-def _model_file(run: Path) -> Path:
-    from softaug.lab.run import Run
-
-    return Run(run).model_file if run.is_dir() else run
-
-
-def _under_corruptions(
-    model: "nn.Module",
-    classes: tuple[str, ...],
-    test: "ImageSet",
-    made: bool,
-    folder: Path | None,
-    baseline_file: Path | None,
-) -> dict[str, Any]:
-    """Figures under corruptions made here and from files, by the names they have in --json."""
-    from softaug.lab.corrupted_files import open_corrupted
-    from softaug.lab.corruption_constants import SEVERITIES
-    from softaug.lab.corruptions import names_for
-    from softaug.lab.files import read_json
-    from softaug.lab.robustness import evaluate_corruptions, evaluate_sets
-
-    channels, height, width = test.images.shape[1:]
-    baseline = read_json(baseline_file) if baseline_file is not None else {}
-    asked = {"corruptions": made, "corrupted": folder is not None}
-    if baseline_file is not None:
-        for key in (key for key, wanted in asked.items() if wanted):
-            if not isinstance(baseline, dict) or key not in baseline:
-                raise UsageError(f"{baseline_file}: no figures of evaluate --{key}")
-    figures: dict[str, Any] = {}
-    with progress_bar() as bar:
-
-        def watch(key: str, count: int) -> Callable[[str, int], None]:
-            task = bar.add_task(key, total=count * len(SEVERITIES), figures="")
-            return lambda name, severity: bar.update(task, advance=1, figures=f"{name} {severity}")
-
-        if folder is not None:
-            source, names = open_corrupted(folder, classes, channels, height, width)
-            read = evaluate_sets(
-                model,
-                source,
-                names,
-                baseline=baseline.get("corrupted"),
-                watch=watch("corrupted", len(names)),
-            )
-            figures["corrupted"] = {"source": str(folder), **read}
-        if made:
-            count = len(names_for(channels))
-            figures["corruptions"] = evaluate_corruptions(
-                model,
-                test,
-                baseline=baseline.get("corruptions"),
-                watch=watch("corruptions", count),
-            )
-    return figures
-
-
-def _own_model(
-    run: Path,
-    data: str | None,
-    read: DataOptions,
-    foreign: ForeignOptions,
-    restrict: bool | None,
-    device: "torch.device",
-) -> tuple["nn.Module", tuple[str, ...], "Data", "ImageSet"]:
-    """A model that softaug wrote, its classes, the data, the test images with its labels."""
-    from softaug.lab.models import load_model
-    from softaug.lab.run import Run
-
-    if foreign != FOREIGN:
-        raise UsageError(
-            f"{run}: --checkpoint, --classes, --mean, --std and --input-size are for models that "
-            "softaug did not train"
-        )
-    model = load_model(_model_file(run)).to(device)
-    folder = Run(run if run.is_dir() else run.parent)
-    own = folder.description()["data"]["source"] if folder.started else None
-    if data is None:
-        if own is None:
-            raise UsageError(f"{run}: a model file names no data; add DATA after it")
-        data, read = own["data"], DataOptions(**own["read"])
-    trained_on = own is not None and Path(own["data"]).resolve() == Path(data).resolve()
-    loaded = _read_test(data, read, trained_on)
-    card = model.card
-    chosen, test = _for_model(model, card.classes, len(card.classes), loaded, restrict or False)
-    shape = (card.channels, card.height, card.width)
-    if loaded.image_shape != shape:
-        raise UsageError(
-            f"the model takes images {list(shape)} [C,H,W], {loaded.name} has "
-            f"{list(loaded.image_shape)}; --size {min(card.height, card.width)} may mend it"
-        )
-    return chosen, card.classes if chosen is model else loaded.classes, loaded, test
-
-
-def _foreign_model(
-    model: Path,
-    data: str | None,
-    read: DataOptions,
-    options: ForeignOptions,
-    restrict: bool | None,
-    device: "torch.device",
-) -> tuple["nn.Module", tuple[str, ...], "Data", "ImageSet"]:
-    """A model of others, its classes, the data, the test images with its labels."""
-    from softaug.lab.classes import read_classes
-    from softaug.lab.data import BUILT_IN
-    from softaug.lab.evaluate import predict_logits
-    from softaug.lab.foreign import load_foreign
-
-    if data is None:
-        raise UsageError(f"{model}: a model of others names no data; add DATA after it")
-    loaded_model = load_foreign(
-        model,
-        checkpoint=options.checkpoint,
-        mean=options.mean,
-        std=options.std,
-        input_size=options.input_size,
-        device=device,
-    )
-    height, width = loaded_model.view.scaled or (0, 0)
-    if read.size is None and 0 < height == width and data not in BUILT_IN:
-        read = replace(read, size=height)  # pictures of many sizes need one
-    loaded = _read_test(data, read)
-    # How many classes a model tells apart, only its logits say.
-    k = predict_logits(loaded_model, loaded.test.images[:1]).shape[1]
-    names = None if options.classes is None else read_classes(options.classes, k)
-    chosen, test = _for_model(loaded_model, names, k, loaded, restrict in (None, True))
-    # As many as the logits, whose order is the data's where nothing names them.
-    known = names if names is not None and chosen is loaded_model else loaded.classes
-    return chosen, known, loaded, test
-
-
-def _labelled_logits(
-    file: Path,
-    data: str | None,
-    read: DataOptions,
-    options: ForeignOptions,
-    restrict: bool | None,
-) -> "Predictions":
-    """The logits of a file with its own labels, or else those of the test images of DATA."""
-    import torch
-
-    from softaug.lab.classes import class_columns, read_classes
-    from softaug.lab.evaluate import Predictions
-    from softaug.lab.foreign import read_logits
-
-    if restrict or replace(options, classes=None) != FOREIGN:
-        raise UsageError(f"{file}: of the options for models, logits have --classes alone")
-    logits, labels = read_logits(file)
-    if labels is not None:
-        if data is not None:
-            raise UsageError(f"{file}: has labels; leave out DATA")
-        return Predictions(labels, logits, {})
-    if data is None:
-        raise UsageError(f"{file}: has no labels; add DATA after it")
-    loaded = _read_test(data, read)
-    if len(loaded.test) != len(logits):
-        raise UsageError(
-            f"{file}: {len(logits):,} logits, {data} has {len(loaded.test):,} test images"
-        )
-    k = logits.shape[1]
-    names = None if options.classes is None else read_classes(options.classes, k)
-    numbers = class_columns(loaded.classes, names, k, loaded.name)
-    return Predictions(torch.tensor(numbers)[loaded.test.labels], logits, {})
-
-
-def _read_test(data: str, read: DataOptions, trained_on: bool = False) -> "Data":
-    """The data, to be tested whole where they have no test part, unless they were trained on."""
-    loaded = _read(data, read)
-    if loaded.split and not trained_on:
-        loaded = replace(loaded, test=loaded.all_images(), split=None)
-        say(f"{data}: no test part, so all {len(loaded.test):,} images are tested")
-    _say_notes(loaded)
-    return loaded
-
-
-def _for_model(
-    model: "nn.Module", names: tuple[str, ...] | None, k: int, data: "Data", restrict: bool
-) -> tuple["nn.Module", "ImageSet"]:
-    """The model and the test images with its labels for their classes, which may be fewer.
-
-    restrict: where they are fewer, the model's logits are of these classes alone.
-    """
-    import torch
-
-    from softaug.lab.classes import Columns, class_columns
-    from softaug.lab.data import ImageSet
-
-    columns = class_columns(data.classes, names, k, data.name)
-    if names is None and columns != list(range(k)):
-        say(f"{data.name}: class {data.classes[-1]!r} is logit {columns[-1]} of {k}, and so on")
-    numbers = torch.tensor(columns)
-    if restrict and len(columns) < k:
-        say(f"{data.name}: {len(columns)} of the model's {k} classes; their logits are left")
-        return Columns(model, numbers), data.test
-    return model, ImageSet(data.test.images, numbers[data.test.labels])
-
-
-def _other_images(source: str, test: "ImageSet", read: DataOptions) -> "torch.Tensor":
-    """The images of other data, in the shape of the test images."""
-    from softaug.lab.data import read_images
-
-    channels, height, width = test.images.shape[1:]
-    images, notes = read_images(source, channels, height, width, read.max_unreadable)
-    for note in notes:
-        say(note)
-    return images
