@@ -13,7 +13,7 @@ from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
 from cyclopts.config import Dict
 
 import softaug
-from softaug.lab.arms import SIX_ARMS, sweep_arms
+from softaug.lab.arms import ARMS, SIX_ARMS, sweep_arms
 from softaug.lab.cli_options import (
     FOREIGN,
     MODES,
@@ -258,7 +258,7 @@ def compare(
     Parameters
     ----------
     arms
-        Names of arms; NAME@SIGMA or NAME@EXPRESSION for another augmentation.
+        Names of arms, as of train; `all` for every one that has a name.
     seeds
         How many, counted from --seed.
     run
@@ -277,6 +277,7 @@ def compare(
 
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {seeds}")
+    arms = tuple(name for arm in arms for name in (ARMS if arm == "all" else [arm]))
     for arm in arms:
         replace(recipe, arm=arm)  # which complains of an arm that is wrong
     if on == "ray":
