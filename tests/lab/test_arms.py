@@ -1,5 +1,6 @@
 """Arms are data: what text makes of them, and what the rivals do, against their formulas."""
 
+import json
 import os
 import signal
 from dataclasses import fields, replace
@@ -13,10 +14,12 @@ from test_train import CPU, QUICK, data, ignore, same, trained
 
 from softaug.lab import train as training
 from softaug.lab.arms import ARMS, SIX_ARMS, Arm, member_of, read_arm, sweep_arms, swept
+from softaug.lab.corruptions import corrupt
 from softaug.lab.data import Data
 from softaug.lab.errors import UsageError
-from softaug.lab.evaluate import Predictions
-from softaug.lab.experiment import perform
+from softaug.lab.evaluate import Predictions, predict_logits
+from softaug.lab.experiment import measure_corruptions, perform
+from softaug.lab.experiment import record as run_record
 from softaug.lab.models import load_model
 from softaug.lab.recipe import Recipe, build_arm
 from softaug.lab.rivals import confusions, focal, loss_of, mixed, online_smoothing
@@ -205,6 +208,17 @@ def test_an_ensemble_averages_its_members(data: Data, tmp_path: Path) -> None:
     seconds = [epoch["seconds"] for epoch in run.history()]
     assert seconds == sorted(seconds)
     assert len(run.model_files) == 3
+    # Under corruptions too, once.
+    measure_corruptions(run, data, CPU)
+    found = json.loads(run.corruptions_file.read_text())
+    corrupted = corrupt(data.test.images, "contrast", 5, range(len(data.test)))
+    models = [load_model(file) for file in run.model_files if file.exists()]
+    p = torch.stack([predict_logits(model, corrupted).softmax(dim=1) for model in models])
+    wrong = (p.mean(dim=0).argmax(dim=1) != data.test.labels).float().mean().item()
+    assert found["corruptions"]["contrast"][4]["top1_error"] == pytest.approx(wrong)
+    run.corruptions_file.write_text(json.dumps({**found, "mean": "as it was"}))
+    measure_corruptions(run, data, CPU)
+    assert run_record(run)["corruptions"]["mean"] == "as it was"
 
 
 def test_a_sweep_is_a_list_of_arms() -> None:

@@ -1,6 +1,7 @@
 """Figures of a comparison, computed again from the saved logits by other means."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from softaug.lab.evaluate import predict_logits
 from softaug.lab.models import load_model
 
 Array = npt.NDArray[np.float64]
+DOCUMENT = Path(__file__).parents[2] / "docs" / "results-json.md"
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +130,22 @@ def test_predict_divides_by_the_temperature(
     logits = predict_logits(model, image[None]) / said["temperature"]
     assert confidence == pytest.approx(logits.softmax(dim=1).max().item(), abs=1e-4)
     assert torch.isfinite(logits).all()
+
+
+def test_all_of_results_json_is_documented(folder: Path) -> None:
+    """Every key, but the names that users and settings bring."""
+    documented = set(re.findall(r"`([^`]+)`", DOCUMENT.read_text()))
+    documented |= {f"{name}_{end}" for name in documented for end in ("floor", "interval")}
+    own = {"versions", "recipe"}  # of packages, of the recipe's fields
+
+    def keys(value: Any) -> set[str]:
+        if isinstance(value, list):
+            return {key for item in value for key in keys(item)}
+        if not isinstance(value, dict):
+            return set()
+        inner = {key for name, item in value.items() if name not in own for key in keys(item)}
+        return set(value) | inner
+
+    found = keys(json.loads((folder / "results.json").read_text()))
+    assert len(found) > 60
+    assert found <= documented

@@ -245,6 +245,9 @@ def compare(
     recipe: RecipeOptions = RECIPE,
     read: ReadOptions = READ,
     run: Path | None = None,
+    corruptions: Annotated[
+        bool, Parameter(negative="", help="Also under 19 corruptions in 5 severities (ImageNet-C).")
+    ] = False,
     on: Literal["here", "ray"] = "here",
     dry_run: DryRun = False,
     device: Device = "auto",
@@ -268,8 +271,8 @@ def compare(
         folder of the comparison.
     """
     from softaug.lab.compare import compare_runs, open_runs
-    from softaug.lab.engine import processes_begun, started
-    from softaug.lab.experiment import perform
+    from softaug.lab.engine import Engine, choose_device, processes_begun, started
+    from softaug.lab.experiment import measure_corruptions, perform
     from softaug.lab.files import write_json
     from softaug.lab.report import write_report
     from softaug.lab.report.summary import sentences
@@ -317,6 +320,13 @@ def compare(
         else:
             for one, opened in pairs:
                 perform(one, loaded, opened, engine, partial(watch, one))
+        if corruptions:
+            here = Engine(choose_device(device)) if on == "ray" else engine
+            task = bar.add_task("corruptions", total=len(pairs), figures="")
+            for one, opened in pairs:
+                bar.update(task, figures=inert(f"{one.arm} seed {one.seed}"))
+                measure_corruptions(opened, loaded, here)
+                bar.advance(task)
         if not engine.main:
             return
     runs = [opened for _, opened in pairs]

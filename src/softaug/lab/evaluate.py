@@ -5,7 +5,6 @@ and arms can be compared image by image. n samples, c channels, h w pixels, k cl
 """
 
 import io
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -139,26 +138,6 @@ class Predictions:
                 "evaluate the model again to write them"
             ) from error
         return Predictions(labels, logits, occluded, *held_out)
-
-
-def mean_of(members: Sequence[Predictions]) -> Predictions:
-    """What the members of an ensemble predict together: the mean of their probabilities."""
-
-    def together(logits: Sequence[Tensor]) -> Tensor:
-        summed = torch.stack([one.log_softmax(dim=1) for one in logits]).logsumexp(dim=0)
-        return summed - math.log(len(logits))
-
-    held_out = [m.held_out_logits for m in members if m.held_out_logits is not None]
-    return Predictions(
-        members[0].labels,
-        together([member.logits for member in members]),
-        {
-            fill: {share: together([m.at(share, fill) for m in members]) for share in by_share}
-            for fill, by_share in members[0].occluded_logits.items()
-        },
-        members[0].held_out_labels,
-        together(held_out) if held_out else None,
-    )
 
 
 def evaluate(

@@ -7,10 +7,12 @@ from typing import Any
 from softaug.lab.arms import member_of, read_arm
 from softaug.lab.data import Data
 from softaug.lab.engine import Engine
-from softaug.lab.evaluate import Evaluation, Fill, Predictions, evaluate, mean_of, summarise
+from softaug.lab.ensembles import Ensemble, mean_of
+from softaug.lab.evaluate import Evaluation, Fill, Predictions, evaluate, summarise
 from softaug.lab.files import read_json, write_json
 from softaug.lab.models import load_model, save_model
 from softaug.lab.recipe import Recipe
+from softaug.lab.robustness import evaluate_corruptions
 from softaug.lab.run import Run, open_run
 from softaug.lab.train import Progress, pixel_statistics, train
 
@@ -88,6 +90,20 @@ def _mean_history(histories: Sequence[list[dict[str, Any]]]) -> list[dict[str, A
     ]
 
 
+def measure_corruptions(
+    run: Run, data: Data, engine: Engine, watch: Callable[[str, int], None] = lambda *_: None
+) -> None:
+    """Evaluate a finished run under corruptions, unless it has been."""
+    if run.corruptions_file.exists():
+        return
+    models = [load_model(file).to(engine.device) for file in run.model_files if file.exists()]
+    model = models[0] if len(models) == 1 else Ensemble(models)
+    figures = evaluate_corruptions(model, data.test, engine, watch=watch)
+    if engine.main:
+        write_json(run.corruptions_file, figures)
+    engine.wait()
+
+
 def occlusion_fills(data: Data) -> dict[str, Fill]:
     """What hides a part of the test images: two colours and noise, since it matters which.
 
@@ -100,8 +116,9 @@ def occlusion_fills(data: Data) -> dict[str, Fill]:
 
 
 def record(run: Run) -> dict[str, Any]:
-    """What is known of a finished run: arm, seed, speed, history, evaluation."""
+    """What is known of a finished run: arm, seed, speed, history, evaluation, corruptions."""
     recipe, history = run.recipe(), run.history()
+    corruptions = read_json(run.corruptions_file) if run.corruptions_file.exists() else None
     return {
         "arm": recipe.arm,
         "seed": recipe.seed,
@@ -109,4 +126,5 @@ def record(run: Run) -> dict[str, Any]:
         "images_per_second": history[-1]["images_per_second"],
         "history": history,
         "evaluation": read_json(run.evaluation_file),
+        **({} if corruptions is None else {"corruptions": corruptions}),
     }

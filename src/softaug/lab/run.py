@@ -45,6 +45,10 @@ class Run:
         return self.folder / "evaluation.json"
 
     @property
+    def corruptions_file(self) -> Path:
+        return self.folder / "corruptions.json"
+
+    @property
     def predictions_file(self) -> Path:
         return self.folder / "predictions.npz"
 
