@@ -147,6 +147,8 @@ def test_compare_keeps_what_is_finished(pictures: Path, tmp_path: Path) -> None:
     assert all(
         r["seed_interval"] is None or len(r["seed_interval"]) == 2 for r in results["comparisons"]
     )
+    disagree = results["disagreements"]
+    assert disagree is None or (disagree["arm"], disagree["against"]) == ("soft", "standard")
     assert "<svg" in (tmp_path / "c" / "report.html").read_text()
 
 

@@ -1,10 +1,9 @@
 """The report: honest sentences, whole and harmless pages, numbers that are there or left out."""
 
-import base64
 import copy
-import io
 import math
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,16 @@ import torch
 from PIL import Image
 
 from softaug.lab.errors import SoftaugError
+from softaug.lab.png import png_text
 from softaug.lab.report import write_report
 from softaug.lab.report.figures import LOOKS, SPARE_COLOURS, arm_looks, sample_sheet
-from softaug.lab.report.prepare import figure, prepare_occlusion, prepare_reliability
+from softaug.lab.report.page import EMPTY
+from softaug.lab.report.prepare import (
+    drawn_arms,
+    figure,
+    prepare_occlusion,
+    prepare_reliability,
+)
 from softaug.lab.report.summary import sentences
 from softaug.lab.report.tables import arm_rows, verdict
 
@@ -36,10 +42,14 @@ ARMS = {
 RIVALS = ("standard", "standard-smoothed", "harsh", "harsh-constant")
 
 
-def fake_results(seeds: int = 3) -> Results:
-    """A record as a comparison of six arms writes it, with numbers of a likely size."""
+def fake_results(seeds: int = 3, more: Sequence[str] = ()) -> Results:
+    """A record as a comparison of six arms writes it, with numbers of a likely size.
+
+    more: further arms, with the numbers of `harsh`.
+    """
     random = np.random.default_rng(0)
-    runs = [_run(arm, seed, random) for seed in range(seeds) for arm in ARMS]
+    arms = ARMS | dict.fromkeys(more, ARMS["harsh"])
+    runs = [_run(arm, arms[arm], seed, random) for seed in range(seeds) for arm in arms]
     return {
         "title": "6 augmentations on demo",
         "command": f"softaug compare demo --seeds {seeds}",
@@ -64,17 +74,29 @@ def fake_results(seeds: int = 3) -> Results:
                 "augmentation": f"SoftAugment({arm})",
                 "mean_confidence": figures[-1],
             }
-            for arm, figures in ARMS.items()
+            for arm, figures in arms.items()
         ],
         "runs": runs,
         "comparisons": _comparisons(runs, seeds),
-        "samples": [{"arm": arm, "items": _samples(random)} for arm in ARMS],
-        "softening": [_softening(arm, figures[-1]) for arm, figures in ARMS.items()],
+        "samples": [{"arm": arm, "items": _samples(random)} for arm in arms],
+        "disagreements": _disagreements(list(arms), random),
+        "softening": [_softening(arm, figures[-1]) for arm, figures in arms.items()],
     }
 
 
-def _run(arm: str, seed: int, random: np.random.Generator) -> dict[str, Any]:
-    top1, hidden, ece, nll, _ = ARMS[arm]
+def single_run() -> Results:
+    """The record of one run."""
+    results = {**fake_results(seeds=1), "comparisons": [], "disagreements": None}
+    for part in ("runs", "samples", "softening"):
+        results[part] = [one for one in results[part] if one["arm"] == "soft"]
+    results["arms"] = [arm for arm in results["arms"] if arm["name"] == "soft"]
+    return results
+
+
+def _run(
+    arm: str, figures: Sequence[float], seed: int, random: np.random.Generator
+) -> dict[str, Any]:
+    top1, hidden, ece, nll, _ = figures
     top1 += random.normal(0, 0.003)
     history = [
         {
@@ -165,14 +187,42 @@ def compared(
 
 
 def _samples(random: np.random.Generator) -> list[dict[str, Any]]:
-    items = []
-    for i in range(8):
-        content = io.BytesIO()
-        pixels = random.integers(0, 255, (28, 28), dtype=np.uint8)
-        Image.fromarray(pixels).save(content, format="PNG")
-        png = base64.b64encode(content.getvalue()).decode()
-        items.append({"png": png, "visibility": i / 8, "confidence": 0.78, "class": "Sneaker"})
-    return items
+    return [
+        {"png": _png(random), "visibility": i / 8, "confidence": 0.78, "class": "Sneaker"}
+        for i in range(8)
+    ]
+
+
+def _png(random: np.random.Generator) -> str:
+    return png_text(torch.from_numpy(random.integers(0, 255, (1, 28, 28), dtype=np.uint8)))
+
+
+def _disagreements(arms: list[str], random: np.random.Generator) -> dict[str, Any]:
+    def image(index: int, right: str, wrong: str) -> dict[str, Any]:
+        predictions = [
+            {
+                "arm": arm,
+                "class": "Bag" if arm == wrong else "Ankle boot",
+                "confidence": 0.61,
+                "right": arm != wrong,
+            }
+            for arm in arms
+        ]
+        return {
+            "index": index, "right": right, "png": _png(random), "class": "Ankle boot",
+            "predictions": predictions,
+        }  # fmt: skip
+
+    return {
+        "arm": "soft",
+        "against": "standard",
+        "only_arm": 87,
+        "only_against": 81,
+        "images": [
+            *(image(i, "soft", "standard") for i in range(6)),
+            *(image(i, "standard", "soft") for i in range(100, 106)),
+        ],
+    }
 
 
 def _softening(arm: str, confidence: float) -> dict[str, Any]:
@@ -243,6 +293,7 @@ def test_a_page_has_every_section_in_order(tmp_path: Path) -> None:
         "The arms",
         "Differences",
         "What the models saw",
+        "Where the arms disagree",
         "The softening curve",
         "Training",
         "Reliability",
@@ -312,6 +363,8 @@ def test_text_of_the_user_is_escaped(tmp_path: Path) -> None:
     results["recipe"][HOSTILE] = HOSTILE
     results["versions"][HOSTILE] = HOSTILE
     results["samples"][0]["items"][0] |= {"class": HOSTILE, "png": '"><script>'}
+    results["disagreements"]["images"][0] |= {"class": HOSTILE, "png": '"><script>'}
+    results["disagreements"]["images"][0]["predictions"][0] |= {"arm": HOSTILE, "class": HOSTILE}
     results["arms"][0] |= {"description": HOSTILE, "augmentation": HOSTILE}
     renamed = _renamed(results, "none", HOSTILE)
     html, page = page_of(renamed, tmp_path)
@@ -332,13 +385,27 @@ def _renamed(results: Results, old: str, new: str) -> Results:
 
 @pytest.mark.parametrize(
     "missing",
-    ["samples", "softening", "comparisons", "versions", "machine", "commit", "recipe", "data"],
+    [
+        "samples",
+        "disagreements",
+        "softening",
+        "comparisons",
+        "versions",
+        "machine",
+        "commit",
+        "recipe",
+        "data",
+    ],
 )
 def test_what_is_missing_is_left_out(missing: str, tmp_path: Path) -> None:
     results = fake_results()
     del results[missing]
     _, page = page_of(results, tmp_path)
-    heading = {"samples": "What the models saw", "softening": "The softening curve"}
+    heading = {
+        "samples": "What the models saw",
+        "disagreements": "Where the arms disagree",
+        "softening": "The softening curve",
+    }
     assert heading.get(missing) not in page.headings
     assert "The arms" in page.headings
 
@@ -615,14 +682,11 @@ def test_other_sigmas_are_set_against_their_own_crop() -> None:
 
 
 def test_a_single_run_speaks_of_one_model(tmp_path: Path) -> None:
-    results = fake_results(seeds=1)
-    for part in ("runs", "samples", "softening"):
-        results[part] = [one for one in results[part] if one["arm"] == "soft"]
-    results["arms"] = [arm for arm in results["arms"] if arm["name"] == "soft"]
+    results = single_run()
     results["runs"][0]["evaluation"]["ece"] = 0.014
-    write_report({**results, "comparisons": []}, tmp_path / "run.html")
-    page = Page((tmp_path / "run.html").read_text())
+    _, page = page_of(results, tmp_path)
     assert "The model" in page.headings
+    assert "Where the arms disagree" not in page.headings
     assert "Differences" not in page.headings
     assert "of 2,000 test images" in page.text
     assert "hardly more than the 1.2 %" in page.text
@@ -633,6 +697,55 @@ def test_arms_without_a_soft_one_are_not_judged() -> None:
     results = fake_results()
     results["comparisons"] = []
     assert "no difference was tested" in sentences(results)[0]
+
+
+# --- many arms ------------------------------------------------------------------------------
+
+SWEEP = [f"{arm}@0.{i}" for arm in ("harsh", "soft") for i in range(1, 10)]
+
+
+def test_of_many_arms_a_stated_few_are_drawn(tmp_path: Path) -> None:
+    results = fake_results(2, SWEEP)
+    drawn = drawn_arms({**EMPTY, **results})
+    assert drawn == [*ARMS, "harsh@0.1", "soft@0.9"]
+    _, page = page_of(results, tmp_path)
+    says = [a.get("aria-label") or "" for _, a in page.tags if a.get("role") == "img"]
+    assert sum("Reliability" in one for one in says) == len(drawn)
+    assert all("harsh@0.2" not in one for one in says)
+    assert page.count("img") == 8 * len(drawn) + 12
+    assert "of 8 of the 24 arms" in page.text
+    assert page.text.count("harsh@0.2") >= 2  # in the table and among the augmentations
+    few = fake_results(2, SWEEP[:2])
+    assert drawn_arms({**EMPTY, **few}) == [*ARMS, *SWEEP[:2]]
+    _, page = page_of(few, tmp_path)
+    assert "arms, marked by" not in page.text
+
+
+def test_the_figures_have_no_part_in_what_is_drawn() -> None:
+    results = {**EMPTY, **fake_results(1, SWEEP)}
+    before = drawn_arms(results)
+    for run in results["runs"]:
+        run["evaluation"] = None
+    assert drawn_arms(results) == before
+
+
+def test_differences_of_many_arms_are_there_but_folded(tmp_path: Path) -> None:
+    results = fake_results(2, SWEEP)
+    results["comparisons"] += [compared("standard", "ece", -0.01, arm=arm) for arm in SWEEP[9:]]
+    html, page = page_of(results, tmp_path)
+    folded = html[html.index("The differences of the other arms") :]
+    assert html.count('scope="rowgroup"') == len(RIVALS) + 9
+    assert folded.count('scope="rowgroup"') == 9
+    assert page.count("details") == 2
+
+
+def test_disagreements_show_as_many_of_both(tmp_path: Path) -> None:
+    html, page = page_of(fake_results(), tmp_path)
+    assert "soft right, standard wrong: 6 of 87 such images" in page.text
+    assert "standard right, soft wrong: 6 of 81 such images" in page.text
+    assert html.count("<caption>Ankle boot <span>test image ") == 12
+    assert html.count("Ankle boot&nbsp;✓</td>") == 12 * (len(ARMS) - 1)
+    assert html.count('alt="Test image ') == 12
 
 
 # --- looks and sheets -----------------------------------------------------------------------
@@ -655,6 +768,7 @@ def test_an_arm_looks_the_same_in_every_comparison() -> None:
     alone, beside = arm_looks(["soft"]), arm_looks(["soft@0.15", "harsh", "soft", "other"])
     assert alone["soft"] == beside["soft"]
     assert len(set(beside.values())) == 4
+    assert len(set(arm_looks([f"soft@{i}" for i in range(18)]).values())) == 18
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

@@ -1,7 +1,5 @@
 """The record of a comparison, or of one run: all that a report shows, as plain data for JSON."""
 
-import base64
-import io
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +10,9 @@ from torch import Generator, Tensor
 from softaug import SoftAugment, visibility
 from softaug.lab.arms import read_arm
 from softaug.lab.data import Data
+from softaug.lab.disagreements import disagreements
 from softaug.lab.experiment import record
+from softaug.lab.png import png_text
 from softaug.lab.recipe import Recipe, build_arm, drawn_visibility
 from softaug.lab.run import Run
 
@@ -52,6 +52,7 @@ def collect(
         "runs": records,
         "comparisons": comparisons,
         "samples": [{"arm": one.recipe.arm, "items": one.samples()} for one in shown],
+        "disagreements": disagreements(runs, data),
         "softening": [one.softening() for one in shown],
     }
 
@@ -127,7 +128,7 @@ class _Shown:
         images, labels, seen, confidence = augmented_samples(self.augment, self.data, SAMPLES)
         return [
             {
-                "png": base64.b64encode(encode_png(images[i])).decode(),
+                "png": png_text(images[i]),
                 "visibility": seen[i].item(),
                 "confidence": confidence[i].item(),
                 "class": self.data.classes[int(labels[i])],
@@ -150,13 +151,3 @@ def augmented_samples(
     images, seen = augment.transform.apply(data.train.images[order], None, drawn)
     share = visibility(seen)
     return images, data.train.labels[order], share, augment.curve(share)
-
-
-def encode_png(image: Tensor) -> bytes:
-    """A uint8 image [C,H,W] of 1 or 3 channels as PNG."""
-    from PIL import Image
-
-    pixels = image.permute(1, 2, 0).squeeze(-1).contiguous().numpy()
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, format="PNG")
-    return content.getvalue()

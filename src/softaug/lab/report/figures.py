@@ -77,11 +77,14 @@ SPARE_DASHES: tuple[tuple[float, ...], ...] = ((1.2, 1.6), (7, 2, 1.2, 2), (3, 1
 
 def arm_looks(arms: Sequence[str]) -> dict[str, Look]:
     """One look for each arm; the arms of the six are the same in every report."""
-    spare = itertools.cycle(SPARE_COLOURS)
-    dashes = itertools.cycle(SPARE_DASHES)
+    # The dash moves on with every round of the colours, so that all pairs come before any again.
+    spare = itertools.cycle(
+        (colour, SPARE_DASHES[(i + turn) % len(SPARE_DASHES)])
+        for turn in range(len(SPARE_DASHES))
+        for i, colour in enumerate(SPARE_COLOURS)
+    )
     return {
-        arm: LOOKS.get(arm)
-        or Look(next(spare), next(dashes), width=2.2 if arm.startswith("soft") else 1.6)
+        arm: LOOKS.get(arm) or Look(*next(spare), width=2.2 if arm.startswith("soft") else 1.6)
         for arm in arms
     }
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from softaug.lab.files import write_atomically
 from softaug.lab.report import figures, prepare, tables
-from softaug.lab.report.summary import sentences
+from softaug.lab.report.summary import sentences, told_arm
 
 Results = dict[str, Any]
 
@@ -20,7 +20,7 @@ Results = dict[str, Any]
 EMPTY: Results = {
     "title": "Comparison", "command": "", "created": "", "versions": {}, "commit": None,
     "machine": {}, "seconds": None, "data": {}, "recipe": {}, "seeds": [], "arms": [], "runs": [],
-    "comparisons": [], "samples": [], "softening": [],
+    "comparisons": [], "samples": [], "disagreements": {}, "softening": [],
 }  # fmt: skip
 
 
@@ -50,8 +50,10 @@ def _page(results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    curves = prepare.sweep_curves(results)
-    looks = figures.arm_looks(list(dict.fromkeys([*prepare.arm_names(results), *curves])))
+    curves, drawn = prepare.sweep_curves(results), prepare.drawn_arms(results)
+    names = prepare.arm_names(results)
+    looks = figures.arm_looks(list(dict.fromkeys([*drawn, *curves, *names])))
+    groups, further = _told_first(results)
     return environment.get_template("page.html.jinja").render(
         title=results["title"],
         command=results["command"],
@@ -61,14 +63,26 @@ def _page(results: Results) -> str:
         columns=tables.shown_columns(results),
         arms=tables.arm_rows(results),
         bins=_bins(results),
-        groups=tables.difference_groups(results),
+        groups=groups,
+        further_groups=further,
         looks=looks,
         curves=curves,
-        panels=_panels(results, looks),
-        samples=_samples(results),
+        drawn=drawn,
+        panels=_panels(results, prepare.only(results, drawn), looks),
+        samples=_samples(prepare.only(results, drawn)),
+        disagreements=_disagreements(results["disagreements"], drawn),
         facts=_facts(results),
         settings=results["recipe"],
     )
+
+
+def _told_first(results: Results) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The groups of differences to show; where they are many, that arm's of the summary alone."""
+    groups = tables.difference_groups(results)
+    if len(groups) <= prepare.DRAWN:
+        return groups, []
+    told = told_arm(results)
+    return [g for g in groups if g["arm"] == told], [g for g in groups if g["arm"] != told]
 
 
 def _lead(results: Results) -> str:
@@ -91,8 +105,13 @@ def _lead(results: Results) -> str:
     return " \N{MIDDLE DOT} ".join(part for part in parts if part)
 
 
-def _panels(results: Results, looks: dict[str, figures.Look]) -> dict[str, list[Panel]]:
-    """The drawings there are numbers for, by section."""
+def _panels(
+    results: Results, few: Results, looks: dict[str, figures.Look]
+) -> dict[str, list[Panel]]:
+    """The drawings there are numbers for, by section; few: the record of the arms to draw.
+
+    A sweep is drawn from all arms: there each is a point and no line.
+    """
     panels: dict[str, list[Panel]] = {}
 
     def add(section: str, title: str, says: str, svg: str) -> None:
@@ -106,7 +125,7 @@ def _panels(results: Results, looks: dict[str, figures.Look]) -> dict[str, list[
         ("ece", "black", "ECE, %: hidden in black"),
     )
     for key, fill, title in occlusion:
-        if lines := prepare.prepare_occlusion(results, key, fill):
+        if lines := prepare.prepare_occlusion(few, key, fill):
             name = f"occlusion-{key}-{fill}"
             svg = figures.plot_lines(lines, looks, name, "hidden, %", band=True)
             add("occlusion", title, f"{title}, against the hidden share: {_ends(lines)}", svg)
@@ -121,15 +140,15 @@ def _panels(results: Results, looks: dict[str, figures.Look]) -> dict[str, list[
         ("train_top1_error", "Training top-1 error, %", 100.0),
     )
     for key, title, scale in training:
-        if lines := prepare.prepare_training(results, key, scale):
+        if lines := prepare.prepare_training(few, key, scale):
             svg = figures.plot_lines(lines, looks, f"training-{key}", "epoch", band=False)
             add("training", title, f"{title} by epoch: {_ends(lines)}", svg)
-    for i, bins in enumerate(prepare.prepare_reliability(results)):
+    for i, bins in enumerate(prepare.prepare_reliability(few)):
         ece = "" if math.isnan(bins.ece) else f"ECE {100 * bins.ece:.1f} %"
         says = f"Reliability diagram of {bins.arm}, {ece or 'no ECE'}"
         svg = figures.plot_reliability(bins, looks[bins.arm], f"reliability-{i}")
         add("reliability", f"{bins.arm}\n{ece}", says, svg)
-    curves, histograms = prepare.prepare_softening(results)
+    curves, histograms = prepare.prepare_softening(few)
     if curves:
         svg = figures.plot_softening(curves, histograms, looks, "softening")
         says = f"Confidence by visibility, from nothing visible to all: {_ends(curves)}"
@@ -148,11 +167,6 @@ def _ends(lines: Sequence[prepare.Lines]) -> str:
 
 def _samples(results: Results) -> list[dict[str, Any]]:
     """The sample images of each arm with v and p as text."""
-
-    def text(value: object) -> str:
-        found = prepare.number(value)
-        return tables.NOTHING if math.isnan(found) else f"{found:.2f}"
-
     return [
         {
             "arm": one["arm"],
@@ -160,8 +174,8 @@ def _samples(results: Results) -> list[dict[str, Any]]:
                 {
                     "png": item["png"],
                     "class": item.get("class", ""),
-                    "v": text(item.get("visibility")),
-                    "p": text(item.get("confidence")),
+                    "v": _hundredths(item.get("visibility")),
+                    "p": _hundredths(item.get("confidence")),
                 }
                 for item in one["items"]
             ],
@@ -169,6 +183,36 @@ def _samples(results: Results) -> list[dict[str, Any]]:
         for one in results["samples"]
         if one.get("items")
     ]
+
+
+def _hundredths(value: object) -> str:
+    found = prepare.number(value)
+    return tables.NOTHING if math.isnan(found) else f"{found:.2f}"
+
+
+def _disagreements(found: dict[str, Any], drawn: Sequence[str]) -> list[dict[str, Any]]:
+    """The images in two groups by who is right; predictions of the two arms and of drawn ones."""
+    if not found.get("images"):
+        return []
+    arm, against = found["arm"], found["against"]
+    shown = {arm, against, *drawn}
+
+    def predicted(image: dict[str, Any]) -> list[dict[str, Any]]:
+        return [
+            {**one, "confidence": _hundredths(one.get("confidence"))}
+            for one in image["predictions"]
+            if one["arm"] in shown
+        ]
+
+    def group(right: str, wrong: str, all_of: str) -> dict[str, Any]:
+        images = [
+            {**image, "predictions": predicted(image)}
+            for image in found["images"]
+            if image["right"] == right
+        ]
+        return {"right": right, "wrong": wrong, "of": found.get(all_of), "images": images}
+
+    return [group(arm, against, "only_arm"), group(against, arm, "only_against")]
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ Array = npt.NDArray[np.float64]
 
 # Errors with part of the image hidden, named as in the comparisons: by what, and how much.
 OCCLUDED = {"occluded_error": ("mean", 0.4), "occluded_black": ("black", 0.4)}
+DRAWN = 8  # arms with lines and pictures of their own: more can't be told apart
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,30 @@ def arm_names(results: Results) -> list[str]:
     named = [arm["name"] for arm in results["arms"]]
     used = [one["arm"] for part in ("runs", "samples", "softening") for one in results[part]]
     return list(dict.fromkeys([*named, *used]))
+
+
+def drawn_arms(results: Results) -> list[str]:
+    """All arms, or DRAWN of them: those without settings of their own, and others evenly spread.
+
+    By names and order alone, so that no result has a part in what is shown.
+    """
+    names = arm_names(results)
+    if len(names) <= DRAWN:
+        return names
+    plain = [name for name in names if not set(name) & set("@(")][:DRAWN]
+    rest = [name for name in names if name not in plain]
+    spread = np.linspace(0, len(rest) - 1, DRAWN - len(plain)).round().astype(int)
+    chosen = {*plain, *(rest[i] for i in spread)}
+    return [name for name in names if name in chosen]
+
+
+def only(results: Results, arms: list[str]) -> Results:
+    """The record as if there were these arms alone."""
+    parts = {
+        part: [one for one in results[part] if one["arm"] in arms]
+        for part in ("runs", "samples", "softening")
+    }
+    return {**results, **parts, "arms": [arm for arm in results["arms"] if arm["name"] in arms]}
 
 
 def runs_of(results: Results, arm: str) -> list[dict[str, Any]]:

@@ -40,7 +40,7 @@ def sentences(results: Results) -> list[str]:
         if len(arm_names(results)) == 1:
             return _one_model(results)
         return ["No soft arm stands here beside a rival, so no difference was tested."]
-    arm = _soft_arm(results)
+    arm = told_arm(results)
     return [
         *_against_standard(results, arm, seeds),
         *_against_harsh(results, arm, seeds),
@@ -49,6 +49,12 @@ def sentences(results: Results) -> list[str]:
         *_other_arms(results, arm),
         _caution(seeds),
     ]
+
+
+def told_arm(results: Results) -> str:
+    """The arm that the sentences are about: soft, or the first that was set against rivals."""
+    arms = _judged(results)
+    return "soft" if "soft" in arms else arms[0]
 
 
 def signed(metric: str, value: float) -> str:
@@ -291,11 +297,6 @@ def _floor(results: Results, record: dict[str, Any] | None) -> float:
         for evaluation in evaluations_of(results, arm)
     ]
     return max((floor for floor in floors if math.isfinite(floor)), default=0.0)
-
-
-def _soft_arm(results: Results) -> str:
-    arms = _judged(results)
-    return "soft" if "soft" in arms else arms[0]
 
 
 def _judged(results: Results) -> list[str]:

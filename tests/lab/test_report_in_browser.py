@@ -1,0 +1,223 @@
+"""The report in a real browser: harmless, sortable, readable by all, on a phone and on paper.
+
+Skipped where Chromium, its driver, selenium or axe-core-python is absent.
+"""
+
+import base64
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from test_report import fake_results, single_run
+
+from softaug.lab.report import write_report
+
+webdriver = pytest.importorskip("selenium.webdriver")
+By = pytest.importorskip("selenium.webdriver.common.by").By
+Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+AXE = files(pytest.importorskip("axe_core_python")).joinpath("axe.min.js")
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    BROWSER is None or DRIVER is None, reason="needs chromium and chromedriver"
+)
+FLAGS = (
+    *("headless", "disable-gpu", "hide-scrollbars", "no-first-run", "disable-sync"),
+    *("disable-background-networking", "disable-component-update", "disable-dev-shm-usage"),
+)
+SIGMAS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.35, 0.4, 0.5)
+RECORDS = {
+    "eight arms": lambda: fake_results(3, ["soft@0.15", "mixup"]),
+    "a sweep": lambda: fake_results(
+        3, [f"{arm}@{s}" for arm in ("harsh", "harsh-constant", "soft") for s in SIGMAS]
+    ),
+    "one run": single_run,
+}
+SCHEMES = ("light", "dark")
+PHONE, DESK, PAPER = 400, 1200, 718  # px; A4 within margins of 1 cm
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for flag in FLAGS:
+        options.add_argument(f"--{flag}")
+    if os.geteuid() == 0:
+        options.add_argument("--no-sandbox")  # which Chromium refuses to root
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(DRIVER)
+    with webdriver.Chrome(options=options, service=service) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module", params=RECORDS)
+def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a report."""
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(RECORDS[request.param](), path)
+    return path.as_uri()
+
+
+def look(browser: Any, page: str, width: int = DESK, **media: str) -> None:
+    """Open the page at a width; media: the scheme, and print for paper."""
+    tell = browser.execute_cdp_cmd
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    tell("Emulation.setDeviceMetricsOverride", size)
+    scheme = {"name": "prefers-color-scheme", "value": media.get("scheme", "light")}
+    tell("Emulation.setEmulatedMedia", {"media": media.get("media", ""), "features": [scheme]})
+    browser.get(page)
+
+
+def open_details(browser: Any) -> None:
+    browser.execute_script("document.querySelectorAll('details').forEach(one => one.open = true)")
+
+
+def test_it_loads_without_an_error_or_a_request(browser: Any, page: str) -> None:
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)  # what other pages left
+    look(browser, page)
+    open_details(browser)
+    assert browser.get_log("browser") == []
+    events = [json.loads(one["message"])["message"] for one in browser.get_log("performance")]
+    asked = {
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    }
+    assert page in asked
+    assert all(url == page or url.startswith("data:") for url in asked)
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_nothing_sticks_out_of_the_page(browser: Any, page: str, width: int) -> None:
+    look(browser, page, width)
+    open_details(browser)
+    assert browser.execute_script("return document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_schemes_differ_and_figures_go_along(browser: Any, page: str, scheme: str) -> None:
+    look(browser, page, scheme=scheme)
+    paper, ink = browser.execute_script(
+        "const of = getComputedStyle, tick = document.querySelector('svg text');"
+        "return [of(document.body).backgroundColor, of(tick).fill]"
+    )
+    bright = {name: int(colour[4:].split(",")[0]) for name, colour in (("p", paper), ("i", ink))}
+    assert (bright["p"] > bright["i"]) == (scheme == "light")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(DESK, "light"), (PHONE, "dark")])
+def test_axe_finds_nothing(browser: Any, page: str, width: int, scheme: str) -> None:
+    look(browser, page, width, scheme=scheme)
+    open_details(browser)
+    browser.execute_script(AXE.read_text())
+    found = browser.execute_async_script(
+        "const done = arguments[0]; axe.run().then(found => done({"
+        "  violations: found.violations.map(one => one.id + ': ' + one.nodes[0].html),"
+        "  passes: found.passes.map(one => one.id)}))"
+    )
+    assert found["violations"] == []
+    assert {"color-contrast", "image-alt", "button-name"} <= set(found["passes"])
+
+
+def test_print_hides_nothing_and_fits_the_paper(browser: Any, page: str) -> None:
+    """What can be read with all details open stands on paper too, where they are closed."""
+    words = (
+        "return [...document.querySelectorAll('main *, header *')].filter(one =>"
+        " one.checkVisibility({contentVisibilityAuto: true, opacityProperty: true,"
+        " visibilityProperty: true}) && one.getClientRects().length).length"
+    )
+    look(browser, page)
+    open_details(browser)
+    on_screen = browser.execute_script(words)
+    look(browser, page, PAPER, media="print")
+    assert browser.execute_script(words) == on_screen
+    # Wider, and the right edge of a table were cut off.
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= PAPER
+    printed = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})["data"]
+    assert base64.b64decode(printed).startswith(b"%PDF-")
+
+
+# --- sorting --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def page_with_holes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a page on which harsh was not evaluated and none has no top-1 error."""
+    results = fake_results(3)
+    for run in results["runs"]:
+        if run["arm"] == "harsh":
+            run["evaluation"] = None
+        if run["arm"] == "none":
+            run["evaluation"]["top1_error"] = math.nan
+        if run["arm"] == "soft":  # as text 9 comes after 10
+            run["evaluation"]["top1_error"] = 0.09
+        if run["arm"] == "standard":  # as text a minus sign comes after all digits
+            run["evaluation"]["calibration_gap"] = -0.2
+    path = tmp_path_factory.mktemp("holes") / "report.html"
+    write_report(results, path)
+    return path.as_uri()
+
+
+@pytest.fixture
+def holes(browser: Any, page_with_holes: str) -> Any:
+    look(browser, page_with_holes)
+    return browser
+
+
+def column(browser: Any, heading: str) -> tuple[Any, int]:
+    heads = browser.find_elements(By.CSS_SELECTOR, "#table-of-arms thead th")
+    at = [head.text.split("\N{NO-BREAK SPACE}")[0] for head in heads].index(heading)
+    return heads[at], at
+
+
+def values(browser: Any, at: int) -> list[float | None]:
+    """A column's figures as they stand, None where there is none."""
+    found = []
+    for row in browser.find_elements(By.CSS_SELECTOR, "#table-of-arms tbody tr"):
+        text = row.find_elements(By.CSS_SELECTOR, "th, td")[at].text.split("\n")[0]
+        number = text.replace("\N{MINUS SIGN}", "-")
+        found.append(None if text in ("\N{EN DASH}", "nan") else float(number))
+    return found
+
+
+@pytest.mark.parametrize("heading", ["top-1 error %", "gap, points"])
+@pytest.mark.parametrize("key", [None, Keys.ENTER, Keys.SPACE])
+def test_headings_sort_by_number_and_back(holes: Any, heading: str, key: str | None) -> None:
+    head, at = column(holes, heading)
+    button = head.find_element(By.TAG_NAME, "button")
+    for direction, sign in (("ascending", 1), ("descending", -1)):
+        button.send_keys(key) if key else button.click()
+        assert head.get_attribute("aria-sort") == direction
+        found = values(holes, at)
+        there = [value for value in found if value is not None]
+        assert there == sorted(there, key=lambda value: sign * value)
+        assert len(there) >= 4
+        assert found == there + [None] * (len(found) - len(there))
+    other, _ = column(holes, "arm")
+    other.find_element(By.TAG_NAME, "button").click()
+    assert head.get_attribute("aria-sort") is None
+    names = [one.text for one in holes.find_elements(By.CSS_SELECTOR, "#table-of-arms tbody th")]
+    assert names == sorted(names)
+
+
+def test_the_keyboard_reaches_everything(holes: Any) -> None:
+    """Tab goes through all headings, scrolling tables and details, and shows where it is."""
+    wanted = holes.execute_script(
+        "return document.querySelectorAll('button, summary, [tabindex=\"0\"]').length"
+    )
+    seen = set()
+    for _ in range(wanted):
+        holes.switch_to.active_element.send_keys(Keys.TAB)
+        focused = holes.switch_to.active_element
+        assert focused.value_of_css_property("outline-style") == "solid", focused.tag_name
+        seen.add(focused.id)
+    assert len(seen) == wanted
