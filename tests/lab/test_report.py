@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from softaug.lab.corruption_constants import COMMON
 from softaug.lab.errors import SoftaugError
 from softaug.lab.png import png_text
 from softaug.lab.report import write_report
@@ -26,7 +27,7 @@ from softaug.lab.report.prepare import (
     prepare_reliability,
 )
 from softaug.lab.report.summary import sentences
-from softaug.lab.report.tables import arm_rows, verdict
+from softaug.lab.report.tables import arm_rows, shown_columns, verdict
 
 Results = dict[str, Any]
 HOSTILE = '<script>alert("1")</script>'
@@ -115,6 +116,15 @@ def _run(
         "seconds": 42.0,
         "images_per_second": 2900.0,
         "history": history,
+        "corruptions": {
+            "corruptions": {
+                name: [
+                    {"severity": severity, "top1_error": top1 * (1 + severity / 5), "ece": ece}
+                    for severity in range(1, 6)
+                ]
+                for name in COMMON
+            },
+        },
         "evaluation": {
             "images": 2000,
             "top1_error": top1,
@@ -146,8 +156,12 @@ def _run(
                     }
                     for share in (0.0, 0.2, 0.4, 0.6, 0.8)
                 ]
-                for fill, worse in (("mean", 1.0), ("black", 0.8))
+                for fill, worse in (("mean", 1.0), ("black", 0.8), ("noise", 1.1))
             },
+            "smooth_ece": 0.9 * ece,
+            "aurc": top1**1.5,
+            "scaled": {"ece": 0.5 * ece},
+            "corruption_error": 2 * top1,
         },
     }
 
@@ -298,6 +312,7 @@ def test_a_page_has_every_section_in_order(tmp_path: Path) -> None:
         "Training",
         "Reliability",
         "Under occlusion",
+        "Under corruptions",
         "To run it again",
     ]
     for word in ("3 seeds", "10.", "paired t", "paired bootstrap", "p 0.78", "dc0dda3", "12 min"):
@@ -321,10 +336,11 @@ def test_a_page_needs_nothing_from_outside(tmp_path: Path) -> None:
 def test_every_figure_says_how_to_read_it_and_what_it_shows(tmp_path: Path) -> None:
     html, page = page_of(fake_results(), tmp_path)
     captions = re.findall(r"<figcaption>\s*(.*?)</figcaption>", html, re.DOTALL)
-    assert len(captions) == page.count("figure") == 5
+    assert len(captions) == page.count("figure") == 6
     assert all(caption.startswith("How to read it") for caption in captions)
     labels = [a.get("aria-label") for _, a in page.tags if a.get("role") == "img"]
-    assert len(labels) == 4 + 2 + 1 + len(ARMS)  # occlusion, training, softening, reliability
+    # Occlusion, corruptions, training, softening, reliability.
+    assert len(labels) == 6 + 6 + 2 + 1 + len(ARMS)
     assert all(labels)
     assert len(set(labels)) == len(labels)
 
@@ -474,8 +490,9 @@ def test_the_table_gives_mean_spread_seeds_and_marks_the_best() -> None:
 
 
 def test_the_calibration_gap_is_best_nearest_to_zero() -> None:
-    rows = arm_rows(fake_results())
-    gaps = {row["name"]: row["cells"][-1] for row in rows}
+    results = fake_results()
+    place = [column.key for column in shown_columns(results)].index("calibration_gap")
+    gaps = {row["name"]: row["cells"][place] for row in arm_rows(results)}
     assert [name for name, cell in gaps.items() if cell.best] == ["soft"]
     assert gaps["soft"].text == "\N{MINUS SIGN}1.50"
     assert gaps["standard"].text == "+4.60"
@@ -484,7 +501,7 @@ def test_the_calibration_gap_is_best_nearest_to_zero() -> None:
 def test_headings_sort_and_can_be_reached_by_keyboard(tmp_path: Path) -> None:
     html, page = page_of(fake_results(), tmp_path)
     heads = re.findall(r"<th scope=\"col\"[^>]*><button type=\"button\">", html)
-    assert len(heads) == page.count("button") == 12
+    assert len(heads) == page.count("button") == 16
     assert "aria-sort" in html
 
 

@@ -118,13 +118,17 @@ def occlusion_fills(data: Data) -> dict[str, Fill]:
 def record(run: Run) -> dict[str, Any]:
     """What is known of a finished run: arm, seed, speed, history, evaluation, corruptions."""
     recipe, history = run.recipe(), run.history()
-    corruptions = read_json(run.corruptions_file) if run.corruptions_file.exists() else None
+    evaluation, corruptions = read_json(run.evaluation_file), {}
+    if run.corruptions_file.exists():
+        corruptions = {"corruptions": read_json(run.corruptions_file)}
+        mean = corruptions["corruptions"]["mean"]
+        evaluation["corruption_error"] = None if mean is None else mean["top1_error"]
     return {
         "arm": recipe.arm,
         "seed": recipe.seed,
         "seconds": history[-1]["seconds"],
         "images_per_second": history[-1]["images_per_second"],
         "history": history,
-        "evaluation": read_json(run.evaluation_file),
-        **({} if corruptions is None else {"corruptions": corruptions}),
+        "evaluation": evaluation,
+        **corruptions,
     }

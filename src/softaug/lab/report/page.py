@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from softaug.lab.corruption_constants import COMMON, GROUPS
 from softaug.lab.files import write_atomically
 from softaug.lab.report import figures, prepare, tables
 from softaug.lab.report.summary import sentences, told_arm
@@ -121,14 +122,25 @@ def _panels(
     occlusion = (
         ("top1_error", "mean", "Top-1 error, %: hidden in mean colour"),
         ("top1_error", "black", "Top-1 error, %: hidden in black"),
+        ("top1_error", "noise", "Top-1 error, %: hidden in noise"),
         ("ece", "mean", "ECE, %: hidden in mean colour"),
         ("ece", "black", "ECE, %: hidden in black"),
+        ("ece", "noise", "ECE, %: hidden in noise"),
     )
     for key, fill, title in occlusion:
         if lines := prepare.prepare_occlusion(few, key, fill):
             name = f"occlusion-{key}-{fill}"
             svg = figures.plot_lines(lines, looks, name, "hidden, %", band=True)
             add("occlusion", title, f"{title}, against the hidden share: {_ends(lines)}", svg)
+    corruptions = [
+        *(("top1_error", f"Top-1 error, %: {group}", names) for group, names in GROUPS.items()),
+        ("top1_error", "Top-1 error, %: all 15", COMMON),
+        ("ece", "ECE, %: all 15", COMMON),
+    ]
+    for i, (key, title, names) in enumerate(corruptions):
+        if lines := prepare.prepare_corruptions(few, key, names):
+            svg = figures.plot_lines(lines, looks, f"corruption-{i}", "severity", band=True)
+            add("corruptions", title, f"{title}, against the severity: {_ends(lines)}", svg)
     for axis, what in (("sigma", "strength of the crop"), ("alpha", "label smoothing")):
         for key, title in (("top1_error", "Top-1 error, %"), ("ece", "ECE, %")):
             if lines := prepare.prepare_sweep(results, key, axis):

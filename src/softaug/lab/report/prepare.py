@@ -6,7 +6,7 @@ s seeds, p points of a line, b bins.
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,7 +101,12 @@ def seed_count(results: Results) -> int:
 
 
 def recorded(evaluation: dict[str, Any], name: str) -> object:
-    """One figure of an evaluation as it stands, None where absent; OCCLUDED are levels of it."""
+    """One figure of an evaluation as it stands, None where absent.
+
+    OCCLUDED are levels of it, and scaled_NAME what temperature scaling makes of NAME.
+    """
+    if name.startswith("scaled_"):
+        return (evaluation.get("scaled") or {}).get(name.removeprefix("scaled_"))
     if name not in OCCLUDED:
         return evaluation.get(name)
     fill, share = OCCLUDED[name]
@@ -144,6 +149,20 @@ def prepare_occlusion(results: Results, key: str, fill: str) -> list[Lines]:
             if key in level
         ],
     )
+
+
+def prepare_corruptions(results: Results, key: str, names: Sequence[str]) -> list[Lines]:
+    """A figure's mean over some corruptions, in percent, against their severity."""
+
+    def points(run: dict[str, Any]) -> list[tuple[float, float]]:
+        found = (run.get("corruptions") or {}).get("corruptions") or {}
+        levels: dict[float, list[float]] = {}
+        for name in names:
+            for level in found.get(name, []):
+                levels.setdefault(number(level["severity"]), []).append(100 * number(level[key]))
+        return [(severity, sum(values) / len(values)) for severity, values in levels.items()]
+
+    return _lines(results, points)
 
 
 def prepare_training(results: Results, key: str, scale: float = 1.0) -> list[Lines]:

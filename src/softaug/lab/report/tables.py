@@ -36,11 +36,15 @@ COLUMNS = (
     Column("top5_error", "top-5 error %"),
     Column("occluded_error", "error % at 40 % hidden"),
     Column("occluded_black", "the same in black"),
+    Column("corruption_error", "error % under corruptions"),
     Column("nll", "NLL", percent=False),
     Column("brier", "Brier", percent=False),
     Column("ece", "ECE %"),
     Column("ece_floor", "ECE noise floor %", judged=False),
+    Column("smooth_ece", "smooth ECE %"),
+    Column("scaled_ece", "ECE % after temperature"),
     Column("calibration_gap", "gap, points", signed=True),
+    Column("aurc", "AURC %"),
 )
 
 
