@@ -710,6 +710,17 @@ def test_a_single_run_speaks_of_one_model(tmp_path: Path) -> None:
     assert "best" not in page.text
 
 
+def test_no_augmentation_that_errs_less_is_told_first() -> None:
+    results = fake_results()
+    assert not any("Without any augmentation" in one for one in sentences(results))
+    for run in results["runs"]:
+        if run["arm"] == "none":
+            run["evaluation"]["top1_error"] = 0.011
+    first = sentences(results)[0]
+    assert first.startswith("Without any augmentation the model errs less than soft")
+    assert ": 1.1 % for" in first
+
+
 def test_arms_without_a_soft_one_are_not_judged() -> None:
     results = fake_results()
     results["comparisons"] = []

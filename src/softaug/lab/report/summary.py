@@ -42,6 +42,7 @@ def sentences(results: Results) -> list[str]:
         return ["No soft arm stands here beside a rival, so no difference was tested."]
     arm = told_arm(results)
     return [
+        *_without_any(results, arm),
         *_against_standard(results, arm, seeds),
         *_against_harsh(results, arm, seeds),
         *_controls(results, arm, seeds),
@@ -61,6 +62,20 @@ def signed(metric: str, value: float) -> str:
     """A difference with its sign: NLL as it is, the others in points of percent."""
     text = f"{value:+.3f}" if metric == "nll" else f"{100 * value:+.1f} points"
     return text.replace("-", MINUS)
+
+
+def _without_any(results: Results, arm: str) -> list[str]:
+    """Where no augmentation at all errs less, which puts all else into proportion."""
+    none, own = (
+        mean_and_sd([figure(e, "top1_error") for e in evaluations_of(results, name)])[0]
+        for name in ("none", arm)
+    )
+    if not none < own:
+        return []
+    return [
+        f"Without any augmentation the model errs less than {arm} at this budget: "
+        f"{100 * none:.1f} % for {100 * own:.1f} %."
+    ]
 
 
 def _against_standard(results: Results, arm: str, seeds: int) -> list[str]:
