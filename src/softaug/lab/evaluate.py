@@ -20,7 +20,7 @@ from softaug.lab import metrics
 from softaug.lab.data import ImageSet
 from softaug.lab.engine import Engine
 from softaug.lab.errors import SoftaugError
-from softaug.lab.figures import Figures, Interval, figures
+from softaug.lab.figures import Figures, figures
 from softaug.lab.files import write_atomically
 from softaug.lab.seeds import keyed
 from softaug.lab.selective import Risk, risk_coverage
@@ -43,37 +43,17 @@ class OcclusionLevel:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Figures):
     """All figures of one model on one test set; fractions, not percent.
 
-    Those from nll to excess_aurc are those of `Figures`; `scaled` has them of the logits divided by
-    `temperature`, which was fitted on held-out training images. Both None where none were.
+    `scaled` has the same of the logits divided by `temperature`, which was fitted on held-out
+    training images. Both None where none were.
     """
 
     images: int
     top1_error: float
     top5_error: float
-    nll: float
-    ece: float
     ece_bins: int
-    ece_floor: float
-    ece_interval: Interval
-    ece_mass: float
-    ece_mass_floor: float
-    ece_mass_interval: Interval
-    smooth_ece: float
-    smooth_ece_floor: float
-    smooth_ece_interval: Interval
-    classwise_ece: float
-    classwise_ece_floor: float
-    classwise_ece_interval: Interval
-    calibration_gap: float
-    brier: float
-    brier_reliability: float
-    brier_resolution: float
-    brier_uncertainty: float
-    aurc: float
-    excess_aurc: float
     temperature: float | None
     scaled: Figures | None
     reliability: tuple[metrics.Bin, ...]
