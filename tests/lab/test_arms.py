@@ -216,9 +216,9 @@ def test_an_ensemble_averages_its_members(data: Data, tmp_path: Path) -> None:
     p = torch.stack([predict_logits(model, corrupted).softmax(dim=1) for model in models])
     wrong = (p.mean(dim=0).argmax(dim=1) != data.test.labels).float().mean().item()
     assert found["corruptions"]["contrast"][4]["top1_error"] == pytest.approx(wrong)
-    run.corruptions_file.write_text(json.dumps({**found, "mean": "as it was"}))
+    run.corruptions_file.write_text(json.dumps({**found, "mean": {"top1_error": 0.125}}))
     measure_corruptions(run, data, CPU)
-    assert run_record(run)["corruptions"]["mean"] == "as it was"
+    assert run_record(run)["evaluation"]["corruption_error"] == 0.125
 
 
 def test_a_sweep_is_a_list_of_arms() -> None:

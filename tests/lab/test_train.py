@@ -17,6 +17,7 @@ from typing import Any, cast
 import pytest
 import torch
 import torch.nn.functional as F
+from made_up import folder
 from torch import nn
 
 from softaug.lab import train as training
@@ -173,8 +174,10 @@ def test_interrupted_and_resumed_ends_with_the_same_weights(
 
 def test_killed_process_loses_at_most_an_epoch(tmp_path: Path) -> None:
     """SIGKILL in the middle of a real command; --resume ends with the weights of a whole run."""
-    command = [sys.executable, "-m", "softaug", "train", "demo", "--train-images", "200"]
-    command += ["--epochs", "6", "--batch-size", "20", "--precision", "fp32"]
+    folder(tmp_path / "data" / "train", range(200))
+    folder(tmp_path / "data" / "test", range(200, 212))
+    command = [sys.executable, "-m", "softaug", "train", str(tmp_path / "data")]
+    command += ["--epochs", "20", "--batch-size", "20", "--precision", "fp32"]
     subprocess.run([*command, "--run", str(tmp_path / "whole")], check=True, capture_output=True)
     killed = subprocess.Popen(
         [*command, "--run", str(tmp_path / "cut")],
