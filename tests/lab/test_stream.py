@@ -590,6 +590,7 @@ def test_labels_of_no_class(tmp_path: Path) -> None:
     [
         ({"size": None}, "--stream needs --size"),
         ({"train_images": 50}, "a balanced subset needs all images in memory"),
+        ({"held_out": 0.1}, "images are held out of those in memory"),
         ({"stream": StreamOptions(readers=3)}, "readers must divide the batch size, 16"),
         ({"max_unreadable": 1.5}, r"max_unreadable must be a share in \[0, 1\], got 1.5"),
     ],

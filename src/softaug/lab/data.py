@@ -133,6 +133,8 @@ def load(
             raise UsageError("--stream needs --size, since nobody looks at all images beforehand")
         if stream is not None and train_images is not None:
             raise UsageError("a balanced subset needs all images in memory; leave out --stream")
+        if stream is not None and held_out:
+            raise UsageError("images are held out of those in memory; leave out --stream")
         found = _find(source, BUILT_IN)
         if test is not None:
             found = replace(found, test=_other_test(found, _find(test, ())))
@@ -143,8 +145,6 @@ def load(
     if train_images is not None:
         data = replace(data, train=_subset(data, train_images, seed))
     if held_out:
-        if stream is not None:
-            raise UsageError("images are held out of those in memory; leave out --stream")
         data = _hold_out(data, held_out, seed)
     return data
 

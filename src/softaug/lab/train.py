@@ -112,7 +112,8 @@ def train(
 
     at, saved_state = _State(), run.load_checkpoint()
     if arm.targets == "online":
-        at.confusion = torch.ones(2, data.num_classes, data.num_classes)
+        even = torch.ones(data.num_classes, data.num_classes)
+        at.confusion = torch.stack([even, torch.zeros_like(even)])
     if saved_state is not None:
         at = _State(**saved_state.pop("at"))
         engine.load(model, optimizer, saved_state)
