@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_up import folder
 from PIL import Image
 
 from softaug.lab.cli import main
@@ -301,3 +302,45 @@ def test_a_broken_model_file_is_named(
 def test_debug_shows_the_traceback() -> None:
     with pytest.raises(Exception, match="sfot"):
         main(["train", "demo", "--arm", "sfot", "--debug"])
+
+
+def test_a_sweep_is_compared_and_drawn(tmp_path: Path) -> None:
+    folder(tmp_path / "data" / "train", range(60))
+    folder(tmp_path / "data" / "test", range(60, 72))
+    command = ["sweep", str(tmp_path / "data"), "--sigmas", "0.1", "0.3", "--ks", "1"]
+    command += ["--modes", "soft", "--alphas", "0.1", "0.2", "--seeds", "1", "--epochs", "1"]
+    main([*command, "--batch-size", "20", "--run", str(tmp_path / "run")])
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [arm["name"] for arm in results["arms"]] == [
+        "standard",
+        "standard-smoothed(alpha=0.1)",
+        "standard-smoothed(alpha=0.2)",
+        "soft(k=1)@0.1",
+        "soft(k=1)@0.3",
+    ]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "The sweep" in page
+    assert page.count("by strength of the crop") >= 2
+    assert page.count("by label smoothing") >= 2
+
+
+def test_a_comparison_under_corruptions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder(tmp_path / "data" / "train", range(60))
+    folder(tmp_path / "data" / "test", range(60, 72))
+    command = ["compare", str(tmp_path / "data"), "--arms", "standard", "soft", "--seeds", "1"]
+    command += ["--epochs", "1", "--batch-size", "20", "--run", str(tmp_path / "run")]
+    with pytest.raises(SystemExit):
+        main([*command, "--corruptions"])
+    assert "8 pixels a side at least, got [6, 6]" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()  # told before any work
+    command += ["--size", "12"]
+    main(command)
+    assert "Under corruptions" not in (tmp_path / "run" / "report.html").read_text()
+    # What is trained is kept, and only measured further.
+    before = (tmp_path / "run" / "runs" / "soft-seed-0" / "model.safetensors").stat().st_mtime_ns
+    main([*command, "--corruptions"])
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert all(0 <= run["evaluation"]["corruption_error"] <= 1 for run in results["runs"])
+    assert "Under corruptions" in (tmp_path / "run" / "report.html").read_text()
+    after = (tmp_path / "run" / "runs" / "soft-seed-0" / "model.safetensors").stat().st_mtime_ns
+    assert after == before

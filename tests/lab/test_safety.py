@@ -194,12 +194,12 @@ def test_a_data_set_names_a_run_in_its_place(
         for i in range(4):
             picture(tmp_path / "pets" / name, f"{i}.png", i)
             picture(tmp_path / ("x" * 250) / name, f"{i}.png", i)
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    main(["train", "../work/../pets", *QUICK])
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    main(["train", "../here/../pets", *QUICK])
     assert [str(p) for p in Path("runs").iterdir()] == ["runs/pets-soft-seed-0"]
     assert "name too long); --run names" in fails(capsys, "train", f"../{'x' * 250}", *QUICK)
-    assert {path.name for path in tmp_path.iterdir()} == {"pets", "x" * 250, "work"}
+    assert {path.name for path in tmp_path.iterdir()} == {"pets", "x" * 250, "here"}
 
 
 def test_a_name_that_is_no_path_is_told(capsys: pytest.CaptureFixture[str]) -> None:

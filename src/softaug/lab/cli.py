@@ -271,6 +271,7 @@ def compare(
         folder of the comparison.
     """
     from softaug.lab.compare import compare_runs, open_runs
+    from softaug.lab.corruptions import require_size
     from softaug.lab.engine import Engine, choose_device, processes_begun, started
     from softaug.lab.experiment import measure_corruptions, perform
     from softaug.lab.files import write_json
@@ -312,6 +313,8 @@ def compare(
                 )
             advance(bar, tasks[key], step)
 
+        if corruptions:
+            require_size(loaded.test.images)
         numbers = range(recipe.seed, recipe.seed + seeds)
         source = _source(data, read)
         pairs = open_runs(recipe, arms, numbers, loaded, folder, source, engine)

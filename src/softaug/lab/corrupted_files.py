@@ -15,7 +15,7 @@ from torch import Tensor
 
 from softaug.lab.corruption_constants import COMMON, EXTRA, GROUPS, SEVERITIES
 from softaug.lab.data_files import report_faults
-from softaug.lab.errors import SoftaugError, UsageError
+from softaug.lab.errors import SoftaugError, UsageError, one_line
 from softaug.lab.images import IMAGE_ENDINGS, Sample, decode, decoders
 from softaug.lab.robustness import CorruptedSet, Source
 
@@ -88,7 +88,7 @@ def _load(path: Path) -> Any:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise SoftaugError(f"{path}: not readable as an array of numpy ({reason})") from error
 
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from softaug.lab import corruption_parts as parts
 from softaug.lab.corruption_constants import COMMON, EXTRA, SEVERITIES, constants
 from softaug.lab.corruption_parts import Draws
+from softaug.lab.errors import UsageError
 from softaug.lab.seeds import keyed
 
 Pixels = Float[Tensor, "n c h w"]
@@ -36,6 +37,15 @@ WATER, MUD = (175, 238, 238), (63, 42, 20)
 def names_for(channels: int) -> tuple[str, ...]:
     """The corruptions that images of so many channels can have."""
     return tuple(n for n in (*COMMON, *EXTRA) if channels == 3 or n != "saturate")
+
+
+def require_size(images: UInt8[Tensor, "n c h w"]) -> None:
+    """Raise UsageError where the images are too small to be corrupted."""
+    if min(images.shape[-2:]) < SMALLEST:
+        raise UsageError(
+            f"corruptions need images of {SMALLEST} pixels a side at least, got "
+            f"{list(images.shape[-2:])} [H,W]; take a larger --size or leave out --corruptions"
+        )
 
 
 def corrupt(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from softaug.lab.data_files import TEST, TRAIN, Found
-from softaug.lab.errors import SoftaugError, UsageError
+from softaug.lab.errors import SoftaugError, UsageError, one_line
 from softaug.lab.parquet import IMAGE_COLUMNS, LABEL_COLUMNS
 from softaug.lab.shards import Row
 
@@ -54,7 +54,7 @@ def find(source: str) -> Found:
         parts = datasets.load_dataset(name, configuration or None, streaming=True)
     # It has no one error for a name that is not there, a network or a file that is broken.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise SoftaugError(f"{source}: could not be opened ({reason})") from error
     train, *tests = (
         next((parts[name] for name in kind if name in parts), None) for kind in (TRAIN, *TEST)

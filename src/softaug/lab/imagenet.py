@@ -5,7 +5,7 @@ import tarfile
 from pathlib import Path
 
 from softaug.lab.data_files import Found
-from softaug.lab.errors import SoftaugError
+from softaug.lab.errors import SoftaugError, one_line
 from softaug.lab.images import Slice
 from softaug.lab.shards import OneFile
 
@@ -35,7 +35,7 @@ def find(root: Path) -> Found:
         train = _train(root / file)
     # Archives and MATLAB's files have no one error for what is broken in them.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise SoftaugError(f"{root / file}: not readable as ImageNet's ({reason})") from error
     return Found(train, test, sorted({shard.label for shard in train}))
 

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from softaug.lab.errors import SoftaugError
+from softaug.lab.errors import SoftaugError, one_line
 from softaug.lab.files import cache_folder
 from softaug.lab.images import Content, Sample
 
@@ -127,7 +127,7 @@ class Part:
                 )
         # Files, networks and archives have no one error for what cannot be read.
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = one_line(error)
         for missing in range(int(self.counts[shard]) - left, int(self.counts[shard])):
             yield f"{own.name}: image {missing + 1:,} could not be read ({reason})"
 

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from softaug.lab.errors import SoftaugError, UsageError
+from softaug.lab.errors import SoftaugError, UsageError, one_line
 from softaug.lab.files import cache_folder, read_json, write_json
 from softaug.lab.images import IMAGE_ENDINGS
 from softaug.lab.shards import Row
@@ -56,7 +56,7 @@ class Tar:
         try:
             labels = [(row.name, row.label) for row in self.read(0)]
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = one_line(error)
             raise SoftaugError(f"{self.url}: not readable as a tar archive ({reason})") from error
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
