@@ -308,9 +308,12 @@ def test_a_sweep_is_compared_and_drawn(tmp_path: Path) -> None:
     folder(tmp_path / "data" / "train", range(60))
     folder(tmp_path / "data" / "test", range(60, 72))
     command = ["sweep", str(tmp_path / "data"), "--sigmas", "0.1", "0.3", "--ks", "1"]
-    command += ["--modes", "soft", "--alphas", "0.1", "0.2", "--seeds", "1", "--epochs", "1"]
-    main([*command, "--batch-size", "20", "--run", str(tmp_path / "run")])
+    command += ["--modes", "soft", "--alphas", "0.1", "0.2", "--seeds", "1"]
+    (tmp_path / "short.yaml").write_text("epochs: 1\nbatch_size: 20\n")
+    command += ["--recipe", str(tmp_path / "short.yaml")]
+    main([*command, "--run", str(tmp_path / "run")])
     results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert (results["recipe"]["epochs"], results["recipe"]["batch_size"]) == (1, 20)
     assert [arm["name"] for arm in results["arms"]] == [
         "standard",
         "standard-smoothed(alpha=0.1)",

@@ -259,10 +259,13 @@ def smooth_photo(height: int, width: int) -> Image.Image:
     return Image.fromarray(np.stack([levels, 255 - levels, levels // 2], axis=2).astype(np.uint8))
 
 
-def test_images_are_scaled_and_cropped_as_torchvision_has_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [(150, 200), (200, 150), (101, 67), (64, 65), (64, 67), (40, 90)])
+def test_images_are_scaled_and_cropped_as_torchvision_has_it(
+    size: tuple[int, int], tmp_path: Path
+) -> None:
     from torchvision.transforms import v2
 
-    photo = smooth_photo(150, 200)
+    photo = smooth_photo(*size)
     photo.save(tmp_path / "a.png")
     whole = torch.from_numpy(np.array(photo)).permute(2, 0, 1)
     standard = v2.Compose([v2.Resize(64, antialias=True), v2.CenterCrop(64)])

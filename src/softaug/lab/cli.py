@@ -189,6 +189,7 @@ def evaluate(
         What to test on, by default what the run was tested on. Data without a test part are tested
         whole, unless the run was trained on them.
     """
+    from softaug.lab.corruptions import require_size
     from softaug.lab.engine import choose_device
     from softaug.lab.evaluate import evaluate as measure
     from softaug.lab.evaluate import predict_logits, summarise
@@ -212,7 +213,9 @@ def evaluate(
         model, classes, loaded, test = prepare(
             run, data, read, foreign, restrict, choose_device(device)
         )
-        # Before the work: they may not be there.
+        # Before the work: they may be too small, or not there.
+        if corruptions:
+            require_size(test.images)
         images = None if ood is None else other_images(ood, test, read)
         evaluation, predictions = measure(model, test, fills=occlusion_fills(loaded))
         figures = evaluation.as_dict()
@@ -364,6 +367,7 @@ def sweep(
     modes: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = MODES,
     alphas: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (0.05, 0.1, 0.2, 0.4),
     seeds: int = 3,
+    _file: RecipeFile = None,
     recipe: RecipeOptions = RECIPE,
     read: ReadOptions = READ,
     run: Path | None = None,

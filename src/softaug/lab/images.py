@@ -133,18 +133,21 @@ def read_image(path: Path, channels: int, height: int, width: int) -> UInt8[Tens
 
 
 def fit(images: Shaped[Tensor, "n c h w"], height: int, width: int) -> Shaped[Tensor, "n c y x"]:
-    """Decoded images scaled to cover height x width, then centre crop, as `read_image` has it."""
-    sides = images.shape[-2:]
-    factor = max(height / sides[0], width / sides[1])
-    if factor != 1:
-        goal = max(height, round(factor * sides[0])), max(width, round(factor * sides[1]))
+    """Decoded images scaled to cover height x width, then centre crop: torchvision's pixels."""
+    tall, wide = images.shape[-2:]
+    if height * wide >= width * tall:
+        goal = height, height * wide // tall
+    else:
+        goal = width * tall // wide, width
+    if goal != (tall, wide):
         images = F.interpolate(images, goal, mode="bilinear", antialias=True)
     return centre_crop(images, height, width)
 
 
 def centre_crop(images: Tensor, height: int, width: int) -> Tensor:
-    """The middle height x width of images [N,C,H,W] that are no smaller."""
-    top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
+    """The middle height x width of images [N,C,H,W] that are no smaller; halves to even numbers, as
+    torchvision has them."""
+    top, left = (round((images.shape[i] - n) / 2) for i, n in ((-2, height), (-1, width)))
     return images[..., top : top + height, left : left + width]
 
 
