@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types unit test-slow docs clean
+.PHONY: demo test lint types unit test-slow bench docs clean
 
 demo: .venv/ready
 	$(BIN)/softaug compare demo --run runs/demo --seeds 1 --epochs 10 --sigma 0.15 --arms \
@@ -22,6 +22,10 @@ unit: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/pytest -m slow
+
+bench: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -1,4 +1,4 @@
-"""How the cost of the soft crop grows with the batch, the images' side and the number of classes."""
+"""How the cost of the soft crop grows with batch, side and number of classes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ CLASSES = (10, 100, 1_000, 10_000)
 
 
 def measure(rounds: int = 5) -> list[dict[str, Any]]:
-    """Microseconds for each uint8 image, of softaug's crop with its targets and of torchvision's."""
+    """Microseconds for each uint8 image: softaug's crop with its targets, torchvision's, a copy."""
     records = []
     for batch in BATCHES:
         records += _point("batch", batch, batch, 32, 10, rounds)

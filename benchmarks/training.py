@@ -7,6 +7,7 @@ Lightning's Trainer on the plain loop's data.
 """
 
 import contextlib
+import itertools
 import logging
 import os
 import tempfile
@@ -176,8 +177,9 @@ def timm_loop(
             picture = Image.fromarray(images[i].permute(1, 2, 0).numpy())
             return self.transform(picture), int(labels[i])
 
+    files: Any = Files()  # typed as one of its own, and takes any
     batches = create_loader(
-        Files(),
+        files,
         input_size=(3, SIDE, SIDE),
         batch_size=BATCH,
         is_training=True,
@@ -233,7 +235,7 @@ def lightning_loop(model: str, images: Tensor, labels: Tensor, precision: Any) -
 
 
 def differences(times: Seconds) -> Seconds:
-    return [after - before for before, after in zip(times, times[1:], strict=False)]
+    return [after - before for before, after in itertools.pairwise(times)]
 
 
 if __name__ == "__main__":
