@@ -7,8 +7,11 @@ Softening fades where many types of operation are mixed: `Gated` has the evidenc
 a batch needs is looked up as Python runs: under torch.compile policies break the graph.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -23,15 +26,24 @@ from softaug.operations import (
     Magnitudes,
     check_range,
     magnitudes,
-    recolour,
     show,
     source,
 )
-from softaug.transforms.base import Drawn, Images, Seen, call
+from softaug.recolour import recolour
+from softaug.transforms.base import Drawn, Images, Seen, call, take
 from softaug.transforms.pixels import fill_value, in_layout_of, ones
+
+SMALL = 2**14  # pixel values: images above are no faster together on a CPU
+MOVE = "Move"  # any of the geometric operations
 
 # Chance has no say in it, and k is that of the standard curve.
 POLYNOMIAL = FromConfidence(polynomial_confidence, chance=0.0, k=2.0)
+
+
+class Use(NamedTuple):
+    sample: int
+    operation: str
+    magnitude: float
 
 
 @dataclass(frozen=True)
@@ -178,46 +190,87 @@ def _apply(
     drawn: Drawn,
     table: Magnitudes,
 ) -> tuple[Tensor, Tensor]:
-    """Step by step; all samples of the same operation, magnitude and sign at once."""
+    """All samples at once; on a CPU large images one by one, each in its cache."""
     check_range(images)
+    small = math.prod(images.shape[1:]) <= SMALL or images.device.type != "cpu"
+    if small or len(images) == 1:
+        return _apply_at_once(policy, images, seen, drawn, table)
+    out, out_seen = torch.empty_like(images), ones(images)
+    for i in range(len(images)):
+        one = slice(i, i + 1)
+        out[one], out_seen[one] = _apply_at_once(
+            policy, images[one], None if seen is None else seen[one], take(drawn, one), table
+        )
+    return out, out_seen
+
+
+def _apply_at_once(
+    policy: RandAugment | TrivialAugment,
+    images: Images,
+    seen: Seen | None,
+    drawn: Drawn,
+    table: Magnitudes,
+) -> tuple[Tensor, Tensor]:
     # Half precision is computed in float32, as by the other transforms.
     half = images.dtype in (torch.float16, torch.bfloat16)
     pixels = images.float() if half else images
     pixels = pixels.clone(memory_format=torch.contiguous_format)
-    seen = ones(images) if seen is None else seen.clone()
+    seen = ones(images) if seen is None else seen
     fill = fill_value(policy.fill, pixels)
-    for step in range(drawn["operation"].shape[1]):
-        for (operation, magnitude), members in _groups(drawn, step, table).items():
-            of = torch.tensor(members, device=images.device)
-            some, some_seen = pixels.index_select(0, of), seen.index_select(0, of)
-            if operation in GEOMETRIC:
-                index = source(operation, magnitude, *images.shape[-2:]).to(images.device)
-                some, some_seen = show(some, index, fill), _moved(some_seen, index)
-            else:
-                some = recolour(operation, magnitude, some)
-                grey = operation == "Color" and images.shape[1] != 3
-                if operation in LOSSY and not grey:
-                    some_seen = some_seen * _share(policy.kept, operation, magnitude)
-            pixels.index_copy_(0, of, some)
-            seen.index_copy_(0, of, some_seen)
-    return in_layout_of(images, pixels.to(images.dtype)), seen
+    steps = [_uses(drawn, step, table) for step in range(drawn["operation"].shape[1])]
+    for uses in steps if len(images) else ():
+        pixels, seen = _step(uses, pixels, seen, fill)
+    kept = _kept(policy.kept, steps, images)
+    return in_layout_of(images, pixels.to(images.dtype)), seen * kept[:, None, None, None]
 
 
-def _groups(drawn: Drawn, step: int, table: Magnitudes) -> dict[tuple[str, float], list[int]]:
-    """The samples of each operation and signed magnitude; Identity has nothing to do."""
-    groups: dict[tuple[str, float], list[int]] = {}
+def _uses(drawn: Drawn, step: int, table: Magnitudes) -> list[Use]:
+    """What is done to which sample, and how much."""
+    uses = []
     columns = (drawn[key][:, step].tolist() for key in ("operation", "bin", "negative"))
     for sample, (number, at, negative) in enumerate(zip(*columns, strict=True)):
         operation = OPERATIONS[number]
         magnitude = table[operation][at] if operation in table else 0.0
         if negative and operation in SIGNED:
             magnitude = -magnitude
-        if operation != "Identity":
-            groups.setdefault((operation, magnitude), []).append(sample)
-    return groups
+        uses.append(Use(sample, operation, magnitude))
+    return uses
 
 
-def _moved(seen: Seen, index: Int[Tensor, "h w"]) -> Seen:
+def _step(uses: list[Use], pixels: Images, seen: Seen, fill: Tensor) -> tuple[Tensor, Tensor]:
+    """All samples of one operation at once, and all whose pixels move."""
+    groups: dict[str, list[Use]] = {}
+    for use in uses:
+        groups.setdefault(MOVE if use.operation in GEOMETRIC else use.operation, []).append(use)
+    if len(groups) == 1:
+        return _done(*groups.popitem(), pixels, seen, fill)
+    order = torch.tensor([use.sample for group in groups.values() for use in group])
+    there, back = order.to(pixels.device), order.argsort().to(pixels.device)
+    sizes = [len(group) for group in groups.values()]
+    parts = zip(
+        groups.items(),
+        pixels.index_select(0, there).split(sizes),
+        seen.index_select(0, there).split(sizes),
+        strict=True,
+    )
+    done = [_done(*group, some, some_seen, fill) for group, some, some_seen in parts]
+    pixels, seen = (torch.cat(of).index_select(0, back) for of in zip(*done, strict=True))
+    return pixels, seen
+
+
+def _done(
+    operation: str, uses: list[Use], pixels: Images, seen: Seen, fill: Tensor
+) -> tuple[Tensor, Tensor]:
+    if operation == "Identity":
+        return pixels, seen
+    if operation != MOVE:
+        return recolour(operation, [use.magnitude for use in uses], pixels), seen
+    sources = [source(use.operation, use.magnitude, *pixels.shape[-2:]) for use in uses]
+    index = torch.stack(sources).to(pixels.device).long()
+    return show(pixels, index, fill), _moved(seen, index)
+
+
+def _moved(seen: Seen, index: Int[Tensor, "n h w"]) -> Seen:
     """The map under pixels that move; no sample is seen better than before.
 
     The nearest neighbour can show a pixel twice. Where that adds to a map, it is scaled back.
@@ -225,6 +278,20 @@ def _moved(seen: Seen, index: Int[Tensor, "h w"]) -> Seen:
     moved = show(seen, index, seen.new_zeros(1, 1, 1, 1))
     before, after = (of.sum(dim=(1, 2, 3), keepdim=True) for of in (seen, moved))
     return moved * torch.where(after > before, before / after, 1.0)
+
+
+def _kept(kept: Kept, steps: list[list[Use]], images: Images) -> Float[Tensor, "n"]:
+    """The share of the map that all changes of colour together leave to each sample."""
+    colourless = images.shape[1] != 3
+    known: dict[tuple[str, float], float] = {}
+    shares = [1.0] * len(images)
+    for use in chain.from_iterable(steps):
+        if use.operation in LOSSY and not (use.operation == "Color" and colourless):
+            change = use.operation, use.magnitude
+            if change not in known:
+                known[change] = _share(kept, *change)
+            shares[use.sample] *= known[change]
+    return torch.tensor(shares, device=images.device)
 
 
 def _share(kept: Kept, operation: str, magnitude: float) -> float:
