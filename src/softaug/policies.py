@@ -30,7 +30,7 @@ from softaug.operations import (
     source,
 )
 from softaug.recolour import recolour
-from softaug.transforms.base import Drawn, Images, Seen, call, take
+from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.pixels import fill_value, in_layout_of, ones
 
 SMALL = 2**14  # pixel values: images above are no faster together on a CPU
@@ -41,7 +41,6 @@ POLYNOMIAL = FromConfidence(polynomial_confidence, chance=0.0, k=2.0)
 
 
 class Use(NamedTuple):
-    sample: int
     operation: str
     magnitude: float
 
@@ -190,84 +189,72 @@ def _apply(
     drawn: Drawn,
     table: Magnitudes,
 ) -> tuple[Tensor, Tensor]:
-    """All samples at once; on a CPU large images one by one, each in its cache."""
+    """Step by step, all samples at once; on a CPU large images one by one, each in its cache."""
     check_range(images)
-    small = math.prod(images.shape[1:]) <= SMALL or images.device.type != "cpu"
-    if small or len(images) == 1:
-        return _apply_at_once(policy, images, seen, drawn, table)
-    out, out_seen = torch.empty_like(images), ones(images)
-    for i in range(len(images)):
-        one = slice(i, i + 1)
-        out[one], out_seen[one] = _apply_at_once(
-            policy, images[one], None if seen is None else seen[one], take(drawn, one), table
-        )
+    steps = [_uses(drawn, step, table) for step in range(drawn["operation"].shape[1])]
+    kept = _kept(policy.kept, steps, images)[:, None, None, None]
+    fill = fill_value(policy.fill, images)
+    n, height, width = len(images), *images.shape[-2:]
+    out = in_layout_of(images, images.new_empty(images.shape))
+    out_seen = kept.new_empty(n, 1, height, width)
+    large = images.device.type == "cpu" and math.prod(images.shape[1:]) > SMALL
+    size = 1 if large else max(1, n)
+    for first in range(0, n, size):
+        some = slice(first, first + size)
+        pixels, some_seen = images[some].contiguous(), None if seen is None else seen[some]
+        # Half precision is computed in float32, as by the other transforms.
+        if images.dtype in (torch.float16, torch.bfloat16):
+            pixels = pixels.float()
+        for uses in steps:
+            pixels, some_seen = _step(uses[some], pixels, some_seen, fill)
+        out[some] = pixels
+        out_seen[some] = kept[some] if some_seen is None else some_seen * kept[some]
     return out, out_seen
 
 
-def _apply_at_once(
-    policy: RandAugment | TrivialAugment,
-    images: Images,
-    seen: Seen | None,
-    drawn: Drawn,
-    table: Magnitudes,
-) -> tuple[Tensor, Tensor]:
-    # Half precision is computed in float32, as by the other transforms.
-    half = images.dtype in (torch.float16, torch.bfloat16)
-    pixels = images.float() if half else images
-    pixels = pixels.clone(memory_format=torch.contiguous_format)
-    seen = ones(images) if seen is None else seen
-    fill = fill_value(policy.fill, pixels)
-    steps = [_uses(drawn, step, table) for step in range(drawn["operation"].shape[1])]
-    for uses in steps if len(images) else ():
-        pixels, seen = _step(uses, pixels, seen, fill)
-    kept = _kept(policy.kept, steps, images)
-    return in_layout_of(images, pixels.to(images.dtype)), seen * kept[:, None, None, None]
-
-
 def _uses(drawn: Drawn, step: int, table: Magnitudes) -> list[Use]:
-    """What is done to which sample, and how much."""
+    """What is done to each sample, and how much."""
     uses = []
     columns = (drawn[key][:, step].tolist() for key in ("operation", "bin", "negative"))
-    for sample, (number, at, negative) in enumerate(zip(*columns, strict=True)):
+    for number, at, negative in zip(*columns, strict=True):
         operation = OPERATIONS[number]
         magnitude = table[operation][at] if operation in table else 0.0
-        if negative and operation in SIGNED:
-            magnitude = -magnitude
-        uses.append(Use(sample, operation, magnitude))
+        uses.append(Use(operation, -magnitude if negative and operation in SIGNED else magnitude))
     return uses
 
 
-def _step(uses: list[Use], pixels: Images, seen: Seen, fill: Tensor) -> tuple[Tensor, Tensor]:
-    """All samples of one operation at once, and all whose pixels move."""
-    groups: dict[str, list[Use]] = {}
-    for use in uses:
-        groups.setdefault(MOVE if use.operation in GEOMETRIC else use.operation, []).append(use)
+def _step(
+    uses: list[Use], pixels: Images, seen: Seen | None, fill: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """All samples of one operation at once, and all whose pixels move; they are sorted for that."""
+    groups: dict[str, list[int]] = {}
+    for sample, use in enumerate(uses):
+        groups.setdefault(MOVE if use.operation in GEOMETRIC else use.operation, []).append(sample)
     if len(groups) == 1:
-        return _done(*groups.popitem(), pixels, seen, fill)
-    order = torch.tensor([use.sample for group in groups.values() for use in group])
+        return _done(*groups, uses, pixels, seen, fill)
+    order = torch.tensor([sample for group in groups.values() for sample in group])
     there, back = order.to(pixels.device), order.argsort().to(pixels.device)
     sizes = [len(group) for group in groups.values()]
-    parts = zip(
-        groups.items(),
-        pixels.index_select(0, there).split(sizes),
-        seen.index_select(0, there).split(sizes),
-        strict=True,
-    )
-    done = [_done(*group, some, some_seen, fill) for group, some, some_seen in parts]
+    seen = ones(pixels) if seen is None else seen
+    parts = (of.index_select(0, there).split(sizes) for of in (pixels, seen))
+    done = [
+        _done(operation, [uses[sample] for sample in group], *part, fill)
+        for (operation, group), *part in zip(groups.items(), *parts, strict=True)
+    ]
     pixels, seen = (torch.cat(of).index_select(0, back) for of in zip(*done, strict=True))
     return pixels, seen
 
 
 def _done(
-    operation: str, uses: list[Use], pixels: Images, seen: Seen, fill: Tensor
-) -> tuple[Tensor, Tensor]:
+    operation: str, uses: list[Use], pixels: Images, seen: Seen | None, fill: Tensor
+) -> tuple[Tensor, Tensor | None]:
     if operation == "Identity":
         return pixels, seen
     if operation != MOVE:
         return recolour(operation, [use.magnitude for use in uses], pixels), seen
     sources = [source(use.operation, use.magnitude, *pixels.shape[-2:]) for use in uses]
     index = torch.stack(sources).to(pixels.device).long()
-    return show(pixels, index, fill), _moved(seen, index)
+    return show(pixels, index, fill), _moved(ones(pixels) if seen is None else seen, index)
 
 
 def _moved(seen: Seen, index: Int[Tensor, "n h w"]) -> Seen:
@@ -282,15 +269,11 @@ def _moved(seen: Seen, index: Int[Tensor, "n h w"]) -> Seen:
 
 def _kept(kept: Kept, steps: list[list[Use]], images: Images) -> Float[Tensor, "n"]:
     """The share of the map that all changes of colour together leave to each sample."""
-    colourless = images.shape[1] != 3
-    known: dict[tuple[str, float], float] = {}
+    lossy = {*LOSSY} if images.shape[1] == 3 else {*LOSSY} - {"Color"}
+    share_of = {use: _share(kept, *use) for use in {*chain(*steps)} if use.operation in lossy}
     shares = [1.0] * len(images)
-    for use in chain.from_iterable(steps):
-        if use.operation in LOSSY and not (use.operation == "Color" and colourless):
-            change = use.operation, use.magnitude
-            if change not in known:
-                known[change] = _share(kept, *change)
-            shares[use.sample] *= known[change]
+    for uses in steps:
+        shares = [share * share_of.get(use, 1.0) for share, use in zip(shares, uses, strict=True)]
     return torch.tensor(shares, device=images.device)
 
 

@@ -1,9 +1,8 @@
 """Changes of colour, each image by a strength of its own, with torchvision's pixels to the bit.
 
-What is computed for each pixel alone, as numbers that are exact or rounded once, is computed for
-all images at once. Two things round by how many images they are given: sums and convolutions of
-floats; and what `add_` with a factor does is one rounding on some processors and two on others.
-These are asked of torch for one image after the other, in the very calls of torchvision.
+What is rounded for each pixel alone is computed for all images at once. Sums of floats round by how
+many images they are given, and what `add_` with a factor does is one rounding on some processors
+and two on others: these are asked of torch for one image after the other, as by torchvision.
 
 torchvision is imported on first use. n samples, c channels, h w pixels.
 """
@@ -74,8 +73,12 @@ def _smooth_floats(pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c y x"]
     around, middle = 1.0 / 13.0, 5.0 / 13.0
     kernel = pixels.new_full((3, 3), around)
     kernel[1, 1] = middle
-    kernel = kernel.expand(pixels.shape[1], 1, 3, 3)
-    return torch.stack([F.conv2d(image, kernel, groups=len(image)) for image in pixels])
+    if pixels.shape[1] == 1:
+        return torch.stack([F.conv2d(image, kernel[None, None]) for image in pixels])
+    # With a kernel for each channel every pixel is rounded alone, in any layout and batch; with the
+    # channels side by side torch is 10 times faster.
+    kernel, interleaved = kernel.expand(3, 1, 3, 3), torch.channels_last
+    return F.conv2d(pixels.contiguous(memory_format=interleaved), kernel, groups=3).contiguous()
 
 
 def _smooth_integers(pixels: Images) -> Float[Tensor, "n c y x"]:
