@@ -189,27 +189,36 @@ def _apply(
     drawn: Drawn,
     table: Magnitudes,
 ) -> tuple[Tensor, Tensor]:
-    """Step by step, all samples at once; on a CPU large images one by one, each in its cache."""
+    """All samples at once; on a CPU large images one by one, each in its cache."""
     check_range(images)
     steps = [_uses(drawn, step, table) for step in range(drawn["operation"].shape[1])]
     kept = _kept(policy.kept, steps, images)[:, None, None, None]
     fill = fill_value(policy.fill, images)
-    n, height, width = len(images), *images.shape[-2:]
+    if images.device.type != "cpu" or math.prod(images.shape[1:]) <= SMALL:
+        pixels, seen = _after(steps, images, seen, fill)
+        pixels = images.clone() if pixels is images else pixels
+        seen = ones(images) if seen is None else seen
+        return in_layout_of(images, pixels.to(images.dtype)), seen * kept
     out = in_layout_of(images, images.new_empty(images.shape))
-    out_seen = kept.new_empty(n, 1, height, width)
-    large = images.device.type == "cpu" and math.prod(images.shape[1:]) > SMALL
-    size = 1 if large else max(1, n)
-    for first in range(0, n, size):
-        some = slice(first, first + size)
-        pixels, some_seen = images[some].contiguous(), None if seen is None else seen[some]
-        # Half precision is computed in float32, as by the other transforms.
-        if images.dtype in (torch.float16, torch.bfloat16):
-            pixels = pixels.float()
-        for uses in steps:
-            pixels, some_seen = _step(uses[some], pixels, some_seen, fill)
-        out[some] = pixels
-        out_seen[some] = kept[some] if some_seen is None else some_seen * kept[some]
+    out_seen = kept.new_empty(len(images), 1, *images.shape[-2:])
+    for i in range(len(images)):
+        one, its_steps = slice(i, i + 1), [uses[i : i + 1] for uses in steps]
+        before = None if seen is None else seen[one]
+        out[one], after = _after(its_steps, images[one], before, fill)
+        out_seen[one] = kept[one] if after is None else after * kept[one]
     return out, out_seen
+
+
+def _after(
+    steps: list[list[Use]], images: Images, seen: Seen | None, fill: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Pixels and map after all steps; they may be what was given."""
+    half = images.dtype in (torch.float16, torch.bfloat16)
+    # Half precision is computed in float32, as by the other transforms.
+    pixels = (images.float() if half else images).contiguous()
+    for uses in steps if len(images) else ():
+        pixels, seen = _step(uses, pixels, seen, fill)
+    return pixels, seen
 
 
 def _uses(drawn: Drawn, step: int, table: Magnitudes) -> list[Use]:
@@ -231,15 +240,20 @@ def _step(
     for sample, use in enumerate(uses):
         groups.setdefault(MOVE if use.operation in GEOMETRIC else use.operation, []).append(sample)
     if len(groups) == 1:
-        return _done(*groups, uses, pixels, seen, fill)
+        return _done(next(iter(groups)), uses, pixels, seen, fill)
     order = torch.tensor([sample for group in groups.values() for sample in group])
     there, back = order.to(pixels.device), order.argsort().to(pixels.device)
     sizes = [len(group) for group in groups.values()]
     seen = ones(pixels) if seen is None else seen
-    parts = (of.index_select(0, there).split(sizes) for of in (pixels, seen))
+    parts = zip(
+        groups.items(),
+        pixels.index_select(0, there).split(sizes),
+        seen.index_select(0, there).split(sizes),
+        strict=True,
+    )
     done = [
-        _done(operation, [uses[sample] for sample in group], *part, fill)
-        for (operation, group), *part in zip(groups.items(), *parts, strict=True)
+        _done(operation, [uses[sample] for sample in group], some, some_seen, fill)
+        for (operation, group), some, some_seen in parts
     ]
     pixels, seen = (torch.cat(of).index_select(0, back) for of in zip(*done, strict=True))
     return pixels, seen

@@ -78,7 +78,8 @@ def _smooth_floats(pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c y x"]
     # With a kernel for each channel every pixel is rounded alone, in any layout and batch; with the
     # channels side by side torch is 10 times faster.
     kernel, interleaved = kernel.expand(3, 1, 3, 3), torch.channels_last
-    return F.conv2d(pixels.contiguous(memory_format=interleaved), kernel, groups=3).contiguous()
+    smooth: Tensor = F.conv2d(pixels.contiguous(memory_format=interleaved), kernel, groups=3)
+    return smooth.contiguous()
 
 
 def _smooth_integers(pixels: Images) -> Float[Tensor, "n c y x"]:
