@@ -3,8 +3,8 @@
 Operations that move pixels (shears, translations, rotation) keep areas, and move the map along with
 the pixels; changes of colour multiply it by `kept`; Identity, AutoContrast and Equalize keep all.
 
-Softening fades where many types of operation are mixed: `Gated` has the evidence. Which operations
-a batch needs is looked up as Python runs: under torch.compile policies break the graph.
+Softening fades where many types of operation are mixed: `Gated` has the evidence. Which samples get
+which operation is looked up as Python runs: under torch.compile policies break the graph.
 """
 
 import math

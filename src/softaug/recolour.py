@@ -30,6 +30,11 @@ def recolour(operation: str, magnitudes: Sequence[float], pixels: Images) -> Ima
     if channels not in (1, 3):
         repeated = [magnitude for magnitude in magnitudes for _ in range(channels)]
         return recolour(operation, repeated, pixels.flatten(0, 1)[:, None]).view_as(pixels)
+    # Grey has no colour, and without neighbours nothing is sharp.
+    if (operation, channels) == ("Color", 1) or (
+        operation == "Sharpness" and min(pixels.shape[-2:]) <= 2
+    ):
+        return pixels.clone()
     if operation in FACTORS:
         changed = FACTORS[operation](pixels, [1.0 + magnitude for magnitude in magnitudes])
         # Of what is computed for uint8, torchvision drops the fraction.
@@ -46,8 +51,6 @@ def _brightness(pixels: Images, factors: Factors) -> Float[Tensor, "n c h w"]:
 
 
 def _color(pixels: Images, factors: Factors) -> Float[Tensor, "n c h w"]:
-    if pixels.shape[1] == 1:
-        return as_float(pixels).clone()
     return _blend(pixels, list(_grey(pixels)), factors)
 
 
@@ -59,13 +62,11 @@ def _contrast(pixels: Images, factors: Factors) -> Float[Tensor, "n c h w"]:
 def _sharpness(pixels: Images, factors: Factors) -> Float[Tensor, "n c h w"]:
     """Away from, or towards, the mean of 3 x 3 pixels, where that of the middle counts 5 times."""
     out = as_float(pixels).clone()
-    if min(pixels.shape[-2:]) <= 2:
-        return out
     inner = out[:, :, 1:-1, 1:-1]
-    smooth = _smooth_floats(out) if pixels.is_floating_point() else _smooth_integers(pixels)
+    smooth = _smooth_floats(pixels) if pixels.is_floating_point() else _smooth_integers(pixels)
     difference = smooth - inner
-    for image, change, factor in zip(inner, difference, factors, strict=True):
-        image.add_(change, alpha=1.0 - factor)
+    for i, (change, factor) in enumerate(zip(difference, factors, strict=True)):
+        inner[i].add_(change, alpha=1.0 - factor)
     return out
 
 
@@ -93,8 +94,8 @@ def _smooth_integers(pixels: Images) -> Float[Tensor, "n c y x"]:
 def _blend(pixels: Images, others: list[Tensor], factors: Factors) -> Float[Tensor, "n c h w"]:
     """factor * pixels + (1 - factor) * other."""
     out = _brightness(pixels, factors)
-    for image, other, factor in zip(out, others, factors, strict=True):
-        image.add_(other, alpha=1.0 - factor)
+    for i, (other, factor) in enumerate(zip(others, factors, strict=True)):
+        out[i].add_(other, alpha=1.0 - factor)
     return out
 
 
@@ -102,7 +103,7 @@ def _grey(pixels: Images) -> Float[Tensor, "n 1 h w"]:
     if pixels.shape[1] == 1:
         return as_float(pixels)
     red, green, blue = pixels.split(1, dim=1)
-    grey = red.mul(0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+    grey: Tensor = red.mul(0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
     return grey if pixels.is_floating_point() else grey.floor_()
 
 

@@ -227,12 +227,9 @@ def _window(
     part = pixels[:, :, max(0, top) : bottom, max(0, left) : right]
     if part.shape[-2:] == (height, width):
         return part
-    canvas = pixels.new_empty(1, pixels.shape[1], height, width)
-    y, x = min(max(0, -top), height), min(max(0, -left), width)
-    y_end, x_end = y + part.shape[2], x + part.shape[3]
-    canvas[:, :, :y] = canvas[:, :, y_end:] = fill
-    canvas[:, :, y:y_end, :x] = canvas[:, :, y:y_end, x_end:] = fill
-    canvas[:, :, y:y_end, x:x_end] = part
+    canvas = fill.expand(1, pixels.shape[1], height, width).clone()
+    y, x = max(0, -top), max(0, -left)
+    canvas[:, :, y : y + part.shape[2], x : x + part.shape[3]] = part
     return canvas
 
 
