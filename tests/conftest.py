@@ -12,6 +12,7 @@ METHOD = (
     "augment",
     "kept",
     "operations",
+    "recolour",
     "policies",
     "borrowed",
     "places",

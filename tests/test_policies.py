@@ -26,7 +26,7 @@ from softaug.kept import (
     smoothed_confidence,
 )
 from softaug.operations import GEOMETRIC, OPERATIONS, SIGNED, magnitudes
-from softaug.policies import Gated, RandAugment, TrivialAugment
+from softaug.policies import SMALL, Gated, RandAugment, TrivialAugment
 
 BINS = 31
 THEIR_RAND: Any = v2.RandAugment()
@@ -140,6 +140,75 @@ def test_the_classes_of_torchvision_agree_on_the_same_draw(
         assert not whole
         assert not real
         assert torch.equal(out[sample], expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_large_images_are_torchvisions_too(dtype: torch.dtype) -> None:
+    """They go one by one; each bin stands in one batch with others."""
+    for channels in (1, 3):
+        pixels = of_dtype(images(28, channels, 90, 200), dtype)
+        assert pixels[0].numel() > SMALL
+        drawn = {
+            "operation": torch.arange(28)[:, None] % 14,
+            "bin": torch.arange(3, 31)[:, None],
+            "negative": torch.arange(28)[:, None] >= 14,
+        }
+        for kept in (pixels, pixels.to(memory_format=torch.channels_last)):
+            before = torch.rand(28, 1, 90, 200, generator=Generator().manual_seed(8))
+            out, seen = TrivialAugment().apply(kept, before, drawn)
+            _, without = TrivialAugment().apply(kept, None, drawn)
+            _, ones = TrivialAugment().apply(kept, torch.ones_like(before), drawn)
+            assert out.is_contiguous(memory_format=torch.channels_last) == kept.is_contiguous(
+                memory_format=torch.channels_last
+            )
+            assert torch.equal(without, ones)
+            for sample, image in enumerate(pixels):
+                assert torch.equal(out[sample], by_torchvision(THEIR_TRIVIAL, image, drawn, sample))
+                alone = slice(sample, sample + 1)
+                _, one_seen = TrivialAugment().apply(
+                    pixels[alone], before[alone], take(drawn, alone)
+                )
+                assert torch.equal(one_seen[0], seen[sample])
+
+
+def test_moves_that_are_kept_serve_outside_of_inference_mode() -> None:
+    pixels = of_dtype(images(2, 3, 11, 9), torch.float32)
+    drawn = drawn_of(("Rotate", 7, False), n=2)
+    with torch.inference_mode():
+        there, _ = TrivialAugment().apply(pixels, None, drawn)
+    given = pixels.requires_grad_()
+    out, _ = TrivialAugment().apply(given, None, drawn)
+    out.sum().backward()
+    assert torch.equal(out.detach(), there.clone())
+    assert given.grad is not None
+
+
+@pytest.mark.parametrize(("operation", "channels"), [("Identity", 3), ("Color", 1), ("Color", 4)])
+def test_pixels_that_stay_are_a_copy(operation: str, channels: int) -> None:
+    # Resampling leaves [0, 1] by a rounding: that stays, too.
+    pixels = of_dtype(images(2, channels), torch.float32) * 1.0005
+    for some in (pixels, pixels[:1]):
+        out, _ = TrivialAugment().apply(some, None, drawn_of((operation, 9, True), n=len(some)))
+        assert torch.equal(out, some)
+        assert out.data_ptr() != some.data_ptr()
+
+
+def test_sharpness_of_images_without_inner_pixels_is_theirs() -> None:
+    pixels = images(1, 3, 2, 9)
+    out, _ = TrivialAugment().apply(pixels, None, drawn_of(("Sharpness", 30, False)))
+    assert torch.equal(out, pixels)
+
+
+@pytest.mark.parametrize(("channels", "side"), [(1, 20), (3, 20), (3, 80)])
+def test_gradients_pass_through_two_operations(channels: int, side: int) -> None:
+    pixels = of_dtype(images(3, channels, side, side), torch.float32).requires_grad_()
+    drawn = RandAugment().draw(3, side, side, Generator().manual_seed(0))
+    steps = ("Brightness", "Color"), ("Contrast", "Solarize"), ("Sharpness", "ShearX")
+    drawn["operation"] = torch.tensor([[OPERATIONS.index(name) for name in s] for s in steps])
+    out, _ = RandAugment().apply(pixels, None, drawn)
+    out.sum().backward()
+    assert pixels.grad is not None
+    assert (pixels.grad.abs().sum(dim=(1, 2, 3)) > 0).all()
 
 
 def test_operations_are_torchvisions_in_its_order() -> None:

@@ -1,11 +1,11 @@
-"""The operations of torchvision's policies: how strong each gets, and what it does to pixels.
+"""The operations of torchvision's policies: how strong each gets, and where it moves pixels.
 
 torchvision is imported on first use. n samples, c channels, h w pixels.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from functools import lru_cache
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Int
@@ -19,6 +19,7 @@ Magnitudes: TypeAlias = dict[str, list[float]]  # operation: what each bin stand
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 FACTORS = ("Brightness", "Color", "Contrast", "Sharpness")
 SIGNED = (*GEOMETRIC, *FACTORS)
+KEPT_PIXELS = 224**2  # where images move: it is not kept for larger ones
 OPERATIONS = ("Identity", *GEOMETRIC, *LOSSY, "AutoContrast", "Equalize")
 
 
@@ -64,55 +65,42 @@ def magnitudes(
 
 
 def source(operation: str, magnitude: float, height: int, width: int) -> Int[Tensor, "h w"]:
-    """Which pixel each output pixel shows: its number, counted from 1, or 0 for none.
+    """Which pixel each output pixel shows: its number, counted from 1, or 0 for none; int32.
 
-    torchvision moves an image of the numbers. On the CPU and in float32 whatever the images are, so
-    that pixels and map, and all devices, agree.
+    torchvision moves an image of the numbers: on the CPU and in float32 whatever the images are, so
+    that pixels and map, and all devices, agree. What it gives is kept, up to 62 MB of it: all moves
+    of TrivialAugment for images of up to 224 x 224.
     """
-    from torchvision.transforms.v2 import functional as tv
-
     if height * width > 2**24:
         raise ValueError(f"{operation}: expected at most 2^24 pixels, got {height} x {width}")
-    numbers = torch.arange(1.0, height * width + 1, device="cpu").view(1, 1, height, width)
-    if operation == "Rotate":
-        return tv.rotate(numbers, magnitude)[0, 0].long()
-    shear, shift, center = [0.0, 0.0], [0.0, 0.0], None
-    axis = "XY".index(operation[-1])
-    if operation.startswith("Shear"):
-        shear[axis], center = math.degrees(math.atan(magnitude)), [0.0, 0.0]
-    else:
-        shift[axis] = float(int(magnitude))
-    return tv.affine(numbers, 0.0, shift, 1.0, shear, center=center)[0, 0].long()
+    if height * width > KEPT_PIXELS:
+        return _source(operation, magnitude, height, width)
+    return _kept_source(operation, magnitude, height, width)
 
 
-def show(pixels: Images, source: Int[Tensor, "h w"], fill: Tensor) -> Images:
+def show(pixels: Images, source: Int[Tensor, "n h w"], fill: Tensor) -> Images:
     """Pixels where `source` finds them, and fill, of shape [1,C,1,1] or [1,1,1,1], for none."""
     n, channels, *_ = pixels.shape
     nothing = fill.to(pixels.dtype).flatten(2).expand(n, channels, 1)
-    index = source.flatten().expand(n, channels, -1)
+    index = source.flatten(1)[:, None].expand(-1, channels, -1)
     return torch.cat([nothing, pixels.flatten(2)], dim=2).gather(2, index).view_as(pixels)
 
 
-def recolour(operation: str, magnitude: float, pixels: Images) -> Images:
-    """Any operation that moves no pixel; without 1 or 3 channels, on each channel as grey."""
+def _source(operation: str, magnitude: float, height: int, width: int) -> Int[Tensor, "h w"]:
     from torchvision.transforms.v2 import functional as tv
 
-    if pixels.shape[1] not in (1, 3):
-        return recolour(operation, magnitude, pixels.flatten(0, 1)[:, None]).view_as(pixels)
-    # How sums and convolutions round depends on how many images they are given.
-    if operation in ("Contrast", "Sharpness") and len(pixels) > 1:
-        return torch.cat([recolour(operation, magnitude, image) for image in pixels.split(1)])
-    white = 1.0 if pixels.is_floating_point() else 255.0
-    operations: dict[str, tuple[Any, Sequence[float]]] = {
-        "Brightness": (tv.adjust_brightness, [1.0 + magnitude]),
-        "Color": (tv.adjust_saturation, [1.0 + magnitude]),
-        "Contrast": (tv.adjust_contrast, [1.0 + magnitude]),
-        "Sharpness": (tv.adjust_sharpness, [1.0 + magnitude]),
-        "Posterize": (tv.posterize, [int(magnitude)]),
-        "Solarize": (tv.solarize, [white * magnitude]),
-        "AutoContrast": (tv.autocontrast, []),
-        "Equalize": (tv.equalize, []),
-    }
-    function, arguments = operations[operation]
-    changed: Tensor = function(pixels, *arguments)
-    return changed
+    # What is kept must serve outside of inference mode too.
+    with torch.inference_mode(False):
+        numbers = torch.arange(1.0, height * width + 1, device="cpu").view(1, height, width)
+        if operation == "Rotate":
+            return tv.rotate(numbers, magnitude)[0].int()
+        shear, shift, center = [0.0, 0.0], [0.0, 0.0], None
+        axis = "XY".index(operation[-1])
+        if operation.startswith("Shear"):
+            shear[axis], center = math.degrees(math.atan(magnitude)), [0.0, 0.0]
+        else:
+            shift[axis] = float(int(magnitude))
+        return tv.affine(numbers, 0.0, shift, 1.0, shear, center=center)[0].int()
+
+
+_kept_source = lru_cache(maxsize=310)(_source)

@@ -3,12 +3,15 @@
 Operations that move pixels (shears, translations, rotation) keep areas, and move the map along with
 the pixels; changes of colour multiply it by `kept`; Identity, AutoContrast and Equalize keep all.
 
-Softening fades where many types of operation are mixed: `Gated` has the evidence. Which operations
-a batch needs is looked up as Python runs: under torch.compile policies break the graph.
+Softening fades where many types of operation are mixed: `Gated` has the evidence. Which samples get
+which operation is looked up as Python runs: under torch.compile policies break the graph.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -23,15 +26,23 @@ from softaug.operations import (
     Magnitudes,
     check_range,
     magnitudes,
-    recolour,
     show,
     source,
 )
+from softaug.recolour import recolour
 from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.pixels import fill_value, in_layout_of, ones
 
+SMALL = 2**14  # pixel values: images above are no faster together on a CPU
+MOVE = "Move"  # any of the geometric operations
+
 # Chance has no say in it, and k is that of the standard curve.
 POLYNOMIAL = FromConfidence(polynomial_confidence, chance=0.0, k=2.0)
+
+
+class Use(NamedTuple):
+    operation: str
+    magnitude: float
 
 
 @dataclass(frozen=True)
@@ -178,46 +189,89 @@ def _apply(
     drawn: Drawn,
     table: Magnitudes,
 ) -> tuple[Tensor, Tensor]:
-    """Step by step; all samples of the same operation, magnitude and sign at once."""
+    """All samples at once; on a CPU large images one by one, each in its cache."""
     check_range(images)
-    # Half precision is computed in float32, as by the other transforms.
+    steps = [_uses(drawn, step, table) for step in range(drawn["operation"].shape[1])]
+    kept = _kept(policy.kept, steps, images)[:, None, None, None]
+    fill = fill_value(policy.fill, images)
+    if images.device.type != "cpu" or math.prod(images.shape[1:]) <= SMALL:
+        pixels, seen = _after(steps, images, seen, fill)
+        pixels = images.clone() if pixels is images else pixels
+        seen = ones(images) if seen is None else seen
+        return in_layout_of(images, pixels.to(images.dtype)), seen * kept
+    out = in_layout_of(images, images.new_empty(images.shape))
+    out_seen = kept.new_empty(len(images), 1, *images.shape[-2:])
+    for i in range(len(images)):
+        one, its_steps = slice(i, i + 1), [uses[i : i + 1] for uses in steps]
+        before = None if seen is None else seen[one]
+        out[one], after = _after(its_steps, images[one], before, fill)
+        out_seen[one] = kept[one] if after is None else after * kept[one]
+    return out, out_seen
+
+
+def _after(
+    steps: list[list[Use]], images: Images, seen: Seen | None, fill: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Pixels and map after all steps; they may be what was given."""
     half = images.dtype in (torch.float16, torch.bfloat16)
-    pixels = images.float() if half else images
-    pixels = pixels.clone(memory_format=torch.contiguous_format)
-    seen = ones(images) if seen is None else seen.clone()
-    fill = fill_value(policy.fill, pixels)
-    for step in range(drawn["operation"].shape[1]):
-        for (operation, magnitude), members in _groups(drawn, step, table).items():
-            of = torch.tensor(members, device=images.device)
-            some, some_seen = pixels.index_select(0, of), seen.index_select(0, of)
-            if operation in GEOMETRIC:
-                index = source(operation, magnitude, *images.shape[-2:]).to(images.device)
-                some, some_seen = show(some, index, fill), _moved(some_seen, index)
-            else:
-                some = recolour(operation, magnitude, some)
-                grey = operation == "Color" and images.shape[1] != 3
-                if operation in LOSSY and not grey:
-                    some_seen = some_seen * _share(policy.kept, operation, magnitude)
-            pixels.index_copy_(0, of, some)
-            seen.index_copy_(0, of, some_seen)
-    return in_layout_of(images, pixels.to(images.dtype)), seen
+    # Half precision is computed in float32, as by the other transforms.
+    pixels = (images.float() if half else images).contiguous()
+    for uses in steps if len(images) else ():
+        pixels, seen = _step(uses, pixels, seen, fill)
+    return pixels, seen
 
 
-def _groups(drawn: Drawn, step: int, table: Magnitudes) -> dict[tuple[str, float], list[int]]:
-    """The samples of each operation and signed magnitude; Identity has nothing to do."""
-    groups: dict[tuple[str, float], list[int]] = {}
+def _uses(drawn: Drawn, step: int, table: Magnitudes) -> list[Use]:
+    """What is done to each sample, and how much."""
+    uses = []
     columns = (drawn[key][:, step].tolist() for key in ("operation", "bin", "negative"))
-    for sample, (number, at, negative) in enumerate(zip(*columns, strict=True)):
+    for number, at, negative in zip(*columns, strict=True):
         operation = OPERATIONS[number]
         magnitude = table[operation][at] if operation in table else 0.0
-        if negative and operation in SIGNED:
-            magnitude = -magnitude
-        if operation != "Identity":
-            groups.setdefault((operation, magnitude), []).append(sample)
-    return groups
+        uses.append(Use(operation, -magnitude if negative and operation in SIGNED else magnitude))
+    return uses
 
 
-def _moved(seen: Seen, index: Int[Tensor, "h w"]) -> Seen:
+def _step(
+    uses: list[Use], pixels: Images, seen: Seen | None, fill: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """All samples of one operation at once, and all whose pixels move; they are sorted for that."""
+    groups: dict[str, list[int]] = {}
+    for sample, use in enumerate(uses):
+        groups.setdefault(MOVE if use.operation in GEOMETRIC else use.operation, []).append(sample)
+    if len(groups) == 1:
+        return _done(next(iter(groups)), uses, pixels, seen, fill)
+    order = torch.tensor([sample for group in groups.values() for sample in group])
+    there, back = order.to(pixels.device), order.argsort().to(pixels.device)
+    sizes = [len(group) for group in groups.values()]
+    seen = ones(pixels) if seen is None else seen
+    parts = zip(
+        groups.items(),
+        pixels.index_select(0, there).split(sizes),
+        seen.index_select(0, there).split(sizes),
+        strict=True,
+    )
+    done = [
+        _done(operation, [uses[sample] for sample in group], some, some_seen, fill)
+        for (operation, group), some, some_seen in parts
+    ]
+    pixels, seen = (torch.cat(of).index_select(0, back) for of in zip(*done, strict=True))
+    return pixels, seen
+
+
+def _done(
+    operation: str, uses: list[Use], pixels: Images, seen: Seen | None, fill: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    if operation == "Identity":
+        return pixels, seen
+    if operation != MOVE:
+        return recolour(operation, [use.magnitude for use in uses], pixels), seen
+    sources = [source(use.operation, use.magnitude, *pixels.shape[-2:]) for use in uses]
+    index = torch.stack(sources).to(pixels.device).long()
+    return show(pixels, index, fill), _moved(ones(pixels) if seen is None else seen, index)
+
+
+def _moved(seen: Seen, index: Int[Tensor, "n h w"]) -> Seen:
     """The map under pixels that move; no sample is seen better than before.
 
     The nearest neighbour can show a pixel twice. Where that adds to a map, it is scaled back.
@@ -225,6 +279,16 @@ def _moved(seen: Seen, index: Int[Tensor, "h w"]) -> Seen:
     moved = show(seen, index, seen.new_zeros(1, 1, 1, 1))
     before, after = (of.sum(dim=(1, 2, 3), keepdim=True) for of in (seen, moved))
     return moved * torch.where(after > before, before / after, 1.0)
+
+
+def _kept(kept: Kept, steps: list[list[Use]], images: Images) -> Float[Tensor, "n"]:
+    """The share of the map that all changes of colour together leave to each sample."""
+    lossy = {*LOSSY} if images.shape[1] == 3 else {*LOSSY} - {"Color"}
+    share_of = {use: _share(kept, *use) for use in {*chain(*steps)} if use.operation in lossy}
+    shares = [1.0] * len(images)
+    for uses in steps:
+        shares = [share * share_of.get(use, 1.0) for share, use in zip(shares, uses, strict=True)]
+    return torch.tensor(shares, device=images.device)
 
 
 def _share(kept: Kept, operation: str, magnitude: float) -> float:

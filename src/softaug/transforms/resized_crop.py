@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.crop import truncated_normal
-from softaug.transforms.pixels import as_float, fill_value, in_dtype_of, ones, resample
+from softaug.transforms.pixels import as_float, fill_value, in_dtype_of, resample
 
 TRIES = 10  # for a window that fits, as torchvision has it
 
@@ -152,18 +153,103 @@ def _cut(
     size: tuple[int, int],
     fill: float | Sequence[float],
 ) -> tuple[Tensor, Tensor]:
-    """Pixels and map of the drawn windows at one size."""
+    """Pixels and map of the drawn windows at one size.
+
+    On a CPU, in eager mode, window by window with torch's own kernel, as torchvision does. On a GPU
+    and while compiling for the whole batch at once: a loop would wait for each window's numbers.
+    The two agree to 4e-6 of white, and to 1 of 255.
+    """
+    fill_of = fill_value(fill, images)
+    if images.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _cut_one_by_one(images, seen, drawn, size, fill_of)
+    return _cut_at_once(images, seen, drawn, size, fill_of)
+
+
+def _cut_one_by_one(
+    images: Images, seen: Seen | None, drawn: Drawn, size: tuple[int, int], fill: Tensor
+) -> tuple[Tensor, Tensor]:
+    height, width = images.shape[-2:]
+    share = (drawn["height"] * drawn["width"] / (height * width))[:, None]
+    if seen is None or bool((seen == 1).all()):
+        # Of ones the axes are two factors.
+        rows = _share_inside(drawn["top"], drawn["height"], height, size[0])
+        columns = _share_inside(drawn["left"], drawn["width"], width, size[1])
+        cut_seen = (rows * share)[:, None, :, None] * columns[:, None, None, :]
+    else:
+        cut_seen = _resized_windows(seen, drawn, size, seen.new_zeros(1, 1, 1, 1))
+        cut_seen = cut_seen * share[..., None, None]
+    if images.dtype == torch.uint8:
+        return _resized_windows(images, drawn, size, fill), cut_seen
+    pixels = as_float(images)
+    return in_dtype_of(images, _resized_windows(pixels, drawn, size, fill.to(pixels))), cut_seen
+
+
+def _cut_at_once(
+    images: Images, seen: Seen | None, drawn: Drawn, size: tuple[int, int], fill: Tensor
+) -> tuple[Tensor, Tensor]:
     drawn = {name: value.to(images.device) for name, value in drawn.items()}
     rows = _window_weights(drawn["top"], drawn["height"], images.shape[-2], size[0])
     columns = _window_weights(drawn["left"], drawn["width"], images.shape[-1], size[1])
     pixels = resample(as_float(images), rows, columns)
     # What the weights of an output pixel lack to 1 lies outside of the image.
     inside = rows.sum(dim=2)[:, None, :, None] * columns.sum(dim=2)[:, None, None, :]
-    pixels = pixels + (1 - inside) * fill_value(fill, images).to(pixels.dtype)
-    seen = resample(ones(images) if seen is None else seen, rows, columns)
+    pixels = pixels + (1 - inside) * fill.to(pixels.dtype)
+    seen = inside if seen is None else resample(seen, rows, columns)
     # Seen is conserved like mass: its mean over the window becomes a share of the whole image.
-    window = drawn["height"] * drawn["width"] / (images.shape[-2] * images.shape[-1])
-    return in_dtype_of(images, pixels), seen * window[:, None, None, None]
+    share = drawn["height"] * drawn["width"] / (images.shape[-2] * images.shape[-1])
+    return in_dtype_of(images, pixels), seen * share[:, None, None, None]
+
+
+def _resized_windows(
+    pixels: Shaped[Tensor, "n c h w"], drawn: Drawn, size: tuple[int, int], fill: Tensor
+) -> Shaped[Tensor, "n c y x"]:
+    """Each sample's window at one size, in the layout of the pixels; fill is what lies outside."""
+    last = pixels.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    n, channels, *_ = pixels.shape
+    out = torch.empty(n, channels, *size, dtype=pixels.dtype, memory_format=layout)
+    boxes = torch.stack([drawn[name] for name in ("top", "left", "height", "width")], dim=1)
+    for i, box in enumerate(boxes.tolist()):
+        window = _window(pixels[i : i + 1], box, fill)
+        if pixels.dtype == torch.uint8:
+            # The kernel for uint8 works on interleaved channels; this is the fastest way there.
+            window = torch.stack(window.unbind(1), dim=-1).movedim(-1, 1)
+        out[i : i + 1] = F.interpolate(window, size, mode="bilinear", antialias=True)
+    return out
+
+
+def _window(
+    pixels: Shaped[Tensor, "1 c h w"], box: list[int], fill: Tensor
+) -> Shaped[Tensor, "1 c y x"]:
+    """A window of one image, which may lie partly or wholly outside of it."""
+    top, left, height, width = box
+    bottom, right = max(0, top + height), max(0, left + width)
+    part = pixels[:, :, max(0, top) : bottom, max(0, left) : right]
+    if part.shape[-2:] == (height, width):
+        return part
+    canvas = fill.expand(1, pixels.shape[1], height, width).clone()
+    y, x = max(0, -top), max(0, -left)
+    canvas[:, :, y : y + part.shape[2], x : x + part.shape[3]] = part
+    return canvas
+
+
+def _share_inside(
+    start: Int[Tensor, "n"], length: Int[Tensor, "n"], side: int, out: int
+) -> Float[Tensor, "n out"]:
+    """How much of each output pixel lies in the image: the sums of `_window_weights`.
+
+    From the few input pixels around each output pixel alone.
+    """
+    scale = (length.float() / out)[:, None, None]
+    reach = scale.clamp(min=1)
+    centre = scale * (torch.arange(out)[:, None] + 0.5)
+    most = max(1.0, max(length.tolist(), default=0) / out)
+    position = (centre - reach).floor() + torch.arange(int(2 * most) + 2)
+    weights = (1 - (position + 0.5 - centre).abs() / reach).clamp(min=0)
+    weights = weights * ((position >= 0) & (position < length[:, None, None]))
+    in_image = position + start[:, None, None]
+    inside = weights * ((in_image >= 0) & (in_image < side))
+    return inside.sum(dim=2) / weights.sum(dim=2)
 
 
 def _window_weights(
