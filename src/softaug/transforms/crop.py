@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Generator, Tensor
+from torch.nn.functional import pad
 
 from softaug.transforms.base import Drawn, Images, Seen, call
-from softaug.transforms.pixels import fill_value, in_layout_of
+from softaug.transforms.pixels import between, fill_planes, from_planes, mask, planes, where_
 
 
 @dataclass(frozen=True)
@@ -109,21 +110,42 @@ def _shift(
     images: Images, seen: Seen | None, drawn: Drawn, fill: float | Sequence[float]
 ) -> tuple[Tensor, Tensor]:
     """Move the frame by whole pixels (tx, ty) for each sample."""
-    _, channels, height, width = images.shape
-    rows, row_inside = _source(drawn["ty"].to(images.device), height)
-    columns, column_inside = _source(drawn["tx"].to(images.device), width)
-    inside = (row_inside[:, :, None] & column_inside[:, None, :])[:, None]
-    index = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)[:, None]
+    height, width = images.shape[-2:]
+    tx, ty = drawn["tx"].to(images.device), drawn["ty"].to(images.device)
+    rows = between(-ty, height - ty, height)[:, None, :, None]
+    columns = between(-tx, width - tx, width)[:, None, None, :]
 
-    moved = images.flatten(2).gather(2, index.expand(-1, channels, -1)).view(images.shape)
-    moved = in_layout_of(images, torch.where(inside, moved, fill_value(fill, images)))
-    if seen is None:
-        return moved, inside.float()
-    seen = seen.flatten(2).gather(2, index).view(seen.shape)
-    return moved, torch.where(inside, seen, 0.0)
+    def moved(images: Images, fill: Tensor | None) -> Images:
+        before = planes(images, images)
+        row, pixel = before.shape[-1], before.shape[-1] // width
+        # Where all is outside, any offset does.
+        offset = ty.clamp(1 - height, height - 1) * row + tx.clamp(-width, width) * pixel
+        inside = mask(rows, images) & planes(mask(columns, images), images)
+        return from_planes(where_(inside, _read_from(offset, before), fill), images)
+
+    shown = moved(images, fill_planes(fill, images))
+    return shown, rows.float() * columns.float() if seen is None else moved(seen, None)
 
 
-def _source(offset: Int[Tensor, "n"], size: int) -> tuple[Int[Tensor, "n s"], Bool[Tensor, "n s"]]:
-    """Where each output position of one axis comes from, and whether that lies inside."""
-    position = torch.arange(size, device=offset.device) + offset[:, None]
-    return position.clamp(0, size - 1), (position >= 0) & (position < size)
+def _read_from(
+    offset: Int[Tensor, "n"], before: Shaped[Tensor, "n p h k"]
+) -> Shaped[Tensor, "n p h k"]:
+    """Each sample's memory from an offset of at most one plane on; beyond its ends, anything.
+
+    A shift of rows and columns is one of memory, which copies at full speed.
+    """
+    n, *shape = before.shape
+    size, plane = math.prod(shape), math.prod(shape[1:])
+    if before.requires_grad:  # for windows that overlap, a gradient would be as large as all of them
+        source = torch.arange(size, device=offset.device) + offset[:, None]
+        return before.flatten(1).gather(1, source.clamp(0, size - 1)).view(before.shape)
+    if before.numel() == 0:
+        return before.clone()
+    start = torch.arange(n, device=offset.device) * size + offset
+    windows = before.flatten().unfold(0, size, 1)
+    read = windows.index_select(0, start.clamp(0, (n - 1) * size))
+    # The first and the last sample may begin or end beyond the batch's memory.
+    for i in {0, n - 1}:
+        wide = pad(before[i].flatten(), (plane, plane)).unfold(0, size, 1)
+        read[i] = wide.index_select(0, plane + offset[i : i + 1])[0]
+    return read.view(before.shape)

@@ -5,19 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.pixels import (
     as_float,
+    between,
     draw_seeds,
-    fill_value,
+    fill_planes,
+    from_planes,
     in_dtype_of,
-    in_layout_of,
-    ones,
+    mask,
+    planes,
     random_bits,
     standard_normal,
+    where_,
 )
 
 Fill = float | Sequence[float] | str  # the words are "mean" and "noise"
@@ -130,34 +132,33 @@ class Cutout:
 
 def _hide(images: Images, seen: Seen | None, drawn: Drawn, fill: Fill) -> tuple[Tensor, Tensor]:
     """Fill each sample's rectangle, ends exclusive; nothing of it is seen."""
-    rows, columns = (
-        _between(drawn[first].to(images.device), drawn[last].to(images.device), size)
-        for first, last, size in (
-            ("top", "bottom", images.shape[-2]),
-            ("left", "right", images.shape[-1]),
-        )
-    )
-    hidden = (rows[:, :, None] & columns[:, None, :])[:, None]
-    seen = ones(images) if seen is None else seen
-    covered = torch.where(hidden, _filling(images, drawn, fill), images)
-    return in_layout_of(images, covered), torch.where(hidden, 0.0, seen)
+    height, width = images.shape[-2:]
+    edges = {name: drawn[name].to(images.device) for name in ("top", "bottom", "left", "right")}
+    rows = ~between(edges["top"], edges["bottom"], height)[:, None, :, None]
+    columns = ~between(edges["left"], edges["right"], width)[:, None, None, :]
+
+    def covered(images: Images, fill: Tensor | None) -> Images:
+        outside = mask(rows, images) | planes(mask(columns, images), images)
+        return from_planes(where_(outside, planes(images, images).clone(), fill), images)
+
+    hidden = covered(images, _filling(images, drawn, fill))
+    return hidden, rows.float().maximum(columns.float()) if seen is None else covered(seen, None)
 
 
-def _between(first: Int[Tensor, "n"], last: Int[Tensor, "n"], size: int) -> Tensor:
-    position = torch.arange(size, device=first.device)
-    return (position >= first[:, None]) & (position < last[:, None])
-
-
-def _filling(images: Images, drawn: Drawn, fill: Fill) -> Tensor:
+def _filling(images: Images, drawn: Drawn, fill: Fill) -> Tensor | None:
+    """What the rectangles show, for `where_` among the images' planes."""
     if fill == "mean":
-        return in_dtype_of(images, as_float(images).mean(dim=(-2, -1), keepdim=True))
+        mean = as_float(images).mean(dim=(-2, -1), keepdim=True)
+        return planes(in_dtype_of(images, mean), images)
     if fill == "noise":
         seed, (_, *shape) = drawn["seed"].to(images.device), images.shape
         if images.is_floating_point():
-            return standard_normal(seed, (shape[0], shape[1], shape[2])).to(images.dtype)
-        return (random_bits(seed, (shape[0], shape[1], shape[2])) & 255).to(images.dtype)
+            noise = standard_normal(seed, (shape[0], shape[1], shape[2]))
+        else:
+            noise = random_bits(seed, (shape[0], shape[1], shape[2])) & 255
+        return planes(noise.to(images.dtype), images)
     assert not isinstance(fill, str)
-    return fill_value(fill, images)
+    return fill_planes(fill, images)
 
 
 def _check_fill(name: str, fill: Fill) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
-from softaug.transforms.pixels import ones
+from softaug.transforms.pixels import mask, ones, where_
 
 
 @dataclass(frozen=True)
@@ -67,5 +67,8 @@ class Still:
 
 def _mirror(images: Images, seen: Seen | None, drawn: Drawn, dim: int) -> tuple[Tensor, Tensor]:
     flip = drawn["flip"].to(images.device)[:, None, None, None]
-    seen = ones(images) if seen is None else torch.where(flip, seen.flip(dim), seen)
-    return torch.where(flip, images.flip(dim), images), seen
+
+    def mirrored(images: Images) -> Images:
+        return where_(mask(flip, images), images.flip(dim), images)
+
+    return mirrored(images), ones(images) if seen is None else mirrored(seen)
