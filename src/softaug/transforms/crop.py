@@ -7,10 +7,16 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Generator, Tensor
-from torch.nn.functional import pad
 
 from softaug.transforms.base import Drawn, Images, Seen, call
-from softaug.transforms.pixels import between, fill_planes, from_planes, mask, planes, where_
+from softaug.transforms.pixels import (
+    between,
+    fill_planes,
+    from_planes,
+    mask,
+    planes,
+    where_,
+)
 
 
 @dataclass(frozen=True)
@@ -132,20 +138,21 @@ def _read_from(
 ) -> Shaped[Tensor, "n p h k"]:
     """Each sample's memory from an offset of at most one plane on; beyond its ends, anything.
 
-    A shift of rows and columns is one of memory, which copies at full speed.
+    A shift of rows and columns is one of memory, which a CPU copies at full speed.
     """
-    n, *shape = before.shape
-    size, plane = math.prod(shape), math.prod(shape[1:])
-    if before.requires_grad:  # for windows that overlap, a gradient would be as large as all of them
+    n, size = len(before), math.prod(before.shape[1:])
+    on_cpu = before.device.type == "cpu" and not torch.compiler.is_compiling()
+    # Windows that overlap would make a gradient as large as all of them together.
+    if not on_cpu or before.requires_grad or before.numel() == 0:
         source = torch.arange(size, device=offset.device) + offset[:, None]
         return before.flatten(1).gather(1, source.clamp(0, size - 1)).view(before.shape)
-    if before.numel() == 0:
-        return before.clone()
-    start = torch.arange(n, device=offset.device) * size + offset
-    windows = before.flatten().unfold(0, size, 1)
-    read = windows.index_select(0, start.clamp(0, (n - 1) * size))
-    # The first and the last sample may begin or end beyond the batch's memory.
-    for i in {0, n - 1}:
-        wide = pad(before[i].flatten(), (plane, plane)).unfold(0, size, 1)
-        read[i] = wide.index_select(0, plane + offset[i : i + 1])[0]
+    pixels = before.flatten(1)
+    start = (torch.arange(n) * size + offset).clamp(0, (n - 1) * size)
+    read = pixels.flatten().unfold(0, size, 1).index_select(0, start)
+    # The batch's memory ends where the first and the last sample do.
+    first, last = int(offset[0]), int(offset[-1])
+    if first < 0:
+        read[0, -first:] = pixels[0, :first]
+    if last > 0:
+        read[-1, :-last] = pixels[-1, last:]
     return read.view(before.shape)

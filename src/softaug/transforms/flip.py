@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
-from softaug.transforms.pixels import mask, ones, where_
+from softaug.transforms.pixels import from_planes, mask, ones, planes, where_
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,13 @@ class Flip:
         return {"flip": torch.rand(n, generator=generator) < self.probability}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        return _mirror(images, seen, drawn, dim=-1)
+        flip = drawn["flip"].to(images.device)
+
+        def mirrored(images: Images) -> Images:
+            chosen = mask(flip, images)[:, None, None, None]
+            return where_(chosen, images.flip(-1), images)
+
+        return mirrored(images), ones(images) if seen is None else mirrored(seen)
 
     __call__ = call
 
@@ -42,7 +48,18 @@ class VerticalFlip:
         return {"flip": torch.rand(n, generator=generator) < self.probability}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        return _mirror(images, seen, drawn, dim=-2)
+        height = images.shape[-2]
+        y = torch.arange(height, device=images.device)
+        source = torch.where(drawn["flip"].to(images.device)[:, None], height - 1 - y, y)
+
+        def mirrored(images: Images) -> Images:
+            rows = planes(images, images)
+            plane = torch.arange(rows.shape[0] * rows.shape[1], device=images.device)
+            index = plane.view(*rows.shape[:2], 1) * height + source[:, None]
+            moved = rows.flatten(0, 2).index_select(0, index.flatten())
+            return from_planes(moved.view(rows.shape), images)
+
+        return mirrored(images), ones(images) if seen is None else mirrored(seen)
 
     __call__ = call
 
@@ -63,12 +80,3 @@ class Still:
         return images.clone(), ones(images) if seen is None else seen.clone()
 
     __call__ = call
-
-
-def _mirror(images: Images, seen: Seen | None, drawn: Drawn, dim: int) -> tuple[Tensor, Tensor]:
-    flip = drawn["flip"].to(images.device)[:, None, None, None]
-
-    def mirrored(images: Images) -> Images:
-        return where_(mask(flip, images), images.flip(dim), images)
-
-    return mirrored(images), ones(images) if seen is None else mirrored(seen)

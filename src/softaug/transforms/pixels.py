@@ -78,9 +78,7 @@ def from_planes(planes: Shaped[Tensor, "n p h k"], images: Images) -> Shaped[Ten
     return planes.view(n, height, width, channels).permute(0, 3, 1, 2)
 
 
-def between(
-    first: Int[Tensor, "n"], last: Int[Tensor, "n"], size: int
-) -> Bool[Tensor, "n {size}"]:
+def between(first: Int[Tensor, "n"], last: Int[Tensor, "n"], size: int) -> Bool[Tensor, "n {size}"]:
     """Which positions of one axis lie in first ... last - 1."""
     position = torch.arange(size, device=first.device)
     return (position >= first[:, None]) & (position < last[:, None])
