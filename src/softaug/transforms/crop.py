@@ -11,8 +11,9 @@ from torch import Generator, Tensor
 from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.pixels import (
     between,
-    fill_planes,
+    filling,
     from_planes,
+    in_slices,
     mask,
     planes,
     where_,
@@ -122,15 +123,36 @@ def _shift(
     columns = between(-tx, width - tx, width)[:, None, None, :]
 
     def moved(images: Images, fill: Tensor | None) -> Images:
+        if in_slices(images):
+            return _moved_in_slices(images, tx.tolist(), ty.tolist(), fill)
         before = planes(images, images)
         row, pixel = before.shape[-1], before.shape[-1] // width
         # Where all is outside, any offset does.
         offset = ty.clamp(1 - height, height - 1) * row + tx.clamp(-width, width) * pixel
         inside = mask(rows, images) & planes(mask(columns, images), images)
-        return from_planes(where_(inside, _read_from(offset, before), fill), images)
+        other = None if fill is None else planes(fill, images)
+        return from_planes(where_(inside, _read_from(offset, before), other), images)
 
-    shown = moved(images, fill_planes(fill, images))
+    shown = moved(images, filling(fill, images))
     return shown, rows.float() * columns.float() if seen is None else moved(seen, None)
+
+
+def _moved_in_slices(
+    images: Images, tx: list[int], ty: list[int], fill: Tensor | None
+) -> Shaped[Tensor, "n c h w"]:
+    """What is left of each image, on an image of the fill."""
+    out = torch.empty_like(images)
+    height, width = images.shape[-2:]
+    for after, before, x, y in zip(out, images, tx, ty, strict=True):
+        after.copy_(fill[0]) if fill is not None else after.zero_()
+        to_rows, to_columns = (
+            slice(max(0, -by), max(0, side - by)) for by, side in ((y, height), (x, width))
+        )
+        rows, columns = (
+            slice(max(0, by), max(0, side + by)) for by, side in ((y, height), (x, width))
+        )
+        after[:, to_rows, to_columns] = before[:, rows, columns]
+    return out
 
 
 def _read_from(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Shaped
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
@@ -12,9 +13,10 @@ from softaug.transforms.pixels import (
     as_float,
     between,
     draw_seeds,
-    fill_planes,
+    filling,
     from_planes,
     in_dtype_of,
+    in_slices,
     mask,
     planes,
     random_bits,
@@ -138,27 +140,42 @@ def _hide(images: Images, seen: Seen | None, drawn: Drawn, fill: Fill) -> tuple[
     columns = ~between(edges["left"], edges["right"], width)[:, None, None, :]
 
     def covered(images: Images, fill: Tensor | None) -> Images:
+        if in_slices(images):
+            return _covered_in_slices(images, edges, fill)
         outside = mask(rows, images) | planes(mask(columns, images), images)
-        return from_planes(where_(outside, planes(images, images).clone(), fill), images)
+        other = None if fill is None else planes(fill, images)
+        return from_planes(where_(outside, planes(images, images).clone(), other), images)
 
-    hidden = covered(images, _filling(images, drawn, fill))
-    return hidden, rows.float().maximum(columns.float()) if seen is None else covered(seen, None)
+    shown = covered(images, _filling(images, drawn, fill))
+    return shown, rows.float().maximum(columns.float()) if seen is None else covered(seen, None)
+
+
+def _covered_in_slices(
+    images: Images, edges: Drawn, fill: Tensor | None
+) -> Shaped[Tensor, "n c h w"]:
+    """Each image with the fill's part of its rectangle written over it."""
+    out = torch.empty_like(images)
+    fill = images.new_zeros(1) if fill is None else fill
+    ends = (edges[name].clamp(min=0).tolist() for name in ("top", "bottom", "left", "right"))
+    for after, before, filled, top, bottom, left, right in zip(
+        out, images, fill.expand(images.shape), *ends, strict=True
+    ):
+        after.copy_(before)
+        after[:, top:bottom, left:right] = filled[:, top:bottom, left:right]
+    return out
 
 
 def _filling(images: Images, drawn: Drawn, fill: Fill) -> Tensor | None:
-    """What the rectangles show, for `where_` among the images' planes."""
+    """What the rectangles show, as far as it differs, or None for zeros."""
     if fill == "mean":
-        mean = as_float(images).mean(dim=(-2, -1), keepdim=True)
-        return planes(in_dtype_of(images, mean), images)
+        return in_dtype_of(images, as_float(images).mean(dim=(-2, -1), keepdim=True))
     if fill == "noise":
         seed, (_, *shape) = drawn["seed"].to(images.device), images.shape
         if images.is_floating_point():
-            noise = standard_normal(seed, (shape[0], shape[1], shape[2]))
-        else:
-            noise = random_bits(seed, (shape[0], shape[1], shape[2])) & 255
-        return planes(noise.to(images.dtype), images)
+            return standard_normal(seed, (shape[0], shape[1], shape[2])).to(images.dtype)
+        return (random_bits(seed, (shape[0], shape[1], shape[2])) & 255).to(images.dtype)
     assert not isinstance(fill, str)
-    return fill_planes(fill, images)
+    return filling(fill, images)
 
 
 def _check_fill(name: str, fill: Fill) -> None:

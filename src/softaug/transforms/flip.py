@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
-from softaug.transforms.pixels import from_planes, mask, ones, planes, where_
+from softaug.transforms.pixels import from_planes, in_slices, mask, ones, planes, where_
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,11 @@ class Flip:
         flip = drawn["flip"].to(images.device)
 
         def mirrored(images: Images) -> Images:
+            if in_slices(images):
+                out = torch.empty_like(images)
+                for after, before, flipped in zip(out, images, flip.tolist(), strict=True):
+                    after.copy_(before.flip(-1) if flipped else before)
+                return out
             chosen = mask(flip, images)[:, None, None, None]
             return where_(chosen, images.flip(-1), images)
 

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from softaug.transforms.base import Images, Seen
 
 MASK = 0xFFFFFFFF
+LARGE = 48 * 1024  # bytes of an image from which on slices are faster than masks, as measured
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
 
 
@@ -27,11 +28,11 @@ def fill_value(fill: float | Sequence[float], images: Images) -> Tensor:
     return torch.tensor(values, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
 
 
-def fill_planes(fill: float | Sequence[float], images: Images) -> Tensor | None:
-    """`fill_value` for `where_` among the images' planes: None for zeros, which are cheaper."""
+def filling(fill: float | Sequence[float], images: Images) -> Tensor | None:
+    """`fill_value`, or None for zeros, which are cheaper to write."""
     value = fill_value(fill, images)
     nothing = not any(fill) if isinstance(fill, Sequence) else fill == 0
-    return None if nothing else planes(value, images)
+    return None if nothing else value
 
 
 def ones(images: Images) -> Seen:
@@ -55,6 +56,17 @@ def in_layout_of(images: Images, pixels: Shaped[Tensor, "n c y x"]) -> Shaped[Te
     if images.is_contiguous(memory_format=torch.channels_last):
         return pixels.contiguous(memory_format=torch.channels_last)
     return pixels
+
+
+def in_slices(images: Images) -> bool:
+    """Whether to change images one by one, as slices, or all at once, by masks.
+
+    Slices of one image stay in the processor's cache, but each costs microseconds of Python, and
+    numbers read from what was drawn: for large images on the CPU alone.
+    """
+    if images.device.type != "cpu" or torch.compiler.is_compiling() or images.requires_grad:
+        return False
+    return math.prod(images.shape[1:]) * images.element_size() > LARGE
 
 
 def planes(pixels: Shaped[Tensor, "#n #c #h #w"], images: Images) -> Shaped[Tensor, "m p y k"]:
@@ -96,7 +108,7 @@ def mask(chosen: Bool[Tensor, "*shape"], pixels: Tensor) -> Shaped[Tensor, "*sha
 def where_(
     chosen: Shaped[Tensor, "..."], pixels: Shaped[Tensor, "..."], other: Tensor | None
 ) -> Shaped[Tensor, "..."]:
-    """`torch.where` for a `mask`, bit for bit, in the memory of `pixels`; other: None for zeros."""
+    """`torch.where` for a `mask`, bit for bit, in the memory of pixels; other: None for zeros."""
     if pixels.requires_grad or (other is not None and other.requires_grad):
         return torch.where(chosen != 0, pixels, 0 if other is None else other)
     bits = pixels.view(chosen.dtype)
