@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -75,6 +77,15 @@ def slow_shift(images: Tensor, tx: Tensor, ty: Tensor, fill: Tensor) -> Tensor:
     return out
 
 
+@contextmanager
+def any_path(draw: Any) -> Iterator[None]:
+    """Small images take the path of large ones, or don't."""
+    with pytest.MonkeyPatch.context() as patch:
+        if draw(st.booleans()):
+            patch.setattr("softaug.transforms.pixels.LARGE", 0)
+        yield
+
+
 def assert_bits_equal(got: Tensor, expected: Tensor) -> None:
     assert got.dtype == expected.dtype
     assert got.shape == expected.shape
@@ -101,8 +112,12 @@ def test_crops(data: Any) -> None:
     tx = integers(data.draw, n, -far * width, far * width)
     ty = integers(data.draw, n, -far * height, far * height)
     fill, values = fill_of(data.draw, channels)
-    out, left = Crop(fill=fill).apply(images, seen, {"tx": tx, "ty": ty})
+    with any_path(data.draw):
+        out, left = Crop(fill=fill).apply(images, seen, {"tx": tx, "ty": ty})
     assert_bits_equal(out, slow_shift(images, tx, ty, values))
+    assert out.is_contiguous(memory_format=torch.channels_last) or not images.is_contiguous(
+        memory_format=torch.channels_last
+    )
     before = ones_like(images) if seen is None else seen
     assert_bits_equal(left, slow_shift(before, tx, ty, torch.zeros(1)))
 
@@ -118,7 +133,8 @@ def test_erasing(data: Any) -> None:
     }
     fill, values = fill_of(data.draw, channels)
     drawn = {**edges, "seed": torch.zeros(n, dtype=torch.int64)}
-    out, left = Erase(fill=fill).apply(images, seen, drawn)
+    with any_path(data.draw):
+        out, left = Erase(fill=fill).apply(images, seen, drawn)
     expected = images.clone(memory_format=torch.contiguous_format)
     expected_left = ones_like(images) if seen is None else seen.clone()
     for i in range(n):
@@ -134,7 +150,8 @@ def test_erasing(data: Any) -> None:
 def test_flips(transform: Any, dim: int, data: Any) -> None:
     images, seen = data.draw(batches())
     flip = integers(data.draw, len(images), 0, 1).bool()
-    out, left = transform.apply(images, seen, {"flip": flip})
+    with any_path(data.draw):
+        out, left = transform.apply(images, seen, {"flip": flip})
     for i, flipped in enumerate(flip.tolist()):
         assert_bits_equal(out[i], images[i].flip(dim) if flipped else images[i])
         if seen is not None:
@@ -154,6 +171,31 @@ TRANSFORMS: list[Any] = [
     VerticalFlip(),
     Chain([Flip(), Crop(), Erase()]),
 ]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("fill", ["mean", "noise"])
+def test_slices_are_filled_as_masks_are(
+    fill: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = (torch.rand(5, 3, 9, 8, generator=Generator().manual_seed(1)) * 255).to(dtype)
+    drawn = Erase().draw(5, 9, 8, Generator().manual_seed(2))
+    by_masks, _ = Erase(fill=fill).apply(images, None, drawn)
+    monkeypatch.setattr("softaug.transforms.pixels.LARGE", 0)
+    by_slices, _ = Erase(fill=fill).apply(images, None, drawn)
+    assert not torch.equal(by_masks, images)
+    assert_bits_equal(by_slices, by_masks)
+
+
+def test_inputs_of_slices_never_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("softaug.transforms.pixels.LARGE", 0)
+    for transform in TRANSFORMS:
+        images, seen = torch.rand(4, 3, 9, 8), torch.rand(4, 1, 9, 8)
+        kept = images.clone(), seen.clone()
+        for part in transform.apply(images, seen, transform.draw(4, 9, 8)):
+            part += 1
+        assert torch.equal(images, kept[0])
+        assert torch.equal(seen, kept[1])
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -240,3 +282,9 @@ def test_compiled_pixels_are_the_same(backend: str) -> None:
     program = COMPILED.replace("BACKEND", repr(backend))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_finite_pixels_pass_however_large_their_sum() -> None:
+    images = torch.full((2, 3, 4, 4), 3e38)
+    out, _ = SoftAugment(Flip(), 10)(images, torch.zeros(2, dtype=torch.int64))
+    assert torch.equal(out, images)
