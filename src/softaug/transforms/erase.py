@@ -155,13 +155,14 @@ def _covered_in_slices(
 ) -> Shaped[Tensor, "n c h w"]:
     """Each image with the fill's part of its rectangle written over it."""
     out = torch.empty_like(images)
-    fill = images.new_zeros(1) if fill is None else fill
+    fills = [None] * len(images) if fill is None else fill.expand(images.shape)
     ends = (edges[name].clamp(min=0).tolist() for name in ("top", "bottom", "left", "right"))
     for after, before, filled, top, bottom, left, right in zip(
-        out, images, fill.expand(images.shape), *ends, strict=True
+        out, images, fills, *ends, strict=True
     ):
+        box = (slice(None), slice(top, bottom), slice(left, right))
         after.copy_(before)
-        after[:, top:bottom, left:right] = filled[:, top:bottom, left:right]
+        after[box] = 0 if filled is None else filled[box]
     return out
 
 

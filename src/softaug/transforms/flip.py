@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Shaped
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
@@ -27,10 +28,7 @@ class Flip:
 
         def mirrored(images: Images) -> Images:
             if in_slices(images):
-                out = torch.empty_like(images)
-                for after, before, flipped in zip(out, images, flip.tolist(), strict=True):
-                    after.copy_(before.flip(-1) if flipped else before)
-                return out
+                return _mirrored_in_slices(images, flip.tolist(), dim=-1)
             chosen = mask(flip, images)[:, None, None, None]
             return where_(chosen, images.flip(-1), images)
 
@@ -53,11 +51,13 @@ class VerticalFlip:
         return {"flip": torch.rand(n, generator=generator) < self.probability}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        height = images.shape[-2]
+        flip, height = drawn["flip"].to(images.device), images.shape[-2]
         y = torch.arange(height, device=images.device)
-        source = torch.where(drawn["flip"].to(images.device)[:, None], height - 1 - y, y)
+        source = torch.where(flip[:, None], height - 1 - y, y)
 
         def mirrored(images: Images) -> Images:
+            if in_slices(images):
+                return _mirrored_in_slices(images, flip.tolist(), dim=-2)
             rows = planes(images, images)
             plane = torch.arange(rows.shape[0] * rows.shape[1], device=images.device)
             index = plane.view(*rows.shape[:2], 1) * height + source[:, None]
@@ -85,3 +85,10 @@ class Still:
         return images.clone(), ones(images) if seen is None else seen.clone()
 
     __call__ = call
+
+
+def _mirrored_in_slices(images: Images, flip: list[bool], dim: int) -> Shaped[Tensor, "n c h w"]:
+    out = torch.empty_like(images)
+    for after, before, flipped in zip(out, images, flip, strict=True):
+        after.copy_(before.flip(dim) if flipped else before)
+    return out
