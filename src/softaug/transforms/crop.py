@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.pixels import (
     between,
+    empty,
     filling,
     from_planes,
     in_slices,
@@ -141,7 +142,7 @@ def _moved_in_slices(
     images: Images, tx: list[int], ty: list[int], fill: Tensor | None
 ) -> Shaped[Tensor, "n c h w"]:
     """What is left of each image, on an image of the fill."""
-    out = torch.empty_like(images)
+    out = empty(images)
     height, width = images.shape[-2:]
     for after, before, x, y in zip(out, images, tx, ty, strict=True):
         after.copy_(fill[0]) if fill is not None else after.zero_()

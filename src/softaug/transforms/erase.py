@@ -13,6 +13,7 @@ from softaug.transforms.pixels import (
     as_float,
     between,
     draw_seeds,
+    empty,
     filling,
     from_planes,
     in_dtype_of,
@@ -154,7 +155,7 @@ def _covered_in_slices(
     images: Images, edges: Drawn, fill: Tensor | None
 ) -> Shaped[Tensor, "n c h w"]:
     """Each image with the fill's part of its rectangle written over it."""
-    out = torch.empty_like(images)
+    out = empty(images)
     fills = [None] * len(images) if fill is None else fill.expand(images.shape)
     ends = (edges[name].clamp(min=0).tolist() for name in ("top", "bottom", "left", "right"))
     for after, before, filled, top, bottom, left, right in zip(

@@ -7,7 +7,7 @@ from jaxtyping import Shaped
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
-from softaug.transforms.pixels import from_planes, in_slices, mask, ones, planes, where_
+from softaug.transforms.pixels import empty, from_planes, in_slices, mask, ones, planes, where_
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Still:
 
 
 def _mirrored_in_slices(images: Images, flip: list[bool], dim: int) -> Shaped[Tensor, "n c h w"]:
-    out = torch.empty_like(images)
+    out = empty(images)
     for after, before, flipped in zip(out, images, flip, strict=True):
         after.copy_(before.flip(dim) if flipped else before)
     return out

@@ -69,6 +69,13 @@ def in_slices(images: Images) -> bool:
     return math.prod(images.shape[1:]) * images.element_size() > LARGE
 
 
+def empty(images: Images) -> Shaped[Tensor, "n c h w"]:
+    """Memory for the images to come, in the layout of these."""
+    last = images.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty_like(images, memory_format=layout)
+
+
 def planes(pixels: Shaped[Tensor, "#n #c #h #w"], images: Images) -> Shaped[Tensor, "m p y k"]:
     """Pixels in the order of the images' memory, so that what is done to them is layout-blind.
 
