@@ -1,6 +1,7 @@
 """What loses nothing: mirroring, and doing nothing."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Shaped
@@ -15,6 +16,7 @@ class Flip:
     """Mirror left and right with the given probability; nothing is lost, so `seen` only moves."""
 
     probability: float = 0.5
+    loses_nothing: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
@@ -42,6 +44,7 @@ class VerticalFlip:
     """Mirror top and bottom with the given probability; nothing is lost, so `seen` only moves."""
 
     probability: float = 0.5
+    loses_nothing: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
@@ -72,6 +75,8 @@ class VerticalFlip:
 @dataclass(frozen=True)
 class Still:
     """Change nothing."""
+
+    loses_nothing: ClassVar[bool] = True
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         return {}
