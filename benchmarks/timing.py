@@ -43,7 +43,7 @@ def allocate(memory: str) -> None:
 
     Left alone it does either, by size and by what came before, and the same copy takes 5 or 60 us.
     Kept memory shows the work itself, and is what a long-running loop with a caching allocator has.
-    Does nothing where there is no such library.
+    "fresh" must come first in a process: what was kept stays. Nothing happens on other systems.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import v2 as typed_v2
 
 from benchmarks.timing import allocate, per_image, where
-from softaug import Chain, Crop, Erase, Flip, SoftAugment, VerticalFlip
+from softaug import Chain, Crop, Erase, Flip, SoftAugment, Transform, VerticalFlip
 
 v2: Any = typed_v2  # whose types know fewer arguments than it takes
 CLASSES = 100
@@ -74,7 +74,7 @@ def programs_for(images: Tensor, labels: Tensor) -> Iterator[Program]:
     yield Program("copy", "torch", "copy", images.clone)
 
     crop, flip = Crop(sigma=0.3), Flip()
-    ours = {
+    ours: dict[str, Transform] = {
         "Crop": crop,
         "Erase": Erase(),
         "Flip": flip,
@@ -96,7 +96,7 @@ def programs_for(images: Tensor, labels: Tensor) -> Iterator[Program]:
     yield Program("gather", "torch", "Crop", lambda: gather(images))
 
     # The standard crop's padding: 4 pixels of 32.
-    theirs = {
+    theirs: dict[str, tuple[str, dict[str, Any]]] = {
         "Crop": ("RandomCrop", {"size": (side, side), "padding": side // 8}),
         "Erase": ("RandomErasing", {"p": 1.0}),
         "Flip": ("RandomHorizontalFlip", {"p": 0.5}),
@@ -185,6 +185,6 @@ def print_table(records: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    for memory in ("kept", "fresh"):
+    for memory in ("fresh", "kept"):  # what was kept would be given out again
         print(f"\n{memory} memory")
         print_table(measure(memory=memory))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Generator, Tensor
 
@@ -35,9 +36,11 @@ class Chain:
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         for i, transform in enumerate(self.transforms):
-            images, seen = transform.apply(images, seen, drawn[str(i)])
-        assert seen is not None
-        return images, seen
+            images, after = transform.apply(images, seen, drawn[str(i)])
+            # A map of ones is not carried about before something is lost.
+            if seen is not None or not getattr(transform, "loses_nothing", False):
+                seen = after
+        return images, ones(images) if seen is None else seen
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         for transform in self.transforms:
@@ -58,6 +61,7 @@ class Hard:
     """
 
     transform: Transform
+    loses_nothing: ClassVar[bool] = True
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         after = self.output_size(height, width)

@@ -5,11 +5,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
-from softaug.transforms.pixels import fill_value, in_layout_of
+from softaug.transforms.pixels import (
+    between,
+    empty,
+    filling,
+    from_planes,
+    in_slices,
+    mask,
+    planes,
+    where_,
+)
 
 
 @dataclass(frozen=True)
@@ -109,21 +118,64 @@ def _shift(
     images: Images, seen: Seen | None, drawn: Drawn, fill: float | Sequence[float]
 ) -> tuple[Tensor, Tensor]:
     """Move the frame by whole pixels (tx, ty) for each sample."""
-    _, channels, height, width = images.shape
-    rows, row_inside = _source(drawn["ty"].to(images.device), height)
-    columns, column_inside = _source(drawn["tx"].to(images.device), width)
-    inside = (row_inside[:, :, None] & column_inside[:, None, :])[:, None]
-    index = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)[:, None]
+    height, width = images.shape[-2:]
+    tx, ty = drawn["tx"].to(images.device), drawn["ty"].to(images.device)
+    rows = between(-ty, height - ty, height)[:, None, :, None]
+    columns = between(-tx, width - tx, width)[:, None, None, :]
 
-    moved = images.flatten(2).gather(2, index.expand(-1, channels, -1)).view(images.shape)
-    moved = in_layout_of(images, torch.where(inside, moved, fill_value(fill, images)))
-    if seen is None:
-        return moved, inside.float()
-    seen = seen.flatten(2).gather(2, index).view(seen.shape)
-    return moved, torch.where(inside, seen, 0.0)
+    def moved(images: Images, fill: Tensor | None) -> Images:
+        if in_slices(images):
+            return _moved_in_slices(images, tx.tolist(), ty.tolist(), fill)
+        before = planes(images, images)
+        row, pixel = before.shape[-1], before.shape[-1] // width
+        # Where all is outside, any offset does.
+        offset = ty.clamp(1 - height, height - 1) * row + tx.clamp(-width, width) * pixel
+        inside = mask(rows, images) & planes(mask(columns, images), images)
+        other = None if fill is None else planes(fill, images)
+        return from_planes(where_(inside, _read_from(offset, before), other), images)
+
+    shown = moved(images, filling(fill, images))
+    return shown, rows.float() * columns.float() if seen is None else moved(seen, None)
 
 
-def _source(offset: Int[Tensor, "n"], size: int) -> tuple[Int[Tensor, "n s"], Bool[Tensor, "n s"]]:
-    """Where each output position of one axis comes from, and whether that lies inside."""
-    position = torch.arange(size, device=offset.device) + offset[:, None]
-    return position.clamp(0, size - 1), (position >= 0) & (position < size)
+def _moved_in_slices(
+    images: Images, tx: list[int], ty: list[int], fill: Tensor | None
+) -> Shaped[Tensor, "n c h w"]:
+    """What is left of each image, on an image of the fill."""
+    out = empty(images)
+    height, width = images.shape[-2:]
+    for after, before, x, y in zip(out, images, tx, ty, strict=True):
+        after.copy_(fill[0]) if fill is not None else after.zero_()
+        to_rows, to_columns = (
+            slice(max(0, -by), max(0, side - by)) for by, side in ((y, height), (x, width))
+        )
+        rows, columns = (
+            slice(max(0, by), max(0, side + by)) for by, side in ((y, height), (x, width))
+        )
+        after[:, to_rows, to_columns] = before[:, rows, columns]
+    return out
+
+
+def _read_from(
+    offset: Int[Tensor, "n"], before: Shaped[Tensor, "n p h k"]
+) -> Shaped[Tensor, "n p h k"]:
+    """Each sample's memory from an offset of at most one plane on; beyond its ends, anything.
+
+    A shift of rows and columns is one of memory, which a CPU copies at full speed.
+    """
+    n, size = len(before), math.prod(before.shape[1:])
+    on_cpu = before.device.type == "cpu" and not torch.compiler.is_compiling()
+    # Windows that overlap would make a gradient as large as all of them together.
+    if not on_cpu or before.requires_grad or before.numel() == 0:
+        source = torch.arange(size, device=offset.device) + offset[:, None]
+        return before.flatten(1).gather(1, source.clamp(0, size - 1)).view(before.shape)
+    pixels = before.flatten(1)
+    start = (torch.arange(n) * size + offset).clamp(0, (n - 1) * size)
+    read = pixels.flatten().unfold(0, size, 1).index_select(0, start)
+    # The batch's memory ends where the first and the last sample do.
+    first, last = int(offset[0]), int(offset[-1])
+    if first < 0:
+        read[0, -first:] = pixels[0, :first]
+    if last > 0:
+        read[-1, :-last] = pixels[-1, last:]
+    return read.view(before.shape)

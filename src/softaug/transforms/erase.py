@@ -5,19 +5,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Shaped
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.pixels import (
     as_float,
+    between,
     draw_seeds,
-    fill_value,
+    empty,
+    filling,
+    from_planes,
     in_dtype_of,
-    in_layout_of,
-    ones,
+    in_slices,
+    mask,
+    planes,
     random_bits,
     standard_normal,
+    where_,
 )
 
 Fill = float | Sequence[float] | str  # the words are "mean" and "noise"
@@ -130,25 +135,40 @@ class Cutout:
 
 def _hide(images: Images, seen: Seen | None, drawn: Drawn, fill: Fill) -> tuple[Tensor, Tensor]:
     """Fill each sample's rectangle, ends exclusive; nothing of it is seen."""
-    rows, columns = (
-        _between(drawn[first].to(images.device), drawn[last].to(images.device), size)
-        for first, last, size in (
-            ("top", "bottom", images.shape[-2]),
-            ("left", "right", images.shape[-1]),
-        )
-    )
-    hidden = (rows[:, :, None] & columns[:, None, :])[:, None]
-    seen = ones(images) if seen is None else seen
-    covered = torch.where(hidden, _filling(images, drawn, fill), images)
-    return in_layout_of(images, covered), torch.where(hidden, 0.0, seen)
+    height, width = images.shape[-2:]
+    edges = {name: drawn[name].to(images.device) for name in ("top", "bottom", "left", "right")}
+    rows = ~between(edges["top"], edges["bottom"], height)[:, None, :, None]
+    columns = ~between(edges["left"], edges["right"], width)[:, None, None, :]
+
+    def covered(images: Images, fill: Tensor | None) -> Images:
+        if in_slices(images):
+            return _covered_in_slices(images, edges, fill)
+        outside = mask(rows, images) | planes(mask(columns, images), images)
+        other = None if fill is None else planes(fill, images)
+        return from_planes(where_(outside, planes(images, images).clone(), other), images)
+
+    shown = covered(images, _filling(images, drawn, fill))
+    return shown, rows.float().maximum(columns.float()) if seen is None else covered(seen, None)
 
 
-def _between(first: Int[Tensor, "n"], last: Int[Tensor, "n"], size: int) -> Tensor:
-    position = torch.arange(size, device=first.device)
-    return (position >= first[:, None]) & (position < last[:, None])
+def _covered_in_slices(
+    images: Images, edges: Drawn, fill: Tensor | None
+) -> Shaped[Tensor, "n c h w"]:
+    """Each image with the fill's part of its rectangle written over it."""
+    out = empty(images)
+    fills = [None] * len(images) if fill is None else fill.expand(images.shape)
+    ends = (edges[name].clamp(min=0).tolist() for name in ("top", "bottom", "left", "right"))
+    for after, before, filled, top, bottom, left, right in zip(
+        out, images, fills, *ends, strict=True
+    ):
+        box = (slice(None), slice(top, bottom), slice(left, right))
+        after.copy_(before)
+        after[box] = 0 if filled is None else filled[box]
+    return out
 
 
-def _filling(images: Images, drawn: Drawn, fill: Fill) -> Tensor:
+def _filling(images: Images, drawn: Drawn, fill: Fill) -> Tensor | None:
+    """What the rectangles show, as far as it differs, or None for zeros."""
     if fill == "mean":
         return in_dtype_of(images, as_float(images).mean(dim=(-2, -1), keepdim=True))
     if fill == "noise":
@@ -157,7 +177,7 @@ def _filling(images: Images, drawn: Drawn, fill: Fill) -> Tensor:
             return standard_normal(seed, (shape[0], shape[1], shape[2])).to(images.dtype)
         return (random_bits(seed, (shape[0], shape[1], shape[2])) & 255).to(images.dtype)
     assert not isinstance(fill, str)
-    return fill_value(fill, images)
+    return filling(fill, images)
 
 
 def _check_fill(name: str, fill: Fill) -> None:

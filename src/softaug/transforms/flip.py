@@ -1,12 +1,14 @@
 """What loses nothing: mirroring, and doing nothing."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+from jaxtyping import Shaped
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
-from softaug.transforms.pixels import ones
+from softaug.transforms.pixels import empty, from_planes, in_slices, mask, ones, planes, where_
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,7 @@ class Flip:
     """Mirror left and right with the given probability; nothing is lost, so `seen` only moves."""
 
     probability: float = 0.5
+    loses_nothing: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
@@ -23,7 +26,15 @@ class Flip:
         return {"flip": torch.rand(n, generator=generator) < self.probability}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        return _mirror(images, seen, drawn, dim=-1)
+        flip = drawn["flip"].to(images.device)
+
+        def mirrored(images: Images) -> Images:
+            if in_slices(images):
+                return _mirrored_in_slices(images, flip.tolist(), dim=-1)
+            chosen = mask(flip, images)[:, None, None, None]
+            return where_(chosen, images.flip(-1), images)
+
+        return mirrored(images), ones(images) if seen is None else mirrored(seen)
 
     __call__ = call
 
@@ -33,6 +44,7 @@ class VerticalFlip:
     """Mirror top and bottom with the given probability; nothing is lost, so `seen` only moves."""
 
     probability: float = 0.5
+    loses_nothing: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
@@ -42,7 +54,20 @@ class VerticalFlip:
         return {"flip": torch.rand(n, generator=generator) < self.probability}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        return _mirror(images, seen, drawn, dim=-2)
+        flip, height = drawn["flip"].to(images.device), images.shape[-2]
+        y = torch.arange(height, device=images.device)
+        source = torch.where(flip[:, None], height - 1 - y, y)
+
+        def mirrored(images: Images) -> Images:
+            if in_slices(images):
+                return _mirrored_in_slices(images, flip.tolist(), dim=-2)
+            rows = planes(images, images)
+            plane = torch.arange(rows.shape[0] * rows.shape[1], device=images.device)
+            index = plane.view(*rows.shape[:2], 1) * height + source[:, None]
+            moved = rows.flatten(0, 2).index_select(0, index.flatten())
+            return from_planes(moved.view(rows.shape), images)
+
+        return mirrored(images), ones(images) if seen is None else mirrored(seen)
 
     __call__ = call
 
@@ -50,6 +75,8 @@ class VerticalFlip:
 @dataclass(frozen=True)
 class Still:
     """Change nothing."""
+
+    loses_nothing: ClassVar[bool] = True
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         return {}
@@ -65,7 +92,8 @@ class Still:
     __call__ = call
 
 
-def _mirror(images: Images, seen: Seen | None, drawn: Drawn, dim: int) -> tuple[Tensor, Tensor]:
-    flip = drawn["flip"].to(images.device)[:, None, None, None]
-    seen = ones(images) if seen is None else torch.where(flip, seen.flip(dim), seen)
-    return torch.where(flip, images.flip(dim), images), seen
+def _mirrored_in_slices(images: Images, flip: list[bool], dim: int) -> Shaped[Tensor, "n c h w"]:
+    out = empty(images)
+    for after, before, flipped in zip(out, images, flip, strict=True):
+        after.copy_(before.flip(dim) if flipped else before)
+    return out

@@ -4,12 +4,14 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Images, Seen
 
 MASK = 0xFFFFFFFF
+LARGE = 48 * 1024  # bytes of an image from which on slices are faster than masks, as measured
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
 
 
 def fill_value(fill: float | Sequence[float], images: Images) -> Tensor:
@@ -24,6 +26,13 @@ def fill_value(fill: float | Sequence[float], images: Images) -> Tensor:
             raise ValueError(f"fill must be in [0, 255] for uint8 images, got {fill}")
         values = tuple(round(value) for value in values)
     return torch.tensor(values, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
+
+
+def filling(fill: float | Sequence[float], images: Images) -> Tensor | None:
+    """`fill_value`, or None for zeros, which are cheaper to write."""
+    value = fill_value(fill, images)
+    nothing = not any(fill) if isinstance(fill, Sequence) else fill == 0
+    return None if nothing else value
 
 
 def ones(images: Images) -> Seen:
@@ -46,6 +55,78 @@ def in_layout_of(images: Images, pixels: Shaped[Tensor, "n c y x"]) -> Shaped[Te
     """Pixels in the layout, contiguous or channels_last, of the images they came from."""
     if images.is_contiguous(memory_format=torch.channels_last):
         return pixels.contiguous(memory_format=torch.channels_last)
+    return pixels
+
+
+def in_slices(images: Images) -> bool:
+    """Whether to change images one by one, as slices, or all at once, by masks.
+
+    Slices of one image stay in the processor's cache, but each costs microseconds of Python, and
+    numbers read from what was drawn: for large images on the CPU alone.
+    """
+    if images.device.type != "cpu" or torch.compiler.is_compiling() or images.requires_grad:
+        return False
+    return math.prod(images.shape[1:]) * images.element_size() > LARGE
+
+
+def empty(images: Images) -> Shaped[Tensor, "n c h w"]:
+    """Memory for the images to come, in the layout of these."""
+    last = images.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty_like(images, memory_format=layout)
+
+
+def planes(pixels: Shaped[Tensor, "#n #c #h #w"], images: Images) -> Shaped[Tensor, "m p y k"]:
+    """Pixels in the order of the images' memory, so that what is done to them is layout-blind.
+
+    pixels: the images themselves, or what broadcasts over them. [N,C,H,W] as they are; for
+    channels_last [N,1,H,W*C], C values for each pixel. `from_planes` leads back.
+    """
+    if not images.is_contiguous(memory_format=torch.channels_last):
+        return pixels.contiguous()
+    _, channels, _, width = images.shape
+    spread = pixels.expand(-1, channels, -1, width)
+    return spread.permute(0, 2, 3, 1).flatten(2)[:, None]
+
+
+def from_planes(planes: Shaped[Tensor, "n p h k"], images: Images) -> Shaped[Tensor, "n c h w"]:
+    """Planes of images as [N,C,H,W] again, in the images' layout."""
+    if not images.is_contiguous(memory_format=torch.channels_last):
+        return planes
+    n, channels, height, width = images.shape
+    return planes.view(n, height, width, channels).permute(0, 3, 1, 2)
+
+
+def between(first: Int[Tensor, "n"], last: Int[Tensor, "n"], size: int) -> Bool[Tensor, "n {size}"]:
+    """Which positions of one axis lie in first ... last - 1."""
+    position = torch.arange(size, device=first.device)
+    return (position >= first[:, None]) & (position < last[:, None])
+
+
+def mask(chosen: Bool[Tensor, "*shape"], pixels: Tensor) -> Shaped[Tensor, "*shape"]:
+    """All bits where chosen, none elsewhere, in integers as wide as the pixels.
+
+    Masks meet with & and |, and act on pixels in `where_`. Booleans would say the same; torch's
+    kernels for them, `torch.where` among them, are 10 to 50 times slower on a CPU.
+    """
+    return -chosen.to(INTEGERS[pixels.element_size()])
+
+
+def where_(
+    chosen: Shaped[Tensor, "..."], pixels: Shaped[Tensor, "..."], other: Tensor | None
+) -> Shaped[Tensor, "..."]:
+    """`torch.where` for a `mask`, bit for bit, in the memory of pixels; other: None for zeros."""
+    if pixels.requires_grad or (other is not None and other.requires_grad):
+        return torch.where(chosen != 0, pixels, 0 if other is None else other)
+    bits = pixels.view(chosen.dtype)
+    if other is None:
+        bits &= chosen
+    else:
+        # Differences to the other pixels are kept or dropped.
+        difference = other.view(chosen.dtype)
+        bits ^= difference
+        bits &= chosen
+        bits ^= difference
     return pixels
 
 

@@ -1,0 +1,290 @@
+"""Transforms of whole pixels against slices, one sample at a time, bit for bit, in every form."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Generator, Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from softaug import (
+    Chain,
+    Constant,
+    Crop,
+    Cutout,
+    Drawn,
+    Erase,
+    Flip,
+    PowerCurve,
+    SoftAugment,
+    TableCurve,
+    UniformCrop,
+    VerticalFlip,
+    mean_one,
+    per_sample,
+)
+
+DTYPES = (torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+LAYOUTS: dict[str, Any] = {
+    "contiguous": lambda images: images,
+    "channels_last": lambda images: images.to(memory_format=torch.channels_last),
+    "every-second-column": lambda images: images.repeat_interleave(2, dim=-1)[..., ::2],
+    "transposed": lambda images: images.mT.contiguous().mT,
+    "inside-a-larger-batch": lambda images: torch.cat([images, images, images])[
+        len(images) : 2 * len(images)
+    ],
+}
+
+
+@st.composite
+def batches(draw: Any) -> tuple[Tensor, Tensor | None]:
+    """Images with what is hardest for bits (NaN, infinities, -0), and a map or none."""
+    n, channels = draw(st.integers(0, 4)), draw(st.integers(1, 4))
+    height, width = draw(st.integers(1, 7)), draw(st.integers(1, 7))
+    generator = Generator().manual_seed(draw(st.integers(0, 2**16)))
+    images = torch.randint(0, 256, (n, channels, height, width), generator=generator)
+    images = images.to(draw(st.sampled_from(DTYPES)))
+    if images.is_floating_point():
+        special = torch.tensor([torch.nan, torch.inf, -torch.inf, -0.0], dtype=images.dtype)
+        which = torch.randint(0, 40, images.shape, generator=generator)
+        images = torch.where(which < 4, special[which.clamp(max=3)], images)
+    seen = torch.rand(n, 1, height, width, generator=generator) if draw(st.booleans()) else None
+    return draw(st.sampled_from(list(LAYOUTS.values())))(images), seen
+
+
+def integers(draw: Any, n: int, low: int, high: int) -> Tensor:
+    return torch.tensor(
+        draw(st.lists(st.integers(low, high), min_size=n, max_size=n)), dtype=torch.int64
+    )
+
+
+def slow_shift(images: Tensor, tx: Tensor, ty: Tensor, fill: Tensor) -> Tensor:
+    out = torch.empty(images.shape, dtype=images.dtype)
+    out[:] = fill.to(images.dtype).view(-1, 1, 1)
+    height, width = images.shape[-2:]
+    for i in range(len(images)):
+        for y in range(height):
+            for x in range(width):
+                below, right = y + int(ty[i]), x + int(tx[i])
+                if 0 <= below < height and 0 <= right < width:
+                    out[i, :, y, x] = images[i, :, below, right]
+    return out
+
+
+@contextmanager
+def any_path(draw: Any) -> Iterator[None]:
+    """Small images take the path of large ones, or don't."""
+    with pytest.MonkeyPatch.context() as patch:
+        if draw(st.booleans()):
+            patch.setattr("softaug.transforms.pixels.LARGE", 0)
+        yield
+
+
+def assert_bits_equal(got: Tensor, expected: Tensor) -> None:
+    assert got.dtype == expected.dtype
+    assert got.shape == expected.shape
+    a, b = (t.contiguous().flatten().view(torch.uint8) for t in (got, expected))
+    assert torch.equal(a, b)
+
+
+def ones_like(images: Tensor) -> Tensor:
+    return torch.ones(len(images), 1, *images.shape[-2:])
+
+
+def fill_of(draw: Any, channels: int) -> tuple[Any, Tensor]:
+    fill = draw(st.sampled_from([0, 7, list(range(channels)), [0] * channels]))
+    return fill, torch.tensor([fill] if isinstance(fill, int) else fill)
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_crops(data: Any) -> None:
+    images, seen = data.draw(batches())
+    n, channels, height, width = images.shape
+    # Twice the side: what was drawn for larger images is still no reason to read elsewhere.
+    far = data.draw(st.sampled_from([1, 2]))
+    tx = integers(data.draw, n, -far * width, far * width)
+    ty = integers(data.draw, n, -far * height, far * height)
+    fill, values = fill_of(data.draw, channels)
+    with any_path(data.draw):
+        out, left = Crop(fill=fill).apply(images, seen, {"tx": tx, "ty": ty})
+    assert_bits_equal(out, slow_shift(images, tx, ty, values))
+    assert out.is_contiguous(memory_format=torch.channels_last) or not images.is_contiguous(
+        memory_format=torch.channels_last
+    )
+    before = ones_like(images) if seen is None else seen
+    assert_bits_equal(left, slow_shift(before, tx, ty, torch.zeros(1)))
+
+
+@settings(max_examples=100)
+@given(data=st.data())
+def test_erasing(data: Any) -> None:
+    images, seen = data.draw(batches())
+    n, channels, height, width = images.shape
+    edges = {
+        name: integers(data.draw, n, -2, side + 2)
+        for name, side in (("top", height), ("left", width), ("bottom", height), ("right", width))
+    }
+    fill, values = fill_of(data.draw, channels)
+    drawn = {**edges, "seed": torch.zeros(n, dtype=torch.int64)}
+    with any_path(data.draw):
+        out, left = Erase(fill=fill).apply(images, seen, drawn)
+    expected = images.clone(memory_format=torch.contiguous_format)
+    expected_left = ones_like(images) if seen is None else seen.clone()
+    for i in range(n):
+        top, left_edge, bottom, right = (max(0, int(edges[k][i])) for k in edges)
+        expected[i, :, top:bottom, left_edge:right] = values.to(images.dtype).view(-1, 1, 1)
+        expected_left[i, :, top:bottom, left_edge:right] = 0
+    assert_bits_equal(out, expected)
+    assert_bits_equal(left, expected_left)
+
+
+@given(data=st.data())
+@pytest.mark.parametrize(("transform", "dim"), [(Flip(), -1), (VerticalFlip(), -2)])
+def test_flips(transform: Any, dim: int, data: Any) -> None:
+    images, seen = data.draw(batches())
+    flip = integers(data.draw, len(images), 0, 1).bool()
+    with any_path(data.draw):
+        out, left = transform.apply(images, seen, {"flip": flip})
+    for i, flipped in enumerate(flip.tolist()):
+        assert_bits_equal(out[i], images[i].flip(dim) if flipped else images[i])
+        if seen is not None:
+            assert_bits_equal(left[i], seen[i].flip(dim) if flipped else seen[i])
+    if seen is None:
+        assert_bits_equal(left, ones_like(images))
+
+
+TRANSFORMS: list[Any] = [
+    Crop(),
+    Crop(fill=(1, 2, 3)),
+    UniformCrop(2),
+    Erase(),
+    Erase(fill="mean"),
+    Cutout(3, fill=4),
+    Flip(),
+    VerticalFlip(),
+    Chain([Flip(), Crop(), Erase()]),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("fill", ["mean", "noise"])
+def test_slices_are_filled_as_masks_are(
+    fill: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = (torch.rand(5, 3, 9, 8, generator=Generator().manual_seed(1)) * 255).to(dtype)
+    drawn = Erase().draw(5, 9, 8, Generator().manual_seed(2))
+    by_masks, _ = Erase(fill=fill).apply(images, None, drawn)
+    monkeypatch.setattr("softaug.transforms.pixels.LARGE", 0)
+    by_slices, _ = Erase(fill=fill).apply(images, None, drawn)
+    assert not torch.equal(by_masks, images)
+    assert_bits_equal(by_slices, by_masks)
+
+
+def test_inputs_of_slices_never_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("softaug.transforms.pixels.LARGE", 0)
+    for transform in TRANSFORMS:
+        images, seen = torch.rand(4, 3, 9, 8), torch.rand(4, 1, 9, 8)
+        kept = images.clone(), seen.clone()
+        for part in transform.apply(images, seen, transform.draw(4, 9, 8)):
+            part += 1
+        assert torch.equal(images, kept[0])
+        assert torch.equal(seen, kept[1])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
+def test_gradients_go_where_the_pixels_came_from(
+    transform: Any, layout: torch.memory_format
+) -> None:
+    """apply is linear in the images but for a constant fill; so its gradient is its transpose."""
+    generator = Generator().manual_seed(0)
+    size = (3, 3, 5, 6)
+    images, direction, weight = (
+        torch.rand(size, generator=generator, dtype=torch.float64).to(memory_format=layout)
+        for _ in range(3)
+    )
+    drawn = transform.draw(3, 5, 6, generator)
+    images.requires_grad_()
+    out, _ = transform.apply(images, None, drawn)
+    assert torch.equal(out, transform.apply(images.detach(), None, drawn)[0])
+    (out * weight).sum().backward()
+    assert images.grad is not None
+    with torch.no_grad():
+        moved = transform.apply(images.detach() + direction, None, drawn)[0] - out
+    assert (moved * weight).sum().item() == pytest.approx((images.grad * direction).sum().item())
+
+
+CURVES = (PowerCurve(chance=0.1), Constant(0.9), TableCurve([(0, 0.1), (1, 1)]))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
+def test_a_gpu_never_waits(transform: Any, dtype: torch.dtype, layout: torch.memory_format) -> None:
+    """Tensors without values, as on a GPU: whoever asks for one, or for a count, raises."""
+    drawn = transform.draw(4, 8, 9, Generator().manual_seed(0))
+    with FakeTensorMode():
+        images = torch.zeros(4, 3, 8, 9, dtype=dtype, device="cuda").to(memory_format=layout)
+        labels = torch.zeros(4, dtype=torch.int64, device="cuda")
+
+        def there(values: Drawn) -> Drawn:
+            return {
+                name: there(value)
+                if isinstance(value, dict)
+                else torch.zeros(value.shape, dtype=value.dtype, device="cuda")
+                for name, value in values.items()
+            }
+
+        for given_map in (None, torch.ones(4, 1, 8, 9, device="cuda")):
+            out, seen = transform.apply(images, given_map, there(drawn))
+            assert (out.shape, out.dtype, out.device.type) == (images.shape, dtype, "cuda")
+            assert (seen.shape, seen.device.type) == ((4, 1, 8, 9), "cuda")
+        for curve in CURVES:
+            for weight in (None, per_sample, mean_one):
+                augment = SoftAugment(transform, 10, curve=curve, weight=weight)
+                assert augment.targets(labels, seen).shape == (4, 10)
+
+
+COMPILED = """
+import torch
+from torch import Generator
+from softaug import (
+    Chain, Crop, Cutout, Erase, Flip, SoftAugment, UniformCrop, VerticalFlip, mean_one
+)
+
+for transform in (Crop(fill=3), UniformCrop(2), Erase(), Cutout(3), Flip(), VerticalFlip(),
+                  Chain([Crop(), Flip()])):
+    torch._dynamo.reset()
+    augment = SoftAugment(transform, 10, weight=mean_one)
+    compiled = torch.compile(augment, fullgraph=True, backend=BACKEND)
+    for form in (torch.contiguous_format, torch.channels_last):
+        for dtype in (torch.uint8, torch.float32):
+            images = (torch.rand(5, 3, 8, 9) * 255).to(dtype).to(memory_format=form)
+            drawn = transform.draw(5, 8, 9, Generator().manual_seed(0))
+            got = compiled(images, torch.arange(5), drawn=drawn)
+            expected = augment(images, torch.arange(5), drawn=drawn)
+            assert torch.equal(got[0], expected[0]), (transform, form, dtype)
+            torch.testing.assert_close(got[1], expected[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compiled_pixels_are_the_same(backend: str) -> None:
+    # A process of its own: shapes are not checked there, and what is compiled is compiled anew.
+    program = COMPILED.replace("BACKEND", repr(backend))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_finite_pixels_pass_however_large_their_sum() -> None:
+    images = torch.full((2, 3, 4, 4), 3e38)
+    out, _ = SoftAugment(Flip(), 10)(images, torch.zeros(2, dtype=torch.int64))
+    assert torch.equal(out, images)
