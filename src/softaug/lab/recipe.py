@@ -14,6 +14,8 @@ from softaug import (
     Crop,
     Curve,
     Flip,
+    GaussianBlur,
+    Hard,
     PowerCurve,
     SoftAugment,
     Still,
@@ -25,6 +27,8 @@ from softaug import (
 from softaug.lab.arms import Arm, read_arm
 from softaug.lab.errors import UsageError
 from softaug.lab.expression import from_file, parse
+from softaug.lab.models import SMALL_IMAGE
+from softaug.lab.views import ColourJitter, Greyscale
 
 DRAWS, BLOCK = 20_000, 1_000  # for means over a transform's draws, and how many at a time
 ANY_SIZE = (64, 64)  # pixels, to check an expression before the data are known
@@ -59,6 +63,9 @@ class Recipe:
         Exponent of the softening curve.
     flip
         Mirror left and right with probability 1/2, in every arm.
+    blur
+        Without labels: the probability that a view is blurred; by default 0 for images up to 64 px,
+        above 1/2.
     model
         small, wrn-28-10, pyramidnet-272-shakedrop, or a model of timm by its name.
     pretrained
@@ -68,13 +75,14 @@ class Recipe:
     batch_size
         Images in a step.
     optimizer
-        SGD with Nesterov momentum, or AdamW.
+        SGD with Nesterov momentum (without labels: plain momentum), or AdamW.
     lr
         Peak learning rate, after warm-up and before the cosine; for AdamW take about 0.001.
+        Without labels: for 256 images, and in proportion to the batch.
     momentum
         Of SGD.
     weight_decay
-        On weights, not on norms and biases.
+        On weights, not on norms and biases; without labels on all.
     warmup_epochs
         Epochs of linear warm-up, at most half of all steps.
     accumulate
@@ -96,6 +104,7 @@ class Recipe:
     sigma: float = 0.3
     k: float = 2.0
     flip: bool = True
+    blur: float | None = None
     model: str = "small"
     pretrained: bool = False
     epochs: int = 20
@@ -129,14 +138,28 @@ class Recipe:
                 f"end_epochs must be 0 or more and below epochs, which is {self.epochs}, "
                 f"got {self.end_epochs}"
             )
-        _transform(self, read_arm(self.arm), *ANY_SIZE)
+        if self.blur is not None and not 0 <= self.blur <= 1:
+            raise UsageError(f"blur must be a probability in [0, 1], got {self.blur}")
+        arm = read_arm(self.arm)
+        if arm.self_supervised and self.end_epochs:
+            raise UsageError(
+                f"end_epochs must be 0 with {self.arm}, got {self.end_epochs}: views that are "
+                "alike teach nothing"
+            )
+        _transform(self, arm, *ANY_SIZE)
 
 
 def build_arm(recipe: Recipe, num_classes: int, height: int, width: int) -> SoftAugment:
-    """The augmentation and the targets of a recipe's arm."""
+    """The augmentation and the targets of a recipe's arm.
+
+    Without labels the curve ends at 0, not at 1/K. 1/K is what a guess at the label is worth where
+    nothing is seen; a pair of views has no label to guess, and of the many images whose view the
+    other one might be, the chance to hit the right one is next to 0. Such a pair has no weight.
+    """
     arm = read_arm(recipe.arm)
     transform = _transform(recipe, arm, height, width)
-    soft = PowerCurve(k=arm.k or recipe.k, chance=1 / num_classes, ceiling=arm.ceiling)
+    chance = 0.0 if arm.self_supervised else 1 / num_classes
+    soft = PowerCurve(k=arm.k or recipe.k, chance=chance, ceiling=arm.ceiling)
     curves: dict[str, Callable[[], Curve]] = {
         "hard": lambda: Constant(1.0),
         "smoothed": lambda: Constant(smoothed(arm.alpha, num_classes)),
@@ -144,6 +167,8 @@ def build_arm(recipe: Recipe, num_classes: int, height: int, width: int) -> Soft
         "constant": lambda: Constant(mean_confidence(transform, soft, height, width)),
         "soft": lambda: soft,
     }
+    if arm.self_supervised:
+        transform = Chain([transform, *_colours(recipe, height, width)])
     return SoftAugment(
         Chain([Flip(), transform]) if recipe.flip else transform,
         num_classes,
@@ -170,6 +195,18 @@ def _transform(recipe: Recipe, arm: Arm, height: int, width: int) -> Transform:
         "harsh": parse(recipe.augment or f"crop({recipe.sigma})", height, width),
     }
     return parse(arm.augment, height, width, parts)
+
+
+def _colours(recipe: Recipe, height: int, width: int) -> list[Transform]:
+    """What is done to the colours of a view (Chen and He 2021, appendices A and D)."""
+    small = max(height, width) <= SMALL_IMAGE
+    blur = recipe.blur if recipe.blur is not None else 0.0 if small else 0.5
+    colours: list[Transform] = [ColourJitter(), Greyscale()]
+    if blur:
+        # A tenth of the side, as in SimCLR. It softens nothing: the pair is judged by its crops.
+        reach = max(1, round(min(height, width) / 20))
+        colours.append(Hard(GaussianBlur(2 * reach + 1, probability=blur)))
+    return colours
 
 
 def smoothed(alpha: float, num_classes: int) -> float:

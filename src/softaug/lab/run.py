@@ -36,6 +36,16 @@ class Run:
         return self.folder / "model.safetensors"
 
     @property
+    def backbone_file(self) -> Path:
+        """Of a run without labels: what was pre-trained, its last layer as it was at the start."""
+        return self.folder / "backbone.safetensors"
+
+    @property
+    def probe_file(self) -> Path:
+        """Of a run without labels: what its features are worth beside the linear probe."""
+        return self.folder / "probe.json"
+
+    @property
     def model_files(self) -> list[Path]:
         """Of the run, and of its members where it is an ensemble."""
         return [self.model_file, *sorted(self.folder.glob(f"member-*/{self.model_file.name}"))]
@@ -65,7 +75,13 @@ class Run:
     def started(self) -> bool:
         """Whether there is work to go on with, not a recipe alone."""
         return (self.folder / "recipe.json").exists() and any(
-            file.exists() for file in (self.history_file, *self.checkpoint_files, self.model_file)
+            file.exists()
+            for file in (
+                self.history_file,
+                *self.checkpoint_files,
+                self.model_file,
+                self.backbone_file,
+            )
         )
 
     @property
