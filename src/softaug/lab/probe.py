@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from softaug.lab.data import Data
@@ -167,27 +167,12 @@ def cached_features(
     return found
 
 
-def untrained(recipe: Recipe, model: Classifier, images: UInt8[Tensor, "n c h w"]) -> Classifier:
-    """The backbone as it was before training, as a reference: weights of the recipe's seed.
-
-    Its batch norms have the statistics of training images, or else its features would be worth
-    less than random ones can be. images: at least two; the first 8,000 are enough.
-    """
+def untrained(recipe: Recipe, model: Classifier) -> Classifier:
+    """The backbone of a model as it was before training, as a reference: of the recipe's seed."""
     mean, std = (tuple(b.flatten().tolist()) for b in (model.mean, model.std))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(recipe.seed, 0, "weights"))
-        start = build(model.card, mean, std)
-        for module in start.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.reset_running_stats()
-                module.momentum = None  # the mean over what comes
-        start.train()
-        with torch.inference_mode():
-            for some in images[: 8 * BLOCK].tensor_split(
-                max(1, min(len(images), 8 * BLOCK) // 256)
-            ):
-                start(some)
-    return start.eval()
+        return build(model.card, mean, std)
 
 
 def probe_run(run: Run, data: Data, featured: Featured) -> tuple[Probe, Probe]:
@@ -198,7 +183,7 @@ def probe_run(run: Run, data: Data, featured: Featured) -> tuple[Probe, Probe]:
     recipe = run.recipe()
     trained = load_model(run.backbone_file if run.backbone_file.exists() else run.model_file)
     check_probed(trained, data)
-    start = untrained(recipe, trained, data.train.images)
+    start = untrained(recipe, trained)
     return probe(trained, data, featured, recipe.seed), probe(start, data, featured, recipe.seed)
 
 

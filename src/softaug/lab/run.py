@@ -22,7 +22,7 @@ from softaug.lab.recipe import Recipe
 
 log = logging.getLogger(__name__)
 LONGEST = 120  # characters of an arm in the name of its folder
-CHECKPOINT_MARK = b"softaug checkpoint 1\n"  # then 32 bytes of SHA-256, then what torch.save wrote
+CHECKPOINT_MARK = b"softaug checkpoint 2\n"  # then 32 bytes of SHA-256, then what torch.save wrote
 
 
 @dataclass(frozen=True)
