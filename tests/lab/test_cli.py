@@ -308,9 +308,12 @@ def test_a_sweep_is_compared_and_drawn(tmp_path: Path) -> None:
     folder(tmp_path / "data" / "train", range(60))
     folder(tmp_path / "data" / "test", range(60, 72))
     command = ["sweep", str(tmp_path / "data"), "--sigmas", "0.1", "0.3", "--ks", "1"]
-    command += ["--modes", "soft", "--alphas", "0.1", "0.2", "--seeds", "1", "--epochs", "1"]
-    main([*command, "--batch-size", "20", "--run", str(tmp_path / "run")])
+    command += ["--modes", "soft", "--alphas", "0.1", "0.2", "--seeds", "1"]
+    (tmp_path / "short.yaml").write_text("epochs: 1\nbatch_size: 20\n")
+    command += ["--recipe", str(tmp_path / "short.yaml")]
+    main([*command, "--run", str(tmp_path / "run")])
     results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert (results["recipe"]["epochs"], results["recipe"]["batch_size"]) == (1, 20)
     assert [arm["name"] for arm in results["arms"]] == [
         "standard",
         "standard-smoothed(alpha=0.1)",
@@ -322,6 +325,36 @@ def test_a_sweep_is_compared_and_drawn(tmp_path: Path) -> None:
     assert "The sweep" in page
     assert page.count("by strength of the crop") >= 2
     assert page.count("by label smoothing") >= 2
+
+
+def test_a_comparison_tells_other_data_from_the_test_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder(tmp_path / "data" / "train", range(60))
+    folder(tmp_path / "data" / "test", range(60, 72))
+    arms = ["standard", "ensemble(members=2)"]
+    command = ["compare", str(tmp_path / "data"), "--arms", *arms, "--seeds", "1", "--epochs", "1"]
+    command += ["--batch-size", "20", "--run", str(tmp_path / "run")]
+    with pytest.raises(SystemExit):
+        main([*command, "--ood", str(tmp_path / "gone")])
+    assert "gone" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()  # told before any work
+    main([*command, "--ood", "demo"])
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    for run in results["runs"]:
+        assert (run["ood"]["data"], run["ood"]["images"]) == ("demo", 2000)
+        for score in ("softmax", "energy"):
+            assert run["evaluation"][f"{score}_auroc"] == run["ood"][score]["auroc"]
+            assert run["ood"][score]["auroc"] != 0.5  # an ensemble's energy tells too
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "AUROC % of other data by softmax" in page
+    measured = tmp_path / "run" / "runs" / "standard-seed-0" / "ood.json"
+    before = measured.read_text()
+    main([*command, "--ood", str(tmp_path / "data" / "test")])  # other data: measured again
+    after = json.loads(measured.read_text())
+    assert after["images"] == 12
+    assert after["softmax"]["auroc"] == pytest.approx(0.5)  # the test images themselves
+    assert json.loads(before)["checksum"] != after["checksum"]
 
 
 def test_a_comparison_under_corruptions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from fake_cifar import fake_cifar
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from softaug.lab import images
 from softaug.lab.data import load
@@ -248,6 +249,52 @@ def test_size_scales_the_short_side_and_crops_the_middle(tmp_path: Path) -> None
         load(str(root), size=0)
     with pytest.raises(UsageError, match="demo has images of 28 px; leave out --size"):
         load("demo", size=32)
+
+
+def smooth_photo(height: int, width: int) -> Image.Image:
+    """Waves of many lengths, the shortest of 8 pixels: what a photo has, and a JPEG keeps."""
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x / n + k) * np.cos(y / (n + k)) for k, n in enumerate((1.3, 7.0, 40.0))]
+    levels = 127 + 40 * (waves[0] / 4 + waves[1] + waves[2])
+    return Image.fromarray(np.stack([levels, 255 - levels, levels // 2], axis=2).astype(np.uint8))
+
+
+@pytest.mark.parametrize("size", [(150, 200), (200, 150), (101, 67), (64, 65), (64, 67), (40, 90)])
+def test_images_are_scaled_and_cropped_as_torchvision_has_it(
+    size: tuple[int, int], tmp_path: Path
+) -> None:
+    from torchvision.transforms import v2
+
+    photo = smooth_photo(*size)
+    photo.save(tmp_path / "a.png")
+    whole = torch.from_numpy(np.array(photo)).permute(2, 0, 1)
+    standard = v2.Compose([v2.Resize(64, antialias=True), v2.CenterCrop(64)])
+    torch.testing.assert_close(read_image(tmp_path / "a.png", 3, 64, 64), standard(whole))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_decoded_smaller_with_nearly_the_same_pixels(
+    orientation: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = tmp_path / "a.jpg"
+    smooth_photo(600, 1000).save(file, quality=90, exif=exif)
+    drafted: list[tuple[int, int]] = []
+    draft = JpegImageFile.draft
+
+    def spy(image: JpegImageFile, mode: None, size: tuple[int, int]) -> object:
+        found = draft(image, mode, size)
+        drafted.append(image.size)
+        return found
+
+    monkeypatch.setattr(JpegImageFile, "draft", spy)
+    got = read_image(file, 3, 64, 64).float()
+    assert drafted == [(250, 150)]  # an eighth would be less than twice 64
+    monkeypatch.setattr(JpegImageFile, "draft", lambda *_: None)
+    whole = read_image(file, 3, 64, 64).float()
+    assert (got - whole).abs().mean() < 1
+    assert (got - whole).abs().max() < 8
 
 
 def test_all_unreadable_images_are_named_at_once(tmp_path: Path) -> None:

@@ -86,10 +86,27 @@ def test_known_data_are_the_positive_side_of_both_scores() -> None:
     assert detect(sure, loud)["energy"].fpr95 == 1.0
 
 
+def test_members_of_an_ensemble_are_averaged() -> None:
+    generator = torch.Generator().manual_seed(0)
+    known, other = (3 * torch.randn(2, n, 4, generator=generator) for n in (30, 20))
+    found = detect(known, other)
+    first, second = [
+        [math.log(sum(math.exp(z) for z in row)) for row in member] for member in known.tolist()
+    ]
+    means = [(a + b) / 2 for a, b in zip(first, second, strict=True)]
+    assert negative_energy(known).tolist() == pytest.approx(means, abs=1e-6)
+    p = (known[0].softmax(1) + known[1].softmax(1)) / 2
+    assert max_softmax(known).tolist() == pytest.approx(p.amax(1).tolist(), abs=1e-6)
+    assert found["softmax"].auroc == auroc(max_softmax(known), max_softmax(other))
+    assert detect(known[:1], other[:1]) == detect(known[0], other[0])
+
+
 def test_refuses_what_does_not_fit() -> None:
     logits = torch.zeros(4, 3)
     with pytest.raises(UsageError, match=r"got \[4, 3\] and \[4, 2\]"):
         detect(logits, logits[:, :2])
+    with pytest.raises(UsageError, match=r"got \[2, 4, 3\] and \[4, 3\]"):
+        detect(torch.zeros(2, 4, 3), logits)
     broken = logits.clone()
     broken[1, 2] = math.nan
     with pytest.raises(SoftaugError, match="not finite for 1 of 4 out-of-distribution images"):

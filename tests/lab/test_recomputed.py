@@ -25,7 +25,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two arms and two seeds, with a fifth of the training images held out."""
     path = tmp_path_factory.mktemp("compared")
     command = ["compare", "demo", "--arms", "standard", "soft", "--seeds", "2", "--epochs", "1"]
-    main([*command, "--train-images", "500", "--held-out", "0.2", "--run", str(path / "c")])
+    command += ["--train-images", "500", "--held-out", "0.2", "--ood", "demo"]
+    main([*command, "--run", str(path / "c")])
     return path / "c"
 
 

@@ -292,6 +292,7 @@ def evaluate(
         What to test on, by default what the run was tested on. Data without a test part are tested
         whole, unless the run was trained on them.
     """
+    from softaug.lab.corruptions import require_size
     from softaug.lab.engine import choose_device
     from softaug.lab.evaluate import evaluate as measure
     from softaug.lab.evaluate import predict_logits, summarise
@@ -315,7 +316,9 @@ def evaluate(
         model, classes, loaded, test = prepare(
             run, data, read, foreign, restrict, choose_device(device)
         )
-        # Before the work: they may not be there.
+        # Before the work: they may be too small, or not there.
+        if corruptions:
+            require_size(test.images)
         images = None if ood is None else other_images(ood, test, read)
         evaluation, predictions = measure(model, test, fills=occlusion_fills(loaded))
         figures = evaluation.as_dict()
@@ -351,6 +354,13 @@ def compare(
     corruptions: Annotated[
         bool, Parameter(negative="", help="Also under 19 corruptions in 5 severities (ImageNet-C).")
     ] = False,
+    ood: Annotated[
+        str | None,
+        Parameter(
+            help="Other data (as DATA, or a folder without classes) that the models should tell "
+            "from the test images, by maximum softmax and by energy."
+        ),
+    ] = None,
     on: Literal["here", "ray"] = "here",
     dry_run: DryRun = False,
     device: Device = "auto",
@@ -377,7 +387,7 @@ def compare(
     from softaug.lab.compare import compare_runs, open_runs
     from softaug.lab.corruptions import require_size
     from softaug.lab.engine import Engine, choose_device, processes_begun, started
-    from softaug.lab.experiment import measure_corruptions, perform
+    from softaug.lab.experiment import measure_corruptions, measure_ood, perform
     from softaug.lab.files import write_json
     from softaug.lab.report import write_report
     from softaug.lab.report.summary import sentences
@@ -419,6 +429,7 @@ def compare(
 
         if corruptions:
             require_size(loaded.test.images)
+        other = None if ood is None else other_images(ood, loaded.test, read)
         numbers = range(recipe.seed, recipe.seed + seeds)
         source = _source(data, read)
         pairs = open_runs(recipe, arms, numbers, loaded, folder, source, engine)
@@ -427,13 +438,16 @@ def compare(
         else:
             for one, opened in pairs:
                 perform(one, loaded, opened, engine, partial(watch, one))
+        here = Engine(choose_device(device)) if on == "ray" else engine
         if corruptions:
-            here = Engine(choose_device(device)) if on == "ray" else engine
             task = bar.add_task("corruptions", total=len(pairs), figures="")
             for one, opened in pairs:
                 bar.update(task, figures=inert(f"{one.arm} seed {one.seed}"))
                 measure_corruptions(opened, loaded, here)
                 bar.advance(task)
+        if ood is not None and other is not None:
+            for _, opened in pairs:
+                measure_ood(opened, other, ood, here)
         if not engine.main:
             return
     runs = [opened for _, opened in pairs]
@@ -457,6 +471,7 @@ def sweep(
     modes: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = MODES,
     alphas: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (0.05, 0.1, 0.2, 0.4),
     seeds: int = 3,
+    _file: RecipeFile = None,
     recipe: RecipeOptions = RECIPE,
     read: ReadOptions = READ,
     run: Path | None = None,

@@ -1,17 +1,28 @@
 """One experiment from recipe to figures: train, evaluate, keep; done once, however often asked."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from softaug.lab.arms import member_of, read_arm
 from softaug.lab.data import Data
 from softaug.lab.engine import Engine
 from softaug.lab.ensembles import Ensemble, mean_of
-from softaug.lab.evaluate import Evaluation, Fill, Predictions, evaluate, summarise
+from softaug.lab.evaluate import (
+    Evaluation,
+    Fill,
+    Predictions,
+    evaluate,
+    predict_logits,
+    summarise,
+)
 from softaug.lab.files import read_json, write_json
 from softaug.lab.models import load_model, save_model
+from softaug.lab.ood import detect
 from softaug.lab.probe import (
     features_of,
     probe_figures,
@@ -131,6 +142,25 @@ def measure_corruptions(
     engine.wait()
 
 
+def measure_ood(run: Run, other: Tensor, name: str, engine: Engine) -> None:
+    """Measure how a finished run tells other images, uint8 [N,C,H,W], from the test images.
+
+    Unless it has been, of the same images of that name.
+    """
+    images = {"data": name, "images": len(other), "checksum": int(other.sum())}
+    if run.ood_file.exists() and images.items() <= read_json(run.ood_file).items():
+        return
+    if engine.main:
+        files = [file for file in run.model_files if file.exists()]
+        members = [Run(file.parent).predictions_file for file in files]
+        known = torch.stack([Predictions.load(file).logits for file in members])
+        models = [load_model(file).to(engine.device) for file in files]
+        found = detect(known, torch.stack([predict_logits(model, other) for model in models]))
+        figures = {score: asdict(one) for score, one in found.items()}
+        write_json(run.ood_file, images | figures)
+    engine.wait()
+
+
 def occlusion_fills(data: Data) -> dict[str, Fill]:
     """What hides a part of the test images: two colours and noise, since it matters which.
 
@@ -143,13 +173,18 @@ def occlusion_fills(data: Data) -> dict[str, Fill]:
 
 
 def record(run: Run) -> dict[str, Any]:
-    """What is known of a finished run: arm, seed, speed, history, evaluation, corruptions."""
+    """What is known of a finished run: arm, seed, speed, history, evaluation, and what else was
+    measured of it."""
     recipe, history = run.recipe(), run.history()
-    evaluation, corruptions = read_json(run.evaluation_file), {}
+    evaluation, further = read_json(run.evaluation_file), {}
     if run.corruptions_file.exists():
-        corruptions = {"corruptions": read_json(run.corruptions_file)}
-        mean = corruptions["corruptions"]["mean"]
+        further["corruptions"] = read_json(run.corruptions_file)
+        mean = further["corruptions"]["mean"]
         evaluation["corruption_error"] = None if mean is None else mean["top1_error"]
+    if run.ood_file.exists():
+        further["ood"] = read_json(run.ood_file)
+        evaluation["softmax_auroc"] = further["ood"]["softmax"]["auroc"]
+        evaluation["energy_auroc"] = further["ood"]["energy"]["auroc"]
     return {
         "arm": recipe.arm,
         "seed": recipe.seed,
@@ -157,5 +192,5 @@ def record(run: Run) -> dict[str, Any]:
         "images_per_second": history[-1]["images_per_second"],
         "history": history,
         "evaluation": evaluation,
-        **corruptions,
+        **further,
     }

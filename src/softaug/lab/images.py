@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
@@ -132,19 +132,22 @@ def read_image(path: Path, channels: int, height: int, width: int) -> UInt8[Tens
     return pixels
 
 
-def fit(images: Float[Tensor, "n c h w"], height: int, width: int) -> Float[Tensor, "n c y x"]:
-    """Decoded images scaled to cover height x width, then centre crop, as `read_image` has it."""
-    sides = images.shape[-2:]
-    factor = max(height / sides[0], width / sides[1])
-    if factor != 1:
-        goal = max(height, round(factor * sides[0])), max(width, round(factor * sides[1]))
+def fit(images: Shaped[Tensor, "n c h w"], height: int, width: int) -> Shaped[Tensor, "n c y x"]:
+    """Decoded images scaled to cover height x width, then centre crop: torchvision's pixels."""
+    tall, wide = images.shape[-2:]
+    if height * wide >= width * tall:
+        goal = height, height * wide // tall
+    else:
+        goal = width * tall // wide, width
+    if goal != (tall, wide):
         images = F.interpolate(images, goal, mode="bilinear", antialias=True)
     return centre_crop(images, height, width)
 
 
 def centre_crop(images: Tensor, height: int, width: int) -> Tensor:
-    """The middle height x width of images [N,C,H,W] that are no smaller."""
-    top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
+    """The middle height x width of images [N,C,H,W] that are no smaller; halves to even numbers, as
+    torchvision has them."""
+    top, left = (round((images.shape[i] - n) / 2) for i, n in ((-2, height), (-1, width)))
     return images[..., top : top + height, left : left + width]
 
 
@@ -193,15 +196,24 @@ def decode(
     try:
         with Image.open(_file(sample), formats=FORMATS) as opened:
             _refuse_bomb(opened)
-            opened.load()
+            _decode_smaller(opened, target)
             image = _flat(ImageOps.exif_transpose(opened), channels)
-        if image.size != target:
-            image = ImageOps.fit(image, target, Image.Resampling.BILINEAR)
-        array = np.array(image, dtype=np.uint8)
+        array = np.array(image, dtype=np.uint8).reshape(image.height, image.width, channels)
     except Exception as error:
         return _unreadable(sample, error)
-    pixels = torch.from_numpy(array)
-    return pixels[None] if channels == 1 else pixels.permute(2, 0, 1)
+    width, height = target
+    return fit(torch.from_numpy(array).permute(2, 0, 1)[None], height, width)[0]
+
+
+def _decode_smaller(image: Image.Image, target: tuple[int, int]) -> None:
+    """Have a JPEG decoded at a half, a quarter or an eighth, if that is twice the target or more.
+
+    Antialiased scaling of what is twice as large differs little from that of the whole, and photos
+    are often ten times as large.
+    """
+    sides = sorted(image.size)  # on its side or not: the longer one is to hold the longer one
+    factor = 2 * max(goal / side for goal, side in zip(sorted(target), sides, strict=True))
+    image.draft(None, (math.ceil(factor * image.width), math.ceil(factor * image.height)))
 
 
 def _flat(image: Image.Image, channels: int) -> Image.Image:

@@ -35,12 +35,10 @@ def under_corruptions(
     """Figures under corruptions made here and from files, by the names they have in --json."""
     from softaug.lab.corrupted_files import open_corrupted
     from softaug.lab.corruption_constants import SEVERITIES
-    from softaug.lab.corruptions import names_for, require_size
+    from softaug.lab.corruptions import names_for
     from softaug.lab.files import read_json
     from softaug.lab.robustness import evaluate_corruptions, evaluate_sets
 
-    if made:
-        require_size(test.images)
     channels, height, width = test.images.shape[1:]
     baseline = read_json(baseline_file) if baseline_file is not None else {}
     asked = {"corruptions": made, "corrupted": folder is not None}

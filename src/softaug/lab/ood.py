@@ -1,7 +1,8 @@
 """Does the model know what it was not made for? Scores of known data against those of other data.
 
 In-distribution is the positive side: a score is high where the model is at home. Logits [N,K] of
-the known and [M,K] of the other data in, fractions out, scores in float64. n, m samples, k classes.
+the known and [M,K] of the other data in, fractions out, scores in float64. n, m samples, k classes;
+the e members of an ensemble lead.
 """
 
 from dataclasses import dataclass
@@ -27,21 +28,24 @@ class Detection:
     fpr95: float
 
 
-def detect(known: Float[Tensor, "n k"], other: Float[Tensor, "m k"]) -> dict[str, Detection]:
+def detect(known: Float[Tensor, "*e n k"], other: Float[Tensor, "*e m k"]) -> dict[str, Detection]:
     """Detection by maximum softmax probability and by energy, from logits.
 
+    Of an ensemble, by the maximum of the mean probabilities and by the mean energy.
     Raises UsageError where shapes do not fit, SoftaugError where logits are not finite.
     """
-    if known.ndim != 2 or other.ndim != 2 or known.shape[1:] != other.shape[1:]:
+    fitting = known.ndim == other.ndim and known.ndim in (2, 3)
+    if not fitting or known.shape[:-2] != other.shape[:-2] or known.shape[-1] != other.shape[-1]:
         raise UsageError(
             "known and other logits must be [N,K] and [M,K], "
             f"got {list(known.shape)} and {list(other.shape)}"
         )
     for logits, which in ((known, "known"), (other, "out-of-distribution")):
-        bad = int((~logits.isfinite()).any(dim=1).sum())
+        bad = int((~logits.isfinite()).any(dim=-1).sum())
         if bad:
             raise SoftaugError(
-                f"the model's logits are not finite for {bad} of {len(logits)} {which} images"
+                f"the model's logits are not finite for {bad} of {logits[..., 0].numel()} {which} "
+                "images"
             )
     scores = {"softmax": max_softmax, "energy": negative_energy}
     return {
@@ -50,21 +54,27 @@ def detect(known: Float[Tensor, "n k"], other: Float[Tensor, "m k"]) -> dict[str
     }
 
 
-def max_softmax(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n"]:
-    """The largest probability of each sample, in [1/K, 1].
+def max_softmax(logits: Float[Tensor, "*e n k"]) -> Float[Tensor, "n"]:
+    """The largest probability of each sample, in [1/K, 1]; the probabilities are members' means.
 
     References: Hendrycks and Gimpel 2017, "A Baseline for Detecting Misclassified and
     Out-of-Distribution Examples in Neural Networks".
     """
-    return logits.double().softmax(dim=1).amax(dim=1)
+    return _mean_of_members(logits.double().softmax(dim=-1), 2).amax(dim=1)
 
 
-def negative_energy(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n"]:
+def negative_energy(logits: Float[Tensor, "*e n k"]) -> Float[Tensor, "n"]:
     """log sum exp of each sample's logits: the energy at temperature 1 with its sign turned.
+
+    Of members their mean: the log of their mean probability has the same energy for every sample.
 
     References: Liu et al. 2020, "Energy-based Out-of-distribution Detection", eq. 4.
     """
-    return logits.double().logsumexp(dim=1)
+    return _mean_of_members(logits.double().logsumexp(dim=-1), 1)
+
+
+def _mean_of_members(values: Tensor, ndim: int) -> Tensor:
+    return values.mean(dim=0) if values.ndim > ndim else values
 
 
 def auroc(known: Float[Tensor, "n"], other: Float[Tensor, "m"]) -> float:

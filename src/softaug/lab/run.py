@@ -59,6 +59,10 @@ class Run:
         return self.folder / "corruptions.json"
 
     @property
+    def ood_file(self) -> Path:
+        return self.folder / "ood.json"
+
+    @property
     def predictions_file(self) -> Path:
         return self.folder / "predictions.npz"
 

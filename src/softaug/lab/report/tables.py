@@ -28,7 +28,7 @@ class Column:
     heading: str
     percent: bool = True
     signed: bool = False
-    judged: bool = True  # whether less (in absolute value) is better
+    best: str = "least"  # in absolute value; or "most", or "none" where none is
 
 
 COLUMNS = (
@@ -42,11 +42,13 @@ COLUMNS = (
     Column("nll", "NLL", percent=False),
     Column("brier", "Brier", percent=False),
     Column("ece", "ECE %"),
-    Column("ece_floor", "ECE noise floor %", judged=False),
+    Column("ece_floor", "ECE noise floor %", best="none"),
     Column("smooth_ece", "smooth ECE %"),
     Column("scaled_ece", "ECE % after temperature"),
     Column("calibration_gap", "gap, points", signed=True),
     Column("aurc", "AURC %"),
+    Column("softmax_auroc", "AUROC % of other data by softmax", best="most"),
+    Column("energy_auroc", "the same by energy", best="most"),
 )
 
 
@@ -120,11 +122,12 @@ def _column(results: Results, column: Column, names: Sequence[str]) -> list[Cell
         text = _text(mean, column, "nan" if diverged else NOTHING)
         cells.append(Cell(text, _text(sd, replace(column, signed=False), ""), _plain(mean)))
     found = [abs(cell.value) for cell in cells if cell.value is not None]
-    if not column.judged or len(found) < 2:
+    if column.best == "none" or len(found) < 2:
         return cells
+    aim = min(found) if column.best == "least" else max(found)
     # Arms whose shown figures are the same are equally good.
-    least = {c.text for c in cells if c.value is not None and abs(c.value) == min(found)}
-    return [replace(cell, best=cell.text in least) for cell in cells]
+    best = {c.text for c in cells if c.value is not None and abs(c.value) == aim}
+    return [replace(cell, best=cell.text in best) for cell in cells]
 
 
 def _text(value: float, column: Column, nothing: str = NOTHING) -> str:
