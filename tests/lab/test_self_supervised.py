@@ -20,6 +20,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from softaug import PowerCurve, take
 from softaug.lab.arms import SELF_SUPERVISED, read_arm
+from softaug.lab.augmentation import build_arm
 from softaug.lab.cli import app, main
 from softaug.lab.data import Data
 from softaug.lab.errors import SoftaugError, UsageError
@@ -33,7 +34,7 @@ from softaug.lab.probe import (
     probe,
     untrained,
 )
-from softaug.lab.recipe import Recipe, build_arm
+from softaug.lab.recipe import Recipe
 from softaug.lab.report.summary import sentences
 from softaug.lab.run import open_run
 from softaug.lab.simsiam import (

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from softaug import mean_one
 from softaug.lab import train as training
+from softaug.lab.augmentation import build_arm
 from softaug.lab.data import Data, ImageSet, load
 from softaug.lab.engine import Engine, started
 from softaug.lab.experiment import perform
-from softaug.lab.recipe import Recipe, build_arm
+from softaug.lab.recipe import Recipe
 from softaug.lab.run import Run, open_run
 from softaug.lab.simsiam import Siamese
 from softaug.lab.stream import StreamOptions

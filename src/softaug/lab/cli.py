@@ -20,7 +20,6 @@ from softaug.lab.cli_options import (
     MODES,
     OTHERS,
     READ,
-    RECIPE,
     Arm,
     DataOptions,
     Device,
@@ -101,7 +100,7 @@ def train(
     *,
     arm: Arm = "soft",
     _file: RecipeFile = None,
-    recipe: RecipeOptions = RECIPE,
+    recipe: RecipeOptions = None,
     read: ReadOptions = READ,
     run: Path | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
@@ -120,7 +119,7 @@ def train(
     resume
         Go on with a run that was interrupted, in the same folder.
     """
-    recipe = replace(recipe, arm=arm)
+    recipe = replace(recipe or Recipe(), arm=arm)
     if read_arm(arm).self_supervised:
         raise UsageError(f"{arm} learns without labels: softaug pretrain")
     _perform_one(data, recipe, read, run, resume, dry_run, device, shard)
@@ -135,7 +134,7 @@ def pretrain(
         str, Parameter(help=f"One of {', '.join(SELF_SUPERVISED)}, changed as those of train.")
     ] = "simsiam-soft",
     _file: RecipeFile = None,
-    recipe: RecipeOptions = RECIPE,
+    recipe: RecipeOptions = None,
     read: ReadOptions = READ,
     run: Path | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
@@ -155,7 +154,7 @@ def pretrain(
     resume
         Go on with a run that was interrupted, in the same folder.
     """
-    recipe = replace(recipe, arm=arm)
+    recipe = replace(recipe or Recipe(), arm=arm)
     if not read_arm(arm).self_supervised:
         raise UsageError(f"{arm} learns from labels: softaug train")
     _perform_one(data, recipe, read, run, resume, dry_run, device, shard)
@@ -348,7 +347,7 @@ def compare(
     arms: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = SIX_ARMS,
     seeds: int = 3,
     _file: RecipeFile = None,
-    recipe: RecipeOptions = RECIPE,
+    recipe: RecipeOptions = None,
     read: ReadOptions = READ,
     run: Path | None = None,
     corruptions: Annotated[
@@ -395,6 +394,7 @@ def compare(
 
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {seeds}")
+    recipe = recipe or Recipe()
     arms = tuple(name for arm in arms for name in (SUPERVISED if arm == "all" else [arm]))
     for arm in arms:
         replace(recipe, arm=arm)  # which complains of an arm that is wrong
@@ -472,7 +472,7 @@ def sweep(
     alphas: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (0.05, 0.1, 0.2, 0.4),
     seeds: int = 3,
     _file: RecipeFile = None,
-    recipe: RecipeOptions = RECIPE,
+    recipe: RecipeOptions = None,
     read: ReadOptions = READ,
     run: Path | None = None,
     on: Literal["here", "ray"] = "here",
@@ -536,7 +536,7 @@ def preview(
     augment
         Such as crop(0.3)+erase(0.2), or a YAML file with a list of such parts.
     """
-    from softaug.lab.recipe import build_arm
+    from softaug.lab.augmentation import build_arm
     from softaug.lab.report.figures import sample_sheet
     from softaug.lab.results import augmented_samples
 

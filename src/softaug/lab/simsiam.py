@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from softaug import Curve, Transform, mean_one, visibility
 from softaug.lab.arms import read_arm
+from softaug.lab.augmentation import build_arm
 from softaug.lab.data import Data
 from softaug.lab.engine import Engine
 from softaug.lab.feed import Batch
 from softaug.lab.models import SMALL_IMAGE, Classifier, save_model, take_head
-from softaug.lab.recipe import Recipe, build_arm
+from softaug.lab.recipe import Recipe
 from softaug.lab.run import Run
 from softaug.lab.seeds import key
 from softaug.lab.train import Progress, initial_model, optimise

@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from softaug import SoftAugment, Transform, per_sample
+from softaug.lab.augmentation import build_arm, build_end_phase
 from softaug.lab.data import Data
 from softaug.lab.engine import Engine, has_bf16
 from softaug.lab.errors import SoftaugError
 from softaug.lab.feed import Batch, MemoryFeed, StreamFeed
 from softaug.lab.models import Classifier, ModelCard, build, save_model
-from softaug.lab.recipe import Recipe, build_arm, build_end_phase
+from softaug.lab.recipe import Recipe
 from softaug.lab.run import Run
 from softaug.lab.seeds import key
 from softaug.lab.supervised import Supervised
