@@ -1,7 +1,7 @@
 """Soft augmentation: harsher augmentation, with targets softened by what it destroyed.
 
 The method of Liu et al., "Soft Augmentation for Image Classification", CVPR 2023
-(arXiv 2211.04625). Read transforms, visibility, curves, softening, augment, in this order.
+(arXiv 2211.04625). Read transforms, seen, curves, softening, augment, in this order.
 """
 
 from importlib import import_module

@@ -4,6 +4,7 @@ from softaug.augment import SoftAugment
 from softaug.borrowed import Borrowed
 from softaug.curves import Constant, Curve, PowerCurve, TableCurve
 from softaug.policies import Gated, RandAugment, TrivialAugment
+from softaug.seen import as_seen, visibility
 from softaug.softening import (
     batch_mean,
     mean_one,
@@ -33,7 +34,6 @@ from softaug.transforms import (
     VerticalFlip,
     take,
 )
-from softaug.visibility import as_seen, visibility
 
 __all__ = [
     "Blur",
