@@ -24,10 +24,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from softaug.lab.augmentation import build_arm
 from softaug.lab.data import Data, ImageSet
 from softaug.lab.engine import Engine
 from softaug.lab.models import ModelCard, build
-from softaug.lab.recipe import Recipe, build_arm
+from softaug.lab.recipe import Recipe
 from softaug.lab.run import open_run
 from softaug.lab.train import build_feed, train
 

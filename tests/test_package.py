@@ -18,12 +18,23 @@ ROOT = Path(__file__).parent.parent
 LIGHT = """
 import sys, time, torch
 began = time.process_time()
-import softaug
+from softaug import SoftAugment
 spent = time.process_time() - began
 others = {"torchvision", "timm", "matplotlib", "scipy", "PIL", "cyclopts"}
 assert not others & set(sys.modules)
 assert not [name for name in sys.modules if name.startswith("softaug.lab")]
 assert spent < 0.3, spent
+"""
+
+HELP = """
+import sys
+from softaug.lab.cli import main
+for command in ([], ["train"], ["compare"]):
+    main([*command, "--help"])
+assert "torch" not in sys.modules
+import softaug
+assert "visibility" in dir(softaug)
+softaug.no_such_name
 """
 
 COMPILED = """
@@ -55,6 +66,22 @@ def test_in_a_fresh_process(program: str) -> None:
     # A process of its own: nothing is imported there yet, and no shapes are checked.
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_help_needs_no_torch() -> None:
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True)
+    last = done.stderr.splitlines()[-1]
+    assert last == "AttributeError: module 'softaug' has no attribute 'no_such_name'"
+
+
+def test_no_public_name_is_that_of_a_module() -> None:
+    """The module, once imported, would stand in the place of what is imported on first use."""
+    import softaug
+
+    modules = {module.name for module in pkgutil.iter_modules(softaug.__path__)}
+    assert not modules & set(softaug.__all__)
+    assert [getattr(softaug, name) for name in softaug.__all__]
+    assert softaug.transforms.__name__ == "softaug.transforms"
 
 
 def test_examples_in_docstrings() -> None:

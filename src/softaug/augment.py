@@ -11,9 +11,9 @@ from torch import Generator, Tensor
 from torch.utils.data import get_worker_info
 
 from softaug.curves import Curve, PowerCurve
+from softaug.seen import visibility
 from softaug.softening import as_rows, smooth, weigh
 from softaug.transforms import Drawn, Transform
-from softaug.visibility import visibility
 
 
 @dataclass(frozen=True, eq=False)

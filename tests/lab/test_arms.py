@@ -14,6 +14,7 @@ from test_train import CPU, QUICK, data, ignore, same, trained
 
 from softaug.lab import train as training
 from softaug.lab.arms import ARMS, SIX_ARMS, Arm, member_of, read_arm, sweep_arms, swept
+from softaug.lab.augmentation import build_arm
 from softaug.lab.corruptions import corrupt
 from softaug.lab.data import Data
 from softaug.lab.errors import UsageError
@@ -21,7 +22,7 @@ from softaug.lab.evaluate import Predictions, predict_logits
 from softaug.lab.experiment import measure_corruptions, perform
 from softaug.lab.experiment import record as run_record
 from softaug.lab.models import load_model
-from softaug.lab.recipe import Recipe, build_arm
+from softaug.lab.recipe import Recipe
 from softaug.lab.rivals import confusions, focal, loss_of, mixed, online_smoothing
 from softaug.lab.run import open_run
 from softaug.lab.train import InterruptedRunError, Progress, train

@@ -76,7 +76,8 @@ def test_two_processes_share_the_batches_of_one(
     one: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     """Order, draws, targets and weights over the global batch, with batch norm as without."""
-    halves = [part["batches"] for part in kept(tmp_path, 2, "small")]
+    parts = kept(tmp_path, 2, "small")
+    halves = [part["batches"] for part in parts]
     for first, second, whole in zip(*halves, one[1]["batches"], strict=True):
         assert first["names"] + second["names"] == whole["names"]
         for key in ("images", "targets"):
@@ -86,6 +87,14 @@ def test_two_processes_share_the_batches_of_one(
         mass = torch.cat([first["targets"], second["targets"]]).sum()
         assert mass.item() == pytest.approx(len(whole["names"]), rel=1e-5)
         assert first["targets"].sum().item() != pytest.approx(len(first["names"]), rel=1e-3)
+    # Without labels likewise: views, and weights of mean 1 of either half of the loss.
+    halves = [part["pairs"] for part in parts]
+    for first, second, whole in zip(*halves, one[1]["pairs"], strict=True):
+        assert torch.equal(torch.cat([first["views"], second["views"]]), whole["views"])
+        joined = torch.cat([first["weights"], second["weights"]])
+        torch.testing.assert_close(joined, whole["weights"])
+        torch.testing.assert_close(joined.mean(dim=0), torch.ones(2))
+        assert first["weights"].mean().item() != pytest.approx(1, rel=1e-3)
 
 
 def test_two_processes_that_are_preempted_go_on(

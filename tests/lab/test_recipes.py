@@ -23,12 +23,13 @@ from softaug import (
     UniformCrop,
     per_sample,
 )
+from softaug.lab.augmentation import build_arm
 from softaug.lab.cli import app, main
 from softaug.lab.data import Data, ImageSet
 from softaug.lab.engine import Engine
 from softaug.lab.images import read_image
 from softaug.lab.models import load_model
-from softaug.lab.recipe import Recipe, build_arm
+from softaug.lab.recipe import Recipe
 from softaug.lab.recipe_files import SHIPPED
 from softaug.lab.run import open_run
 from softaug.lab.train import Progress, train

@@ -22,12 +22,13 @@ from torch import nn
 
 from softaug.lab import train as training
 from softaug.lab.arms import ARMS
+from softaug.lab.augmentation import build_arm, build_end_phase, mean_confidence
 from softaug.lab.data import Data, ImageSet
 from softaug.lab.engine import Engine
 from softaug.lab.errors import SoftaugError, UsageError
 from softaug.lab.experiment import perform
 from softaug.lab.models import load_model
-from softaug.lab.recipe import Recipe, build_arm, build_end_phase, mean_confidence
+from softaug.lab.recipe import Recipe
 from softaug.lab.run import Run, open_run
 from softaug.lab.train import (
     InterruptedRunError,

@@ -7,16 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from softaug import mean_one
 from softaug.lab import train as training
+from softaug.lab.augmentation import build_arm
 from softaug.lab.data import Data, ImageSet, load
 from softaug.lab.engine import Engine, started
 from softaug.lab.experiment import perform
-from softaug.lab.recipe import Recipe, build_arm
+from softaug.lab.recipe import Recipe
 from softaug.lab.run import Run, open_run
+from softaug.lab.simsiam import Siamese
 from softaug.lab.stream import StreamOptions
 from softaug.lab.train import Progress, build_feed
+from softaug.lab.views import TwoViews
 
 
 def data() -> Data:
@@ -41,6 +45,19 @@ def batches(recipe: Recipe, loaded: Data, engine: Engine) -> list[dict[str, obje
     return kept
 
 
+def pairs(engine: Engine) -> list[dict[str, Tensor]]:
+    """The views and weights that this process has in an epoch without labels."""
+    recipe, loaded = Recipe(arm="simsiam-soft(pair=own)", batch_size=16), data()
+    augment = build_arm(recipe, loaded.num_classes, 32, 32)
+    assert augment.curve is not None
+    objective = Siamese(recipe, engine, TwoViews(augment.transform), augment.curve)
+    kept = []
+    for batch in build_feed(recipe, loaded, engine).epoch(1, objective.transform(False), 0):
+        views, weights = objective.prepare(batch, 0, False)
+        kept.append({"views": views, "weights": weights})
+    return kept
+
+
 def main(folder: Path, model: str, options: list[str]) -> None:
     recipe = Recipe(model=model, arm="soft", epochs=2, batch_size=16, precision="fp32", lr=0.02)
     losses: list[float] = []
@@ -61,6 +78,7 @@ def main(folder: Path, model: str, options: list[str]) -> None:
 
         record = perform(recipe, loaded, run, engine, watch)
         kept = {"batches": batches(recipe, loaded, engine), "losses": losses, "record": record}
+        kept["pairs"] = pairs(engine)
         torch.save(kept, folder / f"{engine.processes}-{engine.rank}.pt")
 
 

@@ -14,7 +14,14 @@ from softaug.lab.errors import UsageError, unknown_name
 Targets = Literal["hard", "smoothed", "constant", "soft", "online"]
 Mix = Literal["none", "mixup", "cutmix"]
 Loss = Literal["cross_entropy", "focal"]
-WORDS = {"targets": get_args(Targets), "mix": get_args(Mix), "loss": get_args(Loss)}
+Method = Literal["supervised", "simsiam"]
+Pair = Literal["product", "minimum", "own"]
+WORDS = {
+    name: get_args(words)
+    for name, words in {
+        "targets": Targets, "mix": Mix, "loss": Loss, "method": Method, "pair": Pair
+    }.items()
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +42,8 @@ class Arm:
     loss: Loss = "cross_entropy"
     gamma: float = 2.0
     members: int = 1
+    method: Method = "supervised"
+    pair: Pair = "product"
 
     def __post_init__(self) -> None:
         for name, words in WORDS.items():
@@ -56,14 +65,29 @@ class Arm:
             raise UsageError(f"weighted must be true or false, got {self.weighted}")
         if self.weighted and self.targets not in ("hard", "soft"):
             raise UsageError(f"weighted goes with hard or soft targets, got {self.targets}")
+        if self.self_supervised:
+            # What these say is of labels.
+            for name in ("targets", "mix", "loss", "members"):
+                if getattr(self, name) != getattr(Arm, name):
+                    raise UsageError(
+                        f"{name} must be {getattr(Arm, name)} with method {self.method}, which "
+                        f"has no labels, got {getattr(self, name)}"
+                    )
+
+    @property
+    def self_supervised(self) -> bool:
+        """Whether it trains without labels, and is judged by a probe."""
+        return self.method != "supervised"
 
 
 ARMS = {
     name: Arm(**said)
     for name, said in yaml.safe_load((Path(__file__).parent / "arms.yaml").read_text()).items()
 }
+SUPERVISED = tuple(name for name, arm in ARMS.items() if not arm.self_supervised)
+SELF_SUPERVISED = tuple(name for name, arm in ARMS.items() if arm.self_supervised)
 SIX_ARMS = ("none", "standard", "standard-smoothed", "harsh", "harsh-constant", "soft")
-SETTABLE = [field.name for field in fields(Arm) if field.name not in ("about", "augment")]
+SETTABLE = [field.name for field in fields(Arm) if field.name not in ("about", "augment", "method")]
 _TEXT = re.compile(r"(?P<name>[^(@]*)(\((?P<set>[^)]*)\))?(@(?P<augment>.*))?", re.DOTALL)
 
 

@@ -1,5 +1,6 @@
-"""The command line: softaug train | evaluate | compare | sweep | preview | predict."""
+"""The command line: softaug train | pretrain | probe | evaluate | compare | sweep | preview ..."""
 
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -13,13 +14,12 @@ from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
 from cyclopts.config import Dict
 
 import softaug
-from softaug.lab.arms import ARMS, SIX_ARMS, sweep_arms
+from softaug.lab.arms import SELF_SUPERVISED, SIX_ARMS, SUPERVISED, read_arm, sweep_arms
 from softaug.lab.cli_options import (
     FOREIGN,
     MODES,
     OTHERS,
     READ,
-    RECIPE,
     Arm,
     DataOptions,
     Device,
@@ -68,10 +68,19 @@ if TYPE_CHECKING:
 
 
 def _from_recipe_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Take what the command line leaves open from the file of --recipe, where that is given."""
+    """Take what the command line leaves open from the file of --recipe, where that is given.
+
+    Without labels, what is then still open is that of SimSiam: its schedule is another one.
+    """
     files = [argument for argument in arguments if argument.name == "--recipe"]
     for token in [token for argument in files for token in argument.tokens]:
         options, path = read_recipe(token.value)
+        take = Dict(options, source=str(path), use_commands_as_keys=False, allow_unknown=True)
+        take(app, commands, arguments)
+    arms = [t.value for argument in arguments if argument.name == "--arms" for t in argument.tokens]
+    named = [re.split(r"[(@]", arm)[0] for arm in arms]
+    if commands[-1:] == ("pretrain",) or not set(SELF_SUPERVISED).isdisjoint(named):
+        options, path = read_recipe("simsiam")
         take = Dict(options, source=str(path), use_commands_as_keys=False, allow_unknown=True)
         take(app, commands, arguments)
 
@@ -91,7 +100,7 @@ def train(
     *,
     arm: Arm = "soft",
     _file: RecipeFile = None,
-    recipe: RecipeOptions = RECIPE,
+    recipe: RecipeOptions = None,
     read: ReadOptions = READ,
     run: Path | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
@@ -110,13 +119,64 @@ def train(
     resume
         Go on with a run that was interrupted, in the same folder.
     """
+    recipe = replace(recipe or Recipe(), arm=arm)
+    if read_arm(arm).self_supervised:
+        raise UsageError(f"{arm} learns without labels: softaug pretrain")
+    _perform_one(data, recipe, read, run, resume, dry_run, device, shard)
+
+
+@app.command
+def pretrain(
+    data: Source,
+    /,
+    *,
+    arm: Annotated[
+        str, Parameter(help=f"One of {', '.join(SELF_SUPERVISED)}, changed as those of train.")
+    ] = "simsiam-soft",
+    _file: RecipeFile = None,
+    recipe: RecipeOptions = None,
+    read: ReadOptions = READ,
+    run: Path | None = None,
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    dry_run: DryRun = False,
+    device: Device = "auto",
+    shard: Shard = False,
+) -> None:
+    """Pre-train one model without labels (SimSiam), probe it, and write a run folder with a report.
+
+    The labels of DATA serve the probe alone. Defaults that differ from train are those of the
+    recipe simsiam: 100 epochs, batches of 512, lr 0.03 for 256 images, no warm-up.
+
+    Parameters
+    ----------
+    run
+        The run folder, new (default: runs/DATA-ARM-seed-SEED).
+    resume
+        Go on with a run that was interrupted, in the same folder.
+    """
+    recipe = replace(recipe or Recipe(), arm=arm)
+    if not read_arm(arm).self_supervised:
+        raise UsageError(f"{arm} learns from labels: softaug train")
+    _perform_one(data, recipe, read, run, resume, dry_run, device, shard)
+
+
+def _perform_one(
+    data: str,
+    recipe: Recipe,
+    read: DataOptions,
+    run: Path | None,
+    resume: bool,
+    dry_run: bool,
+    device: str,
+    shard: bool,
+) -> None:
+    """One run, its report, and its figures on the terminal."""
     from softaug.lab.engine import started
     from softaug.lab.experiment import perform
     from softaug.lab.report import write_report
     from softaug.lab.results import collect
     from softaug.lab.run import Run, folder_name, open_run
 
-    recipe = replace(recipe, arm=arm)
     with started(device, shard) as engine:
         quiet(not engine.main)
         loaded = load_data(data, read)
@@ -138,6 +198,48 @@ def train(
     console.print(evaluation_table(record["evaluation"]))
     tell(f"model   {opened.model_file}")
     tell(f"report  {folder / 'report.html'}")
+
+
+@app.command
+def probe(
+    run: Path,
+    data: Source | None = None,
+    /,
+    *,
+    read: ReadOptions = READ,
+    json: Annotated[Path | None, Parameter(help="Write the figures to this file too.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Measure the frozen features of a run by a linear probe and by nearest neighbours.
+
+    Beside them the same of the untrained backbone. Figures and features are kept in the run folder.
+
+    Parameters
+    ----------
+    run
+        A run folder of pretrain, or of train.
+    data
+        What to train the probe and to test it on, by default what the run was trained on.
+    """
+    from softaug.lab.engine import Engine, choose_device
+    from softaug.lab.evaluate import Predictions, summarise
+    from softaug.lab.files import write_json
+    from softaug.lab.probe import cached_features, probe_figures, probe_run
+    from softaug.lab.run import Run
+
+    opened = Run(run)
+    if data is None:
+        own = opened.description()["data"]["source"]
+        data, read = own["data"], DataOptions(**own["read"])
+    loaded = load_data(data, read)
+    featured = partial(cached_features, engine=Engine(choose_device(device)), folder=run)
+    found, before = probe_run(opened, loaded, featured)
+    linear = summarise(Predictions(loaded.test.labels, found.logits, {}), [0.0]).as_dict()
+    figures = linear | probe_figures(found, before, loaded)
+    for path in (run / f"probe-{loaded.name}.json", *([json] if json else [])):
+        write_json(path, figures)
+    console.print(evaluation_table(figures))
+    tell(f"figures  {run / f'probe-{loaded.name}.json'}")
 
 
 @app.command
@@ -245,7 +347,7 @@ def compare(
     arms: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = SIX_ARMS,
     seeds: int = 3,
     _file: RecipeFile = None,
-    recipe: RecipeOptions = RECIPE,
+    recipe: RecipeOptions = None,
     read: ReadOptions = READ,
     run: Path | None = None,
     corruptions: Annotated[
@@ -271,7 +373,8 @@ def compare(
     Parameters
     ----------
     arms
-        Names of arms, as of train; `all` for every one that has a name.
+        Names of arms, as of train; `all` for every one of these that has a name. Or of pretrain,
+        among themselves: the figures are then those of a linear probe.
     seeds
         How many, counted from --seed.
     run
@@ -291,7 +394,8 @@ def compare(
 
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1, got {seeds}")
-    arms = tuple(name for arm in arms for name in (ARMS if arm == "all" else [arm]))
+    recipe = recipe or Recipe()
+    arms = tuple(name for arm in arms for name in (SUPERVISED if arm == "all" else [arm]))
     for arm in arms:
         replace(recipe, arm=arm)  # which complains of an arm that is wrong
     if on == "ray":
@@ -368,7 +472,7 @@ def sweep(
     alphas: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (0.05, 0.1, 0.2, 0.4),
     seeds: int = 3,
     _file: RecipeFile = None,
-    recipe: RecipeOptions = RECIPE,
+    recipe: RecipeOptions = None,
     read: ReadOptions = READ,
     run: Path | None = None,
     on: Literal["here", "ray"] = "here",
@@ -432,7 +536,7 @@ def preview(
     augment
         Such as crop(0.3)+erase(0.2), or a YAML file with a list of such parts.
     """
-    from softaug.lab.recipe import build_arm
+    from softaug.lab.augmentation import build_arm
     from softaug.lab.report.figures import sample_sheet
     from softaug.lab.results import augmented_samples
 

@@ -100,7 +100,8 @@ RecipeFile = Annotated[
         f"the command line comes first. {', '.join(SHIPPED)}.",
     ),
 ]
-RecipeOptions = Annotated[Recipe, Parameter(name="*")]
+# None for all defaults: to make a recipe checks it, and that needs torch.
+RecipeOptions = Annotated[Recipe | None, Parameter(name="*")]
 ReadOptions = Annotated[DataOptions, Parameter(name="*")]
 DryRun = Annotated[
     bool,
@@ -112,7 +113,6 @@ Shard = Annotated[
 ]
 MODES = ("soft", "soft-weight", "soft-both")
 READ = DataOptions()
-RECIPE = Recipe()
 FOREIGN = ForeignOptions()
 OTHERS = Group(
     "Models of others",

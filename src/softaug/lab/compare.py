@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from softaug.lab.arms import ARMS, SIX_ARMS
+from softaug.lab.arms import SELF_SUPERVISED, SIX_ARMS, SUPERVISED, read_arm
 from softaug.lab.data import Data
 from softaug.lab.engine import Engine
 from softaug.lab.errors import UsageError
@@ -32,7 +32,7 @@ from softaug.lab.stats import (
 OCCLUDED_SHARE = 0.4  # of the area, for the one figure of robustness in the comparison
 OCCLUDED = {"occluded_error": "mean", "occluded_black": "black"}  # by what hides
 # What a soft arm is set against wherever it stands beside it: named arms that are no controls.
-METHODS = [name for name in ARMS if name not in SIX_ARMS and not name.startswith("soft")]
+METHODS = [n for n in SUPERVISED if n not in SIX_ARMS and not n.startswith("soft")]
 METRICS = ("top1_error", "nll", "ece", *OCCLUDED)
 LEVEL = 0.05  # of a claim that a difference is larger than chance
 
@@ -53,6 +53,12 @@ def open_runs(
     """
     if len(set(arms)) < len(arms):
         raise UsageError(f"each arm can stand once in a comparison, got {', '.join(arms)}")
+    without = [arm for arm in arms if read_arm(arm).self_supervised]
+    if without and len(without) < len(arms):
+        raise UsageError(
+            f"{', '.join(without)}: trained without labels, the other arms with them; their "
+            f"schedules differ, so compare {', '.join(SELF_SUPERVISED)} among themselves"
+        )
     recipes = [replace(recipe, arm=arm, seed=seed) for seed in seeds for arm in arms]
     runs = [Run(folder / "runs" / folder_name(one)) for one in recipes]
     if engine.main:
@@ -115,6 +121,8 @@ def _rivals(arm: str, arms: Sequence[str]) -> list[str]:
     """What a soft arm is judged against: the standard, its own crop otherwise softened, and other
     methods."""
     name, at, sigma = arm.partition("@")
+    if name.startswith("simsiam-soft"):
+        return [rival for rival in ("simsiam", f"simsiam-harsh{at}{sigma}") if rival in arms]
     if not name.startswith("soft"):
         return []
     own = ("standard", "standard-smoothed", f"harsh{at}{sigma}", f"harsh-constant{at}{sigma}")

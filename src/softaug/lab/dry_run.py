@@ -20,11 +20,11 @@ from softaug.lab.arms import read_arm
 from softaug.lab.data import Data
 from softaug.lab.engine import Engine
 from softaug.lab.evaluate import OCCLUSION_SHARES, predict_logits
-from softaug.lab.experiment import occlusion_fills
+from softaug.lab.experiment import learn, occlusion_fills
 from softaug.lab.models import Classifier, ModelCard, build
 from softaug.lab.recipe import Recipe
 from softaug.lab.run import Run
-from softaug.lab.train import Progress, pixel_statistics, train
+from softaug.lab.train import Progress, pixel_statistics
 
 WARM_UP = 2  # steps before any is timed
 STEPS, SECONDS = 10, 10.0  # that are timed: until the first of the two
@@ -65,7 +65,7 @@ def measure(recipe: Recipe, data: Data, engine: Engine) -> Cost:
             raise _EnoughError
 
     with tempfile.TemporaryDirectory() as folder, suppress(_EnoughError):
-        train(recipe, data, Run(Path(folder)), engine, watch)
+        learn(recipe, data, Run(Path(folder)), engine, watch)
     peak = _peak(device)
     first = min(WARM_UP, len(ends) - 2)
     return Cost(

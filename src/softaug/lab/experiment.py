@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,9 +23,17 @@ from softaug.lab.evaluate import (
 from softaug.lab.files import read_json, write_json
 from softaug.lab.models import load_model, save_model
 from softaug.lab.ood import detect
+from softaug.lab.probe import (
+    features_of,
+    probe_figures,
+    probe_run,
+    refuse_stream,
+    save_probed,
+)
 from softaug.lab.recipe import Recipe
 from softaug.lab.robustness import evaluate_corruptions
 from softaug.lab.run import Run, open_run
+from softaug.lab.simsiam import pretrain
 from softaug.lab.train import Progress, pixel_statistics, train
 
 FAR = 1_000_000  # between the seeds of an ensemble's members, so that no two ensembles share one
@@ -46,7 +55,7 @@ def perform(
             evaluation, predictions = _perform_members(recipe, data, run, engine, watch)
         else:
             if not run.model_file.exists():
-                train(recipe, data, run, engine, watch)
+                learn(recipe, data, run, engine, watch)
             model = load_model(run.model_file).to(engine.device)
             fills = occlusion_fills(data)
             evaluation, predictions = evaluate(
@@ -57,10 +66,28 @@ def perform(
                 save_model(card, model.state_dict(), run.model_file)
         if engine.main:
             predictions.save(run.predictions_file)
-            write_json(run.evaluation_file, evaluation.as_dict())
+            probed = read_json(run.probe_file) if run.probe_file.exists() else {}
+            write_json(run.evaluation_file, evaluation.as_dict() | probed)
             run.remove_checkpoints()
         engine.wait()
     return record(run)
+
+
+def learn(
+    recipe: Recipe, data: Data, run: Run, engine: Engine, watch: Callable[[Progress], None]
+) -> None:
+    """Make the model of a recipe: from labels, or by a probe on what was pre-trained without."""
+    if not read_arm(recipe.arm).self_supervised:
+        train(recipe, data, run, engine, watch)
+        return
+    refuse_stream(data)
+    if not run.backbone_file.exists():
+        pretrain(recipe, data, run, engine, watch)
+    found, before = probe_run(run, data, partial(features_of, engine=engine))
+    if engine.main:
+        write_json(run.probe_file, probe_figures(found, before, data))
+        save_probed(run, found.head)
+    engine.wait()
 
 
 def _perform_members(

@@ -191,6 +191,25 @@ OWN_MODELS: dict[str, Callable[[int, int], nn.Module]] = {
 }
 
 
+def take_head(model: Classifier) -> tuple[str, nn.Linear]:
+    """Put the identity in place of the last layer, so that the model gives features [N,D].
+
+    Returns the name of that layer within the model, and the layer. Raises UsageError where a
+    network does not end in a linear layer for its classes.
+    """
+    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)]
+    name, head = layers[-1] if layers else ("", None)
+    if head is None or head.out_features != len(model.card.classes):
+        raise UsageError(
+            f"model {model.card.model!r} does not end in a linear layer for its "
+            f"{len(model.card.classes)} classes, so it has no features to pre-train or to probe; "
+            "choose another --model"
+        )
+    parent, _, own = name.rpartition(".")
+    setattr(model.get_submodule(parent), own, nn.Identity())
+    return name, head
+
+
 def save_model(card: ModelCard, weights: Mapping[str, Tensor], path: Path) -> None:
     """Write a Classifier's state dict, class names and configuration as one safetensors file."""
     from safetensors.torch import save

@@ -1,36 +1,24 @@
-"""A recipe: one experiment as data, and what it makes of an arm of a comparison."""
+"""A recipe: one experiment as data. Nothing of torch until there is one: help needs none of it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
 from cyclopts import Parameter
 
-from softaug import (
-    Chain,
-    Constant,
-    Crop,
-    Curve,
-    Flip,
-    PowerCurve,
-    SoftAugment,
-    Still,
-    Transform,
-    UniformCrop,
-    per_sample,
-    visibility,
-)
 from softaug.lab.arms import Arm, read_arm
 from softaug.lab.errors import UsageError
-from softaug.lab.expression import from_file, parse
 
-DRAWS, BLOCK = 20_000, 1_000  # for means over a transform's draws, and how many at a time
+if TYPE_CHECKING:
+    from softaug import Transform
+
 ANY_SIZE = (64, 64)  # pixels, to check an expression before the data are known
 
 
 def _read(_: Any, tokens: Sequence[Any]) -> str:
+    from softaug.lab.expression import from_file
+
     return from_file(tokens[0].value)
 
 
@@ -59,6 +47,9 @@ class Recipe:
         Exponent of the softening curve.
     flip
         Mirror left and right with probability 1/2, in every arm.
+    blur
+        Without labels: the probability that a view is blurred; by default 0 for images up to 64 px,
+        above 1/2.
     model
         small, wrn-28-10, pyramidnet-272-shakedrop, or a model of timm by its name.
     pretrained
@@ -68,13 +59,14 @@ class Recipe:
     batch_size
         Images in a step.
     optimizer
-        SGD with Nesterov momentum, or AdamW.
+        SGD with Nesterov momentum (without labels: plain momentum), or AdamW.
     lr
         Peak learning rate, after warm-up and before the cosine; for AdamW take about 0.001.
+        Without labels: for 256 images, and in proportion to the batch.
     momentum
         Of SGD.
     weight_decay
-        On weights, not on norms and biases.
+        On weights, not on norms and biases; without labels on all.
     warmup_epochs
         Epochs of linear warm-up, at most half of all steps.
     accumulate
@@ -96,6 +88,7 @@ class Recipe:
     sigma: float = 0.3
     k: float = 2.0
     flip: bool = True
+    blur: float | None = None
     model: str = "small"
     pretrained: bool = False
     epochs: int = 20
@@ -129,40 +122,22 @@ class Recipe:
                 f"end_epochs must be 0 or more and below epochs, which is {self.epochs}, "
                 f"got {self.end_epochs}"
             )
-        _transform(self, read_arm(self.arm), *ANY_SIZE)
+        if self.blur is not None and not 0 <= self.blur <= 1:
+            raise UsageError(f"blur must be a probability in [0, 1], got {self.blur}")
+        arm = read_arm(self.arm)
+        if arm.self_supervised and self.end_epochs:
+            raise UsageError(
+                f"end_epochs must be 0 with {self.arm}, got {self.end_epochs}: views that are "
+                "alike teach nothing"
+            )
+        transform_of(self, arm, *ANY_SIZE)
 
 
-def build_arm(recipe: Recipe, num_classes: int, height: int, width: int) -> SoftAugment:
-    """The augmentation and the targets of a recipe's arm."""
-    arm = read_arm(recipe.arm)
-    transform = _transform(recipe, arm, height, width)
-    soft = PowerCurve(k=arm.k or recipe.k, chance=1 / num_classes, ceiling=arm.ceiling)
-    curves: dict[str, Callable[[], Curve]] = {
-        "hard": lambda: Constant(1.0),
-        "smoothed": lambda: Constant(smoothed(arm.alpha, num_classes)),
-        "online": lambda: Constant(1 - arm.alpha),
-        "constant": lambda: Constant(mean_confidence(transform, soft, height, width)),
-        "soft": lambda: soft,
-    }
-    return SoftAugment(
-        Chain([Flip(), transform]) if recipe.flip else transform,
-        num_classes,
-        # Where only the loss is weighted, the curve says by how much.
-        curve=(curves["soft"] if arm.weighted else curves[arm.targets])(),
-        soften=arm.targets != "hard",
-        weight=per_sample if arm.weighted else None,
-    )
-
-
-def build_end_phase(recipe: Recipe, num_classes: int) -> SoftAugment:
-    """What every arm does in its last `end_epochs`: flips, and the labels of whole images."""
-    arm = read_arm(recipe.arm)
-    p = smoothed(arm.alpha, num_classes) if arm.targets == "smoothed" else 1.0
-    return SoftAugment(Flip() if recipe.flip else Still(), num_classes, curve=Constant(p))
-
-
-def _transform(recipe: Recipe, arm: Arm, height: int, width: int) -> Transform:
+def transform_of(recipe: Recipe, arm: Arm, height: int, width: int) -> "Transform":
     """An arm's own expression, in which `standard` and `harsh` are the recipe's."""
+    from softaug import UniformCrop
+    from softaug.lab.expression import parse
+
     parts: dict[str, Transform] = {
         "standard": parse(recipe.standard, height, width)
         if recipe.standard
@@ -170,43 +145,3 @@ def _transform(recipe: Recipe, arm: Arm, height: int, width: int) -> Transform:
         "harsh": parse(recipe.augment or f"crop({recipe.sigma})", height, width),
     }
     return parse(arm.augment, height, width, parts)
-
-
-def smoothed(alpha: float, num_classes: int) -> float:
-    """What label smoothing leaves the label."""
-    return 1 - alpha * (1 - 1 / num_classes)
-
-
-def mean_confidence(transform: Transform, curve: Curve, height: int, width: int) -> float:
-    """The mean of the curve over the law by which a transform's parameters are drawn.
-
-    Exactly for a crop alone, else over DRAWS draws, the same ones every time.
-    """
-    if isinstance(transform, Crop):
-        rows = 1 - torch.arange(-height, height + 1).abs() / height
-        columns = 1 - torch.arange(-width, width + 1).abs() / width
-        shares = (rows[:, None] * columns).flatten()
-        vertical, horizontal = transform.sigmas
-        law = _offset_law(vertical, height)[:, None] * _offset_law(horizontal, width)
-        return float((curve(shares.double()) * law.flatten()).sum())
-    return float(curve(drawn_visibility(transform, height, width)).mean())
-
-
-def drawn_visibility(transform: Transform, height: int, width: int) -> torch.Tensor:
-    """The visibilities of DRAWS draws of a transform on images of this size, float32 [DRAWS]."""
-    generator = torch.Generator().manual_seed(0)
-    blank = torch.zeros(1, 1, height, width, dtype=torch.uint8).expand(BLOCK, -1, -1, -1)
-    shares = []
-    for _ in range(DRAWS // BLOCK):
-        drawn = transform.draw(BLOCK, height, width, generator)
-        shares.append(visibility(transform.apply(blank, None, drawn)[1]))
-    return torch.cat(shares)
-
-
-def _offset_law(sigma: float, size: int) -> torch.Tensor:
-    """The probability of each whole offset -size ... size, float64 [2 size + 1]."""
-    if sigma == 0:
-        return (torch.arange(-size, size + 1) == 0).double()
-    edges = (torch.arange(-size, size + 2, dtype=torch.float64) - 0.5).clamp(-size, size)
-    below: torch.Tensor = torch.special.ndtr(edges / (sigma * size))
-    return below.diff() / (below[-1] - below[0])

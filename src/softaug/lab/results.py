@@ -9,11 +9,12 @@ from torch import Generator, Tensor
 
 from softaug import SoftAugment, visibility
 from softaug.lab.arms import read_arm
+from softaug.lab.augmentation import build_arm, drawn_visibility
 from softaug.lab.data import Data
 from softaug.lab.disagreements import disagreements
 from softaug.lab.experiment import record
 from softaug.lab.png import png_text
-from softaug.lab.recipe import Recipe, build_arm, drawn_visibility
+from softaug.lab.recipe import Recipe
 from softaug.lab.run import Run
 
 SAMPLES = 8  # images shown for each arm

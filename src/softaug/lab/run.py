@@ -22,7 +22,7 @@ from softaug.lab.recipe import Recipe
 
 log = logging.getLogger(__name__)
 LONGEST = 120  # characters of an arm in the name of its folder
-CHECKPOINT_MARK = b"softaug checkpoint 1\n"  # then 32 bytes of SHA-256, then what torch.save wrote
+CHECKPOINT_MARK = b"softaug checkpoint 2\n"  # then 32 bytes of SHA-256, then what torch.save wrote
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,16 @@ class Run:
     @property
     def model_file(self) -> Path:
         return self.folder / "model.safetensors"
+
+    @property
+    def backbone_file(self) -> Path:
+        """Of a run without labels: what was pre-trained, its last layer as it was at the start."""
+        return self.folder / "backbone.safetensors"
+
+    @property
+    def probe_file(self) -> Path:
+        """Of a run without labels: what its features are worth beside the linear probe."""
+        return self.folder / "probe.json"
 
     @property
     def model_files(self) -> list[Path]:
@@ -69,7 +79,13 @@ class Run:
     def started(self) -> bool:
         """Whether there is work to go on with, not a recipe alone."""
         return (self.folder / "recipe.json").exists() and any(
-            file.exists() for file in (self.history_file, *self.checkpoint_files, self.model_file)
+            file.exists()
+            for file in (
+                self.history_file,
+                *self.checkpoint_files,
+                self.model_file,
+                self.backbone_file,
+            )
         )
 
     @property

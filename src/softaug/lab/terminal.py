@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Keys of the evaluation to the headings of the table of arms.
 ARM_COLUMNS = {
     "top1_error": "error %",
+    "knn_error": "kNN",
+    "untrained_error": "untrained",
     "occluded_error": "hidden",
     "occluded_black": "black",
     "nll": "NLL",
@@ -171,6 +173,9 @@ def _evaluation_rows(figures: dict[str, Any], bins: int) -> dict[str, tuple[str,
     for fill, area in figures.get("occlusion_area", {}).items():
         rows[f"  mean over shares, {fill}"] = (_percent(area["top1_error"]), "", "")
     add("top-5 error %", "top5_error")
+    add("kNN error %", "knn_error")
+    add("  of the untrained backbone", "untrained_knn_error")
+    add("  top-1, untrained backbone", "untrained_error")
     add("NLL", "nll", "{:.4f}".format)
     add("Brier score", "brier", "{:.4f}".format)
     add("  reliability, best at 0", "brier_reliability", "{:.4f}".format)

@@ -1,4 +1,4 @@
-"""Training: one plain loop, top to bottom, for one process or many.
+"""Training: one plain loop, top to bottom, for one process or many and for any objective.
 
 All that is random is keyed: the order and the augmentation of an epoch come from generators keyed
 by (seed, epoch), so that sample i in epoch e is augmented alike whatever the batch size and the
@@ -13,23 +13,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from softaug import SoftAugment, per_sample
-from softaug.lab.arms import read_arm
+from softaug import SoftAugment, Transform, per_sample
+from softaug.lab.augmentation import build_arm, build_end_phase
 from softaug.lab.data import Data
 from softaug.lab.engine import Engine, has_bf16
 from softaug.lab.errors import SoftaugError
 from softaug.lab.feed import Batch, MemoryFeed, StreamFeed
 from softaug.lab.models import Classifier, ModelCard, build, save_model
-from softaug.lab.recipe import Recipe, build_arm, build_end_phase
-from softaug.lab.rivals import confusions, loss_of, mixed, online_smoothing
+from softaug.lab.recipe import Recipe
 from softaug.lab.run import Run
 from softaug.lab.seeds import key
+from softaug.lab.supervised import Supervised
 
 CHECKPOINT_SECONDS = 300  # between checkpoints within an epoch
 NAMED = 10  # unreadable images of an epoch that are named; all are counted
@@ -56,20 +56,52 @@ class InterruptedRunError(SoftaugError):
         self.exit_code = 128 + signal_number  # as shells count it: 130 and 143
 
 
+class Objective(Protocol):
+    """What a loop minimises, and what it tells of it.
+
+    lr: the peak of the learning rate.
+    """
+
+    lr: float
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer: ...
+
+    def transform(self, ending: bool) -> Transform:
+        """Of which draws are made for an epoch; ending: one of the `end_epochs`."""
+
+    def prepare(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
+        """Inputs [N,...] of the model, and targets [N,...], on the device."""
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Summed over samples."""
+
+    def figures(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Sums over this process's samples, [M]."""
+
+    def told(self, means: list[float]) -> dict[str, float]:
+        """For the history of an epoch, from the means of the figures over its images."""
+
+    def taken(self, outputs: Tensor, batch: Batch) -> None:
+        """The step with these outputs was taken."""
+
+    def next_epoch(self) -> None: ...
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must hold of it."""
+
+    def load(self, state: dict[str, Any]) -> None: ...
+
+
 @dataclass
 class _State:
-    """Where a run is. Sums are over the epoch so far and over all processes.
-
-    confusion: of the epoch before, by which an online arm smooths, and of this one so far; [2,K,K].
-    """
+    """Where a run is. Sums are over the epoch so far and over all processes."""
 
     epoch: int = 0
     position: int = 0  # steps of the epoch that are done
-    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # loss, wrong, images
+    sums: list[float] = field(default_factory=list)  # loss, the objective's figures, images
     unreadable: int = 0  # images of the epoch
     skipped: int = 0
     seconds: float = 0.0
-    confusion: Tensor | None = None
 
     def pace(self, recipe: Recipe, steps_per_epoch: int) -> float:
         """Images in a second, over the whole run so far."""
@@ -84,38 +116,59 @@ def train(
     engine: Engine,
     watch: Callable[[Progress], None],
 ) -> None:
-    """Train a recipe's model in a run folder, going on from its checkpoint if there is one.
+    """Train a recipe's model on labels in a run folder, going on from its checkpoint if any.
 
-    The model of the last epoch is then in the folder. Raises InterruptedRunError on Ctrl-C and
+    The model of the last epoch is then in the folder. Raises as `optimise` does.
+    """
+    _, height, width = data.image_shape
+    objective = Supervised(
+        recipe,
+        engine,
+        _over_processes(build_arm(recipe, data.num_classes, height, width), engine),
+        build_end_phase(recipe, data.num_classes),
+    )
+    model = initial_model(recipe, data)
+    weights = optimise(objective, model, recipe, data, run, engine, watch)
+    if engine.main:
+        save_model(model.card, weights, run.model_file)
+    engine.wait()
+
+
+def optimise(
+    objective: Objective,
+    model: nn.Module,
+    recipe: Recipe,
+    data: Data,
+    run: Run,
+    engine: Engine,
+    watch: Callable[[Progress], None],
+) -> dict[str, Tensor]:
+    """Minimise an objective in a run folder, going on from its checkpoint if there is one.
+
+    Returns the weights after the last epoch, whole. Raises InterruptedRunError on Ctrl-C and
     SIGTERM, after the checkpoint is written, and SoftaugError when the loss or its gradient is not
     finite or memory runs out.
     """
     device = engine.device
-    model = initial_model(recipe, data).to(device)
+    model = model.to(device)
     wrapped = engine.wrap(model)
-    optimizer = build_optimizer(recipe, model)
-    arm = read_arm(recipe.arm)
+    optimizer = objective.optimizer(model)
     gradients = partial(
         backward,
         wrapped,
         engine,
-        loss_of(arm),
+        objective.loss,
         dtype=autocast_dtype(recipe, device),
         parts=recipe.accumulate,
     )
-    _, height, width = data.image_shape
-    main_phase = build_arm(recipe, data.num_classes, height, width)
-    end_phase = build_end_phase(recipe, data.num_classes)
     feed = build_feed(recipe, data, engine)
     steps = recipe.epochs * feed.steps
     history = run.history()
 
     at, saved_state = _State(), run.load_checkpoint()
-    if arm.targets == "online":
-        even = torch.ones(data.num_classes, data.num_classes)
-        at.confusion = torch.stack([even, torch.zeros_like(even)])
     if saved_state is not None:
         at = _State(**saved_state.pop("at"))
+        objective.load(saved_state.pop("objective"))
         engine.load(model, optimizer, saved_state)
         history = history[: at.epoch]
 
@@ -127,55 +180,48 @@ def train(
             )
         state = engine.state(model, optimizer)
         if engine.main:
-            run.save_checkpoint(state | {"at": vars(at)})
+            run.save_checkpoint(state | {"at": vars(at), "objective": objective.state()})
 
     wrapped.train()
     before = saved = time.perf_counter()
     with caught_signals() as caught, torch.random.fork_rng(devices=[]):
         for epoch in range(at.epoch, recipe.epochs):
             ending = epoch >= recipe.epochs - recipe.end_epochs
-            augment = _over_processes(end_phase if ending else main_phase, engine)
-            if at.confusion is not None and not ending:
-                augment = replace(augment, soften=online_smoothing(at.confusion[0].to(device)))
-            for batch in feed.epoch(epoch, augment.transform, at.position):
+            for batch in feed.epoch(epoch, objective.transform(ending), at.position):
                 step = epoch * feed.steps + at.position
                 _count_unreadable(at, batch, data)
                 torch.manual_seed(key(recipe.seed, step, "dropout", engine.rank))
-                lr = _learning_rate(recipe, step, steps, feed.steps)
+                lr = _learning_rate(recipe, objective.lr, step, steps, feed.steps)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
 
-                labels = batch.labels.to(device)
-                inputs, targets = augment(batch.images.to(device), labels, drawn=batch.drawn)
-                if not ending:
-                    inputs, targets = mixed(arm, inputs, targets, key(recipe.seed, step, "mix"))
+                inputs, targets = objective.prepare(batch, step, ending)
                 statistics = [b.clone() for b in model.buffers()] if recipe.skip_nonfinite else []
                 optimizer.zero_grad()
                 try:
-                    logits, loss = gradients(inputs, targets, batch.count)
+                    outputs, loss = gradients(inputs, targets, batch.count)
                 except (RuntimeError, MemoryError) as error:
                     if not _is_out_of_memory(error):
                         raise
-                    logits = None
+                    outputs = None
                 # Only here, where the error and the tensors that it holds are gone, is memory free.
-                if logits is None:
+                if outputs is None:
                     raise _out_of_memory(recipe, engine, partial(gradients, inputs, targets, 1))
-                wrong = (logits.argmax(dim=1) != labels).sum()
+                figures = objective.figures(outputs, batch)
 
                 now = time.perf_counter()
                 due = engine.main and now - saved > CHECKPOINT_SECONDS
                 # One sum over the processes, so that all of them take the same turn below, and one
                 # wait for the device.
-                mine = [loss, wrong, *loss.new_tensor([len(labels), bool(caught), due])]
-                *sums, stop, due, norm = engine.total(
-                    torch.stack([*mine, _gradient_norm(model)]).double()
-                ).tolist()
+                own = loss.new_tensor([len(outputs), bool(caught), due])
+                mine = torch.cat([loss[None], figures, own, _gradient_norm(model)[None]])
+                *sums, stop, due, norm = engine.total(mine.double()).tolist()
                 at.position += 1
+                at.sums = at.sums or [0.0] * len(sums)
                 mean_loss = sums[0] / batch.count
                 if math.isfinite(mean_loss) and math.isfinite(norm):
                     optimizer.step()
-                    if at.confusion is not None:
-                        at.confusion[1] += engine.total(confusions(logits, labels))
+                    objective.taken(outputs, batch)
                     at.sums = [old + new for old, new in zip(at.sums, sums, strict=True)]
                 else:
                     at.skipped += 1
@@ -197,19 +243,16 @@ def train(
                         caught[0] if caught else signal.SIGTERM,
                     )
             pace, lr = at.pace(recipe, feed.steps), optimizer.param_groups[0]["lr"]
-            history.append(_epoch_record(at, lr, pace, ending))
+            history.append(_epoch_record(at, objective, lr, pace, ending))
             at.epoch, at.position = epoch + 1, 0
-            at.sums, at.unreadable = [0.0, 0.0, 0.0], 0
-            if at.confusion is not None:
-                at.confusion = torch.stack([at.confusion[1], torch.zeros_like(at.confusion[1])])
+            at.sums, at.unreadable = [], 0
+            objective.next_epoch()
             if engine.main:
                 run.save_history(history)
             checkpoint()
             saved = time.perf_counter()
-    weights = engine.state(model, optimizer)["model"]
-    if engine.main:
-        save_model(model.card, weights, run.model_file)
-    engine.wait()
+    weights: dict[str, Tensor] = engine.state(model, optimizer)["model"]
+    return weights
 
 
 def build_feed(recipe: Recipe, data: Data, engine: Engine) -> MemoryFeed | StreamFeed:
@@ -240,19 +283,6 @@ def pixel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ..
         # A channel of one colour has nothing to scale.
         deviations.append((share * (levels - mean) ** 2).sum().sqrt().item() or 1.0)
     return tuple(means), tuple(deviations)
-
-
-def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW; no weight decay on norms and biases."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.lr)
-    nesterov = recipe.momentum > 0
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov)
 
 
 def backward(
@@ -295,12 +325,14 @@ def _over_processes(augment: SoftAugment, engine: Engine) -> SoftAugment:
     return replace(augment, weight=engine.over_global_batch(augment.weight))
 
 
-def _learning_rate(recipe: Recipe, step: int, steps: int, steps_per_epoch: int) -> float:
+def _learning_rate(
+    recipe: Recipe, peak: float, step: int, steps: int, steps_per_epoch: int
+) -> float:
     """Linear warm-up, then half a cosine to 0, per step."""
     warmup = min(round(recipe.warmup_epochs * steps_per_epoch), steps // 2)
     if step < warmup:
-        return recipe.lr * (step + 1) / warmup
-    return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
 
 def autocast_dtype(recipe: Recipe, device: torch.device) -> torch.dtype | None:
@@ -380,13 +412,15 @@ def _out_of_memory(recipe: Recipe, engine: Engine, gradients: Callable[..., Any]
     return SoftaugError(f"{text}, and not even 2 at once fit; take a smaller --model or --size")
 
 
-def _epoch_record(at: _State, lr: float, pace: float, ending: bool) -> dict[str, Any]:
-    loss, wrong, count = at.sums
-    count = count or math.nan  # where every step was left out
+def _epoch_record(
+    at: _State, objective: Objective, lr: float, pace: float, ending: bool
+) -> dict[str, Any]:
+    *sums, count = at.sums
+    loss, *means = (one / (count or math.nan) for one in sums)  # 0: every step was left out
     return {
         "epoch": at.epoch + 1,
-        "loss": loss / count,
-        "train_top1_error": wrong / count,
+        "loss": loss,
+        **objective.told(means),
         "lr": lr,
         "end_phase": ending,
         "unreadable_images": at.unreadable,

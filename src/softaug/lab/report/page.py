@@ -150,6 +150,9 @@ def _panels(
     training = (
         ("loss", "Training loss", 1.0),
         ("train_top1_error", "Training top-1 error, %", 100.0),
+        ("spread", "Spread of the features (0: collapsed)", 1.0),
+        ("alignment", "Alignment of two views (0: alike)", 1.0),
+        ("uniformity", "Uniformity (low: all of the sphere)", 1.0),
     )
     for key, title, scale in training:
         if lines := prepare.prepare_training(few, key, scale):

@@ -38,10 +38,11 @@ def sentences(results: Results) -> list[str]:
     seeds = seed_count(results)
     if not results["comparisons"]:
         if len(arm_names(results)) == 1:
-            return _one_model(results)
+            return [*_of_a_probe(results), *_one_model(results)]
         return ["No soft arm stands here beside a rival, so no difference was tested."]
     arm = told_arm(results)
     return [
+        *_of_a_probe(results),
         *_without_any(results, arm),
         *_against_standard(results, arm, seeds),
         *_against_harsh(results, arm, seeds),
@@ -64,6 +65,18 @@ def signed(metric: str, value: float) -> str:
     return text.replace("-", MINUS)
 
 
+def _of_a_probe(results: Results) -> list[str]:
+    """What the errors are of where models were trained without labels."""
+    found = [e for arm in arm_names(results) for e in evaluations_of(results, arm)]
+    before = mean_and_sd([figure(e, "untrained_error") for e in found])[0]
+    if math.isnan(before):
+        return []
+    return [
+        "All figures are those of a linear probe on the frozen features of models that were "
+        f"trained without labels; on the untrained backbone it errs on {100 * before:.1f} %."
+    ]
+
+
 def _without_any(results: Results, arm: str) -> list[str]:
     """Where no augmentation at all errs less, which puts all else into proportion."""
     none, own = (
@@ -79,7 +92,7 @@ def _without_any(results: Results, arm: str) -> list[str]:
 
 
 def _against_standard(results: Results, arm: str, seeds: int) -> list[str]:
-    pairs = _pairs(results, arm, "standard")
+    pairs = _pairs(results, arm, _standard(arm))
     return [f"Against the standard crop, {_standing(pairs, arm, seeds)}"] if pairs else []
 
 
@@ -94,7 +107,7 @@ def _against_harsh(results: Results, arm: str, seeds: int) -> list[str]:
             for metric in HIDDEN_IN
             for sentence in _share_of_the_crop(results, arm, seeds, metric)
         ),
-        f"Against the same harsh crop with hard labels, {_standing(pairs, arm, seeds)} "
+        f"Against the same harsh crop with {_hard(arm)}, {_standing(pairs, arm, seeds)} "
         + _what_softening_adds(results, pairs, seeds),
     ]
 
@@ -121,7 +134,7 @@ def _what_softening_adds(results: Results, pairs: Pairs, seeds: int) -> str:
 
 def _share_of_the_crop(results: Results, arm: str, seeds: int, metric: str) -> list[str]:
     """How much of the gain under one occlusion the crop with hard labels already has."""
-    standard = _pairs(results, arm, "standard").get(metric)
+    standard = _pairs(results, arm, _standard(arm)).get(metric)
     harsh = _pairs(results, arm, _of_same_crop("harsh", arm)).get(metric)
     if standard is None or harsh is None:
         return []
@@ -129,18 +142,18 @@ def _share_of_the_crop(results: Results, arm: str, seeds: int, metric: str) -> l
     crop = total + harsh["difference"]  # standard minus harsh
     hidden = f"With 40 % hidden in {HIDDEN_IN[metric]}"
     if total <= 0:
-        alone = f", while the harsh crop with hard labels is, by {100 * crop:.1f} points"
+        alone = f", while the harsh crop with {_hard(arm)} is, by {100 * crop:.1f} points"
         return [f"{hidden} {arm} is no better than the standard crop{alone if crop > 0 else ''}."]
     gain = f"{100 * total:.1f} points"
     if crop >= total:
-        text = f"{hidden} the gain comes from the harsh crop, not from softening: hard labels on "
+        text = f"{hidden} the gain comes from the harsh crop, not from softening: {_hard(arm)} on "
         text += f"it take {100 * crop:.1f} points off the error of the standard crop, {arm} {gain}."
     elif crop <= 0:
-        text = f"{hidden} the gain does not come from the harsh crop alone: hard labels on it "
+        text = f"{hidden} the gain does not come from the harsh crop alone: {_hard(arm)} on it "
         text += f"take nothing off the error of the standard crop, {arm} {gain}."
     else:
         most = "most" if crop >= total / 2 else "less than half"
-        text = f"{hidden} {most} of the gain comes from the harsh crop itself: hard labels on it "
+        text = f"{hidden} {most} of the gain comes from the harsh crop itself: {_hard(arm)} on it "
         text += f"already take {100 * crop:.1f} of the {gain} off the error of the standard crop."
     chance = seeds > 1 and not standard["larger_than_chance"]
     return [text + (" The gain itself may be chance." if chance else "")]
@@ -322,7 +335,21 @@ def _judged(results: Results) -> list[str]:
 def _of_same_crop(name: str, arm: str) -> str:
     """The control of that name for a soft arm: of its own sigma where the arm has one."""
     _, at, sigma = arm.partition("@")
-    return f"{name}{at}{sigma}"
+    own = "simsiam-" if _without_labels(arm) else ""
+    return f"{own}{name}{at}{sigma}"
+
+
+def _standard(arm: str) -> str:
+    return "simsiam" if _without_labels(arm) else "standard"
+
+
+def _hard(arm: str) -> str:
+    """What the soft arm's harsh control has in place of softening."""
+    return "equal weights" if _without_labels(arm) else "hard labels"
+
+
+def _without_labels(arm: str) -> bool:
+    return arm.startswith("simsiam")
 
 
 def _pairs(results: Results, arm: str, against: str) -> Pairs:

@@ -1,0 +1,75 @@
+"""The public names, each from its module."""
+
+from softaug.augment import SoftAugment
+from softaug.borrowed import Borrowed
+from softaug.curves import Constant, Curve, PowerCurve, TableCurve
+from softaug.policies import Gated, RandAugment, TrivialAugment
+from softaug.seen import as_seen, visibility
+from softaug.softening import (
+    batch_mean,
+    mean_one,
+    per_sample,
+    smooth,
+    smooth_by_confusion,
+    smooth_multilabel,
+    weigh,
+)
+from softaug.transforms import (
+    Blur,
+    Chain,
+    Crop,
+    Cutout,
+    DiffusionNoise,
+    Drawn,
+    Erase,
+    Flip,
+    GaussianBlur,
+    Hard,
+    Noise,
+    RandomResizedCrop,
+    ResizedCrop,
+    Still,
+    Transform,
+    UniformCrop,
+    VerticalFlip,
+    take,
+)
+
+__all__ = [
+    "Blur",
+    "Borrowed",
+    "Chain",
+    "Constant",
+    "Crop",
+    "Curve",
+    "Cutout",
+    "DiffusionNoise",
+    "Drawn",
+    "Erase",
+    "Flip",
+    "Gated",
+    "GaussianBlur",
+    "Hard",
+    "Noise",
+    "PowerCurve",
+    "RandAugment",
+    "RandomResizedCrop",
+    "ResizedCrop",
+    "SoftAugment",
+    "Still",
+    "TableCurve",
+    "Transform",
+    "TrivialAugment",
+    "UniformCrop",
+    "VerticalFlip",
+    "as_seen",
+    "batch_mean",
+    "mean_one",
+    "per_sample",
+    "smooth",
+    "smooth_by_confusion",
+    "smooth_multilabel",
+    "take",
+    "visibility",
+    "weigh",
+]
