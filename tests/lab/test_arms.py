@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from test_train import CPU, QUICK, data, ignore, same, trained
 
+from softaug.lab import supervised
 from softaug.lab import train as training
 from softaug.lab.arms import ARMS, SIX_ARMS, Arm, member_of, read_arm, sweep_arms, swept
 from softaug.lab.augmentation import build_arm
@@ -182,7 +183,7 @@ def test_no_arm_is_mixed_in_the_end_phase(
         epochs.append(True)
         return mixed(*arguments)
 
-    monkeypatch.setattr(training, "mixed", spy)
+    monkeypatch.setattr(supervised, "mixed", spy)
     trained(replace(QUICK, arm="mixup", epochs=3, end_epochs=1), data, tmp_path / "a")
     assert len(epochs) == 2 * 5  # the steps of two of three epochs
 
