@@ -59,7 +59,7 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         pixels = images.contiguous(memory_format=torch.channels_last).float()
-        return cast(Tensor, self.network((pixels - self.mean) / self.std))
+        return cast(Tensor, self.network((pixels - self.mean).div_(self.std)))
 
 
 def build(card: ModelCard, mean: tuple[float, ...], std: tuple[float, ...]) -> Classifier:
