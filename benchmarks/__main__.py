@@ -20,14 +20,17 @@ from benchmarks.timing import where
 Records = list[dict[str, Any]]
 # One thread, so that figures are of one core, but for training, which takes all.
 ONE_THREAD: dict[str, Callable[[], Records]] = {
+    # What is fresh comes first: what was kept stays.
+    "transforms, memory fresh": lambda: transforms.measure(rounds=7, memory="fresh"),
     "transforms": transforms.measure,
-    "policies": policies.measure,
+    "policies": lambda: policies.measure(rounds=7),
     "growth": growth.measure,
     "targets": targets.measure,
     "decode": decode.measure,
 }
 ALL_THREADS: dict[str, Callable[[], Records]] = {
     "training": training.measure,
+    "training, larger": lambda: training.measure("resnet18", steps=9, rounds=1),
     "training_parts": lambda: [training.measure_parts()],
 }
 PACKAGES = ("softaug", "torchvision", "kornia", "timm", "lightning", "pillow", "simplejpeg")
@@ -36,7 +39,7 @@ PACKAGES = ("softaug", "torchvision", "kornia", "timm", "lightning", "pillow", "
 def main(arguments: Sequence[str]) -> None:
     folder = Path(arguments[0] if arguments else "runs/bench")
     folder.mkdir(parents=True, exist_ok=True)
-    console = Console(soft_wrap=True)
+    console = Console(width=150)  # of the widest table, also in a log
     threads = torch.get_num_threads()
     found: dict[str, Any] = {"where": where(*PACKAGES)}
     console.print(*(f"{name}: {what}" for name, what in found["where"].items()), sep="\n")

@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from typing import Any
 
 STARTS = {
-    "import softaug": ["-c", "import softaug"],
+    # With torch, which `import softaug` alone leaves to the first use.
+    "from softaug import SoftAugment": ["-c", "from softaug import SoftAugment"],
     "softaug --help": ["-m", "softaug", "--help"],
     "softaug train --help": ["-m", "softaug", "train", "--help"],
     "import torch": ["-c", "import torch"],

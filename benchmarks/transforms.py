@@ -118,13 +118,15 @@ def published_manner(images: Tensor, labels: Tensor, sigma: float) -> tuple[Tens
     """Sample by sample, as the published code is described: written anew, from the description.
 
     Offsets drawn again until they are inside and cut to whole numbers, pixels pasted as slices on
-    a background, one confidence by the curve, packed into one number with the label.
+    a background of a normal colour, one confidence by the curve, packed into one number with the
+    label.
     """
     out, targets = [], []
     for image, label in zip(images, labels.tolist(), strict=True):
         _, height, width = image.shape
         tx, ty = _redrawn(sigma * width, width), _redrawn(sigma * height, height)
-        pasted = torch.zeros_like(image)
+        colour = 0.01 * torch.randn(image.shape[0], 1, 1)
+        pasted = colour.to(image.dtype).expand_as(image).clone()
         to, source = _overlap(tx, ty, height, width)
         pasted[to] = image[source]
         seen = (width - abs(tx)) * (height - abs(ty)) / (width * height)

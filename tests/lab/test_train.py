@@ -27,7 +27,7 @@ from softaug.lab.data import Data, ImageSet
 from softaug.lab.engine import Engine
 from softaug.lab.errors import SoftaugError, UsageError
 from softaug.lab.experiment import perform
-from softaug.lab.models import load_model
+from softaug.lab.models import Classifier, load_model
 from softaug.lab.recipe import Recipe
 from softaug.lab.run import Run, open_run
 from softaug.lab.train import (
@@ -134,6 +134,27 @@ def test_weights_are_those_of_a_plain_loop(data: Data, tmp_path: Path) -> None:
     assert seen[0].loss == pytest.approx(loss.item(), rel=1e-5)
     for name, value in model.state_dict().items():
         torch.testing.assert_close(after[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_the_network_is_compiled_where_that_is_asked(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    trained(QUICK, data, tmp_path / "eager")
+    assert not compiled
+    trained(replace(QUICK, compile=True), data, tmp_path / "compiled")
+    assert [type(model) for model in compiled] == [Classifier]
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same(data: Data, tmp_path: Path) -> None:
+    eager, compiled = (
+        trained(replace(QUICK, compile=one), data, tmp_path / str(one)) for one in (False, True)
+    )
+    assert eager.keys() == compiled.keys()  # the file does not tell how it was trained
+    for name, value in eager.items():
+        torch.testing.assert_close(compiled[name], value, atol=1e-3, rtol=1e-2)
 
 
 def test_a_third_interrupt_kills() -> None:

@@ -77,6 +77,9 @@ class Recipe:
         Steps whose loss or gradient is not finite that may be left out before the run stops.
     precision
         auto is bf16 where the processor computes it in hardware, else fp32.
+    compile
+        Have torch compile the network; for long runs, since it takes half a minute or more at the
+        start. --dry-run tells the pace with and without.
     seed
         Of weights, order and augmentation: the same seed gives the same run.
     """
@@ -102,6 +105,7 @@ class Recipe:
     end_epochs: int = 0
     skip_nonfinite: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

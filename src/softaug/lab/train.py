@@ -151,6 +151,8 @@ def optimise(
     """
     device = engine.device
     model = model.to(device)
+    if recipe.compile:
+        model.compile()
     wrapped = engine.wrap(model)
     optimizer = objective.optimizer(model)
     gradients = partial(
