@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 ARM_COLUMNS = {
     "top1_error": "error %",
     "knn_error": "kNN",
-    "untrained_error": "untrained",
     "occluded_error": "hidden",
     "occluded_black": "black",
     "nll": "NLL",
@@ -245,7 +244,7 @@ def arms_table(results: dict[str, Any]) -> Table:
     from softaug.lab.report.tables import arm_rows, shown_columns
 
     table = Table(caption=CAPTION, caption_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("arm", overflow="fold")
+    table.add_column("arm", overflow="fold", min_width=10)
     shown = [(i, c) for i, c in enumerate(shown_columns(results)) if c.key in ARM_COLUMNS]
     for heading in [*(ARM_COLUMNS[column.key] for _, column in shown), "p"]:
         table.add_column(heading, justify="right", no_wrap=True)
