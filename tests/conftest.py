@@ -6,7 +6,7 @@ from jaxtyping import install_import_hook
 
 METHOD = (
     "transforms",
-    "visibility",
+    "seen",
     "curves",
     "softening",
     "augment",
