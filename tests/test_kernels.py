@@ -22,6 +22,7 @@ from softaug import (
     Erase,
     Flip,
     PowerCurve,
+    ResizedCrop,
     SoftAugment,
     TableCurve,
     UniformCrop,
@@ -241,6 +242,16 @@ def test_forward_derivatives_go_where_the_pixels_go(
 
     derivative = torch.func.jvp(applied, (images,), (direction,))[1]
     torch.testing.assert_close(derivative, applied(images + direction) - applied(images))
+
+
+@pytest.mark.parametrize("transform", [*TRANSFORMS, ResizedCrop(4)], ids=str)
+def test_another_default_device_changes_nothing(transform: Any) -> None:
+    images = torch.rand(4, 3, 8, 9)
+    drawn = transform.draw(4, 8, 9)
+    expected = transform.apply(images, None, drawn)
+    with torch.device("meta"):
+        got = transform.apply(images, None, drawn)
+    assert all(map(torch.equal, got, expected))
 
 
 CURVES = (PowerCurve(chance=0.1), Constant(0.9), TableCurve([(0, 0.1), (1, 1)]))
