@@ -25,7 +25,14 @@ from softaug.kept import (
     polynomial_confidence,
     smoothed_confidence,
 )
-from softaug.operations import GEOMETRIC, OPERATIONS, SIGNED, magnitudes
+from softaug.operations import (
+    GEOMETRIC,
+    OPERATIONS,
+    SIGNED,
+    _kept_source,
+    magnitudes,
+    source,
+)
 from softaug.policies import SMALL, Gated, RandAugment, TrivialAugment
 
 BINS = 31
@@ -181,6 +188,20 @@ def test_moves_that_are_kept_serve_outside_of_inference_mode() -> None:
     out.sum().backward()
     assert torch.equal(out.detach(), there.clone())
     assert given.grad is not None
+
+
+@pytest.mark.parametrize("operation", GEOMETRIC)
+def test_autocast_and_default_dtype_move_no_pixel_elsewhere(operation: str) -> None:
+    expected = source(operation, 13.7, 30, 29).clone()
+    _kept_source.cache_clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(source(operation, 13.7, 30, 29), expected)
+    _kept_source.cache_clear()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert torch.equal(source(operation, 13.7, 30, 29), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize(("operation", "channels"), [("Identity", 3), ("Color", 1), ("Color", 4)])
