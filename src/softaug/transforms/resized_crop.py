@@ -73,7 +73,7 @@ class ResizedCrop:
         self, n: int, side: int, generator: Generator | None
     ) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
         """The windows' length along one axis of the image, and where they begin."""
-        most_lost = max(0, side - (side // 2 if self.min_size is None else self.min_size))
+        most_lost = max(0, side - (max(1, side // 2) if self.min_size is None else self.min_size))
         normal = torch.randn(n, dtype=torch.float64, generator=generator)
         lost = (self.sigma * most_lost * normal).clamp(0, most_lost).round()
         offset = (side + side - lost) / 2 * truncated_normal(n, self.sigma, generator)
@@ -129,8 +129,8 @@ class RandomResizedCrop:
             of.gather(1, chosen)[:, 0] for of in (fits, tall, wide, down, right)
         )
         # The largest window of an allowed aspect.
-        most_tall = min(height, round(width / self.ratio[0]))
-        most_wide = min(width, round(height * self.ratio[1]))
+        most_tall = min(height, max(1, round(width / self.ratio[0])))
+        most_wide = min(width, max(1, round(height * self.ratio[1])))
         tall, wide = torch.where(fits, tall, most_tall), torch.where(fits, wide, most_wide)
         down, right = torch.where(fits, down, 0.5), torch.where(fits, right, 0.5)
         return {
