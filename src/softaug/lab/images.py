@@ -176,10 +176,7 @@ def _header(sample: Sample | str) -> _Header | str:
     try:
         with Image.open(_file(sample), formats=FORMATS) as image:
             _refuse_bomb(image)
-            width, height = image.size
-            # EXIF orientations 5 to 8 are on their side.
-            if image.getexif().get(0x0112, 1) >= 5:
-                width, height = height, width
+            width, height = image.size[::-1] if _on_its_side(image) else image.size
             if image.mode == "F":
                 return f"{sample.name}: floating-point pixels; convert it to 8 or 16 bits"
             return _Header(width, height, image.mode in GREY)
@@ -211,9 +208,14 @@ def _decode_smaller(image: Image.Image, target: tuple[int, int]) -> None:
     Antialiased scaling of what is twice as large differs little from that of the whole, and photos
     are often ten times as large.
     """
-    sides = sorted(image.size)  # on its side or not: the longer one is to hold the longer one
-    factor = 2 * max(goal / side for goal, side in zip(sorted(target), sides, strict=True))
+    goals = target[::-1] if _on_its_side(image) else target
+    factor = 2 * max(goal / side for goal, side in zip(goals, image.size, strict=True))
     image.draft(None, (math.ceil(factor * image.width), math.ceil(factor * image.height)))
+
+
+def _on_its_side(image: Image.Image) -> bool:
+    orientation: int = image.getexif().get(0x0112, 1)
+    return orientation >= 5
 
 
 def _flat(image: Image.Image, channels: int) -> Image.Image:
