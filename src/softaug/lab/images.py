@@ -23,6 +23,7 @@ IMAGE_ENDINGS = frozenset(
 )
 # None that Pillow gives to another program, as PostScript, whatever a file is called.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+RIBBON = 100  # an image is one that is this many times longer than what is left by the crop
 GREY = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L"})
 
 
@@ -199,7 +200,16 @@ def decode(
     except Exception as error:
         return _unreadable(sample, error)
     width, height = target
-    return fit(torch.from_numpy(array).permute(2, 0, 1)[None], height, width)[0]
+    pixels = torch.from_numpy(array).permute(2, 0, 1)[None]
+    return fit(_middle(pixels, height, width), height, width)[0]
+
+
+def _middle(images: UInt8[Tensor, "1 c h w"], height: int, width: int) -> UInt8[Tensor, "1 c y x"]:
+    """Of a ribbon the middle: scaling the ends too, for the crop to drop, would take gigabytes."""
+    tall, wide = images.shape[-2:]
+    tallest = max(1, RIBBON * height * wide // width)
+    widest = max(1, RIBBON * width * tall // height)
+    return centre_crop(images, min(tall, tallest), min(wide, widest))
 
 
 def _decode_smaller(image: Image.Image, target: tuple[int, int]) -> None:
