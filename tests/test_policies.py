@@ -26,6 +26,7 @@ from softaug.kept import (
     smoothed_confidence,
 )
 from softaug.operations import (
+    FACTORS,
     GEOMETRIC,
     OPERATIONS,
     SIGNED,
@@ -214,6 +215,15 @@ def test_pixels_that_stay_are_a_copy(operation: str, channels: int) -> None:
         assert out.data_ptr() != some.data_ptr()
 
 
+@pytest.mark.parametrize("operation", FACTORS)
+def test_recolouring_of_doubles_is_theirs(operation: str) -> None:
+    drawn = every_draw(operation)
+    pixels = of_dtype(images(2 * BINS), torch.float64)
+    out, _ = RandAugment().apply(pixels, None, drawn)
+    for sample, image in enumerate(pixels):
+        assert torch.equal(out[sample], by_torchvision(THEIR_RAND, image, drawn, sample))
+
+
 def test_sharpness_of_images_without_inner_pixels_is_theirs() -> None:
     pixels = images(1, 3, 2, 9)
     out, _ = TrivialAugment().apply(pixels, None, drawn_of(("Sharpness", 30, False)))
@@ -285,8 +295,9 @@ def test_half_precision_is_computed_in_float32() -> None:
     for dtype in (torch.float16, torch.bfloat16):
         pixels = of_dtype(images(60), dtype)
         drawn = RandAugment().draw(60, 13, 18, Generator().manual_seed(3))
-        out, _ = RandAugment().apply(pixels, None, drawn)
-        assert torch.equal(out, RandAugment().apply(pixels.float(), None, drawn)[0].to(dtype))
+        for policy in (RandAugment(), RandAugment(fill=(0.1, 0.2, 0.3))):
+            out, _ = policy.apply(pixels, None, drawn)
+            assert torch.equal(out, policy.apply(pixels.float(), None, drawn)[0].to(dtype))
 
 
 def test_no_operation_changes_nothing() -> None:
