@@ -22,6 +22,7 @@ from softaug import (
     Erase,
     Flip,
     PowerCurve,
+    ResizedCrop,
     SoftAugment,
     TableCurve,
     UniformCrop,
@@ -29,6 +30,7 @@ from softaug import (
     mean_one,
     per_sample,
 )
+from softaug.transforms.pixels import LARGE
 
 DTYPES = (torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 LAYOUTS: dict[str, Any] = {
@@ -219,6 +221,37 @@ def test_gradients_go_where_the_pixels_came_from(
     with torch.no_grad():
         moved = transform.apply(images.detach() + direction, None, drawn)[0] - out
     assert (moved * weight).sum().item() == pytest.approx((images.grad * direction).sum().item())
+
+
+# torch compiles its rules on first use.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script.:FutureWarning")
+@pytest.mark.parametrize("large", [0, LARGE])
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
+def test_forward_derivatives_go_where_the_pixels_go(
+    transform: Any, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """apply is linear in the images but for a constant fill: its derivative is a difference."""
+    monkeypatch.setattr("softaug.transforms.pixels.LARGE", large)
+    generator = Generator().manual_seed(0)
+    images, direction = torch.rand(2, 3, 3, 5, 6, generator=generator, dtype=torch.float64)
+    drawn = transform.draw(3, 5, 6, generator)
+
+    def applied(images: Tensor) -> Tensor:
+        out: Tensor = transform.apply(images, None, drawn)[0]
+        return out
+
+    derivative = torch.func.jvp(applied, (images,), (direction,))[1]
+    torch.testing.assert_close(derivative, applied(images + direction) - applied(images))
+
+
+@pytest.mark.parametrize("transform", [*TRANSFORMS, ResizedCrop(4)], ids=str)
+def test_another_default_device_changes_nothing(transform: Any) -> None:
+    images = torch.rand(4, 3, 8, 9)
+    drawn = transform.draw(4, 8, 9)
+    expected = transform.apply(images, None, drawn)
+    with torch.device("meta"):
+        got = transform.apply(images, None, drawn)
+    assert all(map(torch.equal, got, expected))
 
 
 CURVES = (PowerCurve(chance=0.1), Constant(0.9), TableCurve([(0, 0.1), (1, 1)]))

@@ -74,6 +74,14 @@ def test_help_needs_no_torch() -> None:
     assert last == "AttributeError: module 'softaug' has no attribute 'no_such_name'"
 
 
+def test_a_name_that_is_none_of_ours_is_an_error() -> None:
+    """For type checkers too: `make types` fails where there is nothing here to ignore."""
+    import softaug
+
+    with pytest.raises(AttributeError, match="module 'softaug' has no attribute 'no_such_name'"):
+        softaug.no_such_name  # type: ignore[attr-defined]  # noqa: B018
+
+
 def test_no_public_name_is_that_of_a_module() -> None:
     """The module, once imported, would stand in the place of what is imported on first use."""
     import softaug

@@ -25,7 +25,15 @@ from softaug.kept import (
     polynomial_confidence,
     smoothed_confidence,
 )
-from softaug.operations import GEOMETRIC, OPERATIONS, SIGNED, magnitudes
+from softaug.operations import (
+    FACTORS,
+    GEOMETRIC,
+    OPERATIONS,
+    SIGNED,
+    _kept_source,
+    magnitudes,
+    source,
+)
 from softaug.policies import SMALL, Gated, RandAugment, TrivialAugment
 
 BINS = 31
@@ -183,6 +191,20 @@ def test_moves_that_are_kept_serve_outside_of_inference_mode() -> None:
     assert given.grad is not None
 
 
+@pytest.mark.parametrize("operation", GEOMETRIC)
+def test_autocast_and_default_dtype_move_no_pixel_elsewhere(operation: str) -> None:
+    expected = source(operation, 13.7, 30, 29).clone()
+    _kept_source.cache_clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(source(operation, 13.7, 30, 29), expected)
+    _kept_source.cache_clear()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert torch.equal(source(operation, 13.7, 30, 29), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize(("operation", "channels"), [("Identity", 3), ("Color", 1), ("Color", 4)])
 def test_pixels_that_stay_are_a_copy(operation: str, channels: int) -> None:
     # Resampling leaves [0, 1] by a rounding: that stays, too.
@@ -191,6 +213,15 @@ def test_pixels_that_stay_are_a_copy(operation: str, channels: int) -> None:
         out, _ = TrivialAugment().apply(some, None, drawn_of((operation, 9, True), n=len(some)))
         assert torch.equal(out, some)
         assert out.data_ptr() != some.data_ptr()
+
+
+@pytest.mark.parametrize("operation", FACTORS)
+def test_recolouring_of_doubles_is_theirs(operation: str) -> None:
+    drawn = every_draw(operation)
+    pixels = of_dtype(images(2 * BINS), torch.float64)
+    out, _ = RandAugment().apply(pixels, None, drawn)
+    for sample, image in enumerate(pixels):
+        assert torch.equal(out[sample], by_torchvision(THEIR_RAND, image, drawn, sample))
 
 
 def test_sharpness_of_images_without_inner_pixels_is_theirs() -> None:
@@ -264,8 +295,9 @@ def test_half_precision_is_computed_in_float32() -> None:
     for dtype in (torch.float16, torch.bfloat16):
         pixels = of_dtype(images(60), dtype)
         drawn = RandAugment().draw(60, 13, 18, Generator().manual_seed(3))
-        out, _ = RandAugment().apply(pixels, None, drawn)
-        assert torch.equal(out, RandAugment().apply(pixels.float(), None, drawn)[0].to(dtype))
+        for policy in (RandAugment(), RandAugment(fill=(0.1, 0.2, 0.3))):
+            out, _ = policy.apply(pixels, None, drawn)
+            assert torch.equal(out, policy.apply(pixels.float(), None, drawn)[0].to(dtype))
 
 
 def test_no_operation_changes_nothing() -> None:

@@ -127,6 +127,17 @@ def test_windows_follow_their_law() -> None:
         assert kstest(scaled, "truncnorm", (-1 / 0.3, 1 / 0.3)).statistic < 0.02
 
 
+@pytest.mark.parametrize("crop", [ResizedCrop(4), RandomResizedCrop(4, ratio=(3, 4))], ids=str)
+@pytest.mark.parametrize("sides", [(1, 8), (8, 1), (1, 1)])
+def test_a_window_is_never_empty(
+    crop: ResizedCrop | RandomResizedCrop, sides: tuple[int, int]
+) -> None:
+    drawn = crop.draw(1_000, *sides, Generator().manual_seed(0))
+    assert min(drawn["height"].min(), drawn["width"].min()) == 1
+    pixels, _ = crop.apply(torch.ones(1_000, 1, *sides), None, drawn)
+    assert pixels.isfinite().all()
+
+
 def test_share_of_draws_that_keep_any_of_the_image() -> None:
     """The reason for half of the paper's (W + w): see the docstring."""
 

@@ -89,9 +89,10 @@ def show(pixels: Images, source: Int[Tensor, "n h w"], fill: Tensor) -> Images:
 def _source(operation: str, magnitude: float, height: int, width: int) -> Int[Tensor, "h w"]:
     from torchvision.transforms.v2 import functional as tv
 
-    # What is kept must serve outside of inference mode too.
-    with torch.inference_mode(False):
-        numbers = torch.arange(1.0, height * width + 1, device="cpu").view(1, height, width)
+    # What is kept must serve outside of inference mode and of autocast too.
+    with torch.inference_mode(False), torch.autocast("cpu", enabled=False):
+        numbers = torch.arange(1, height * width + 1, dtype=torch.float32, device="cpu")
+        numbers = numbers.view(1, height, width)
         if operation == "Rotate":
             return tv.rotate(numbers, magnitude)[0].int()
         shear, shift, center = [0.0, 0.0], [0.0, 0.0], None

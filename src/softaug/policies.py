@@ -193,7 +193,7 @@ def _apply(
     check_range(images)
     steps = [_uses(drawn, step, table) for step in range(drawn["operation"].shape[1])]
     kept = _kept(policy.kept, steps, images)[:, None, None, None]
-    fill = fill_value(policy.fill, images)
+    fill = fill_value(policy.fill, _at_least_single(images[:0]))
     if images.device.type != "cpu" or math.prod(images.shape[1:]) <= SMALL:
         pixels, seen = _after(steps, images, seen, fill)
         pixels = images.clone() if pixels is images else pixels
@@ -213,12 +213,15 @@ def _after(
     steps: list[list[Use]], images: Images, seen: Seen | None, fill: Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """Pixels and map after all steps; they may be what was given."""
-    half = images.dtype in (torch.float16, torch.bfloat16)
-    # Half precision is computed in float32, as by the other transforms.
-    pixels = (images.float() if half else images).contiguous()
+    pixels = _at_least_single(images).contiguous()
     for uses in steps if len(images) else ():
         pixels, seen = _step(uses, pixels, seen, fill)
     return pixels, seen
+
+
+def _at_least_single(images: Images) -> Images:
+    """Half precision is computed in float32, as by the other transforms."""
+    return images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
 
 
 def _uses(drawn: Drawn, step: int, table: Magnitudes) -> list[Use]:

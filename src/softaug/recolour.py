@@ -74,12 +74,14 @@ def _smooth_floats(pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c y x"]
     around, middle = 1.0 / 13.0, 5.0 / 13.0
     kernel = pixels.new_full((3, 3), around)
     kernel[1, 1] = middle
-    if pixels.shape[1] == 1:
-        return torch.stack([F.conv2d(image, kernel[None, None]) for image in pixels])
-    # With a kernel for each channel every pixel is rounded alone, in any layout and batch; with the
-    # channels side by side torch is 10 times faster.
-    kernel, interleaved = kernel.expand(3, 1, 3, 3), torch.channels_last
-    smooth: Tensor = F.conv2d(pixels.contiguous(memory_format=interleaved), kernel, groups=3)
+    channels = pixels.shape[1]
+    kernel = kernel.expand(channels, 1, 3, 3)
+    if channels == 1 or pixels.dtype == torch.float64:
+        return torch.stack([F.conv2d(image, kernel, groups=channels) for image in pixels])
+    # With a kernel for each channel every pixel is rounded alone, in float32, in any layout and
+    # batch; with the channels side by side torch is 10 times faster.
+    interleaved = pixels.contiguous(memory_format=torch.channels_last)
+    smooth: Tensor = F.conv2d(interleaved, kernel, groups=channels)
     return smooth.contiguous()
 
 

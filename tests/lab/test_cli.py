@@ -199,7 +199,7 @@ def test_compare_refuses_another_recipe_before_any_work(
             "unknown model 'wrn-28'; did you mean wrn-28-10",
         ),
         (["compare", "DATA", "--arms", "soft", "hrash"], 2, "did you mean harsh"),
-        (["compare", "DATA", "--arms", "soft", "soft"], 2, "each arm can stand once"),
+        (["compare", "nowhere", "--arms", "soft", "soft"], 2, "each arm can stand once"),
         (["compare", "DATA", "--seeds", "0"], 2, "--seeds must be at least 1, got 0"),
         (["evaluate", "DATA"], 1, "model.safetensors: no model here"),
         (["predict", "DATA", "x.png"], 1, "model.safetensors: no model here"),

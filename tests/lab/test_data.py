@@ -297,6 +297,29 @@ def test_a_large_jpeg_is_decoded_smaller_with_nearly_the_same_pixels(
     assert (got - whole).abs().max() < 8
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_as_wide_as_needed_is_decoded_whole_however_tall(
+    orientation: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    sides = (1000, 100) if orientation == 1 else (100, 1000)
+    smooth_photo(*sides).save(tmp_path / "a.jpg", exif=exif)
+    got = read_image(tmp_path / "a.jpg", 3, height=20, width=100)
+    monkeypatch.setattr(JpegImageFile, "draft", lambda *_: None)
+    assert torch.equal(got, read_image(tmp_path / "a.jpg", 3, height=20, width=100))
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_of_a_ribbon_the_middle_alone_is_scaled(upright: bool, tmp_path: Path) -> None:
+    ribbon = np.zeros((1, 1_000_000), np.uint8)  # 640 GB, if it were scaled whole
+    ribbon[:, 499_990:500_010] = 255
+    Image.fromarray(ribbon.T if upright else ribbon).save(tmp_path / "a.png")
+    pixels = read_image(tmp_path / "a.png", 1, 800, 800)
+    assert pixels.shape == (1, 800, 800)
+    assert (pixels == 255).all()
+
+
 def test_all_unreadable_images_are_named_at_once(tmp_path: Path) -> None:
     root = make_folder(tmp_path, {"train": 4, "val": 1})
     whole = io.BytesIO()

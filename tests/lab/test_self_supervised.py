@@ -526,7 +526,7 @@ def test_a_run_is_probed_on_its_own_data_and_on_others(
         ),
         (["pretrain", "DATA", "--arm", "simsiam(method=supervised)"], "unknown field 'method'"),
         (
-            ["compare", "DATA", "--arms", "soft", "simsiam"],
+            ["compare", "nowhere", "--dry-run", "--arms", "soft", "simsiam"],
             "simsiam: trained without labels, the other arms with them",
         ),
         (

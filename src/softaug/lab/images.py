@@ -23,6 +23,7 @@ IMAGE_ENDINGS = frozenset(
 )
 # None that Pillow gives to another program, as PostScript, whatever a file is called.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+RIBBON = 100  # an image is one that is this many times longer than what is left by the crop
 GREY = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L"})
 
 
@@ -176,10 +177,7 @@ def _header(sample: Sample | str) -> _Header | str:
     try:
         with Image.open(_file(sample), formats=FORMATS) as image:
             _refuse_bomb(image)
-            width, height = image.size
-            # EXIF orientations 5 to 8 are on their side.
-            if image.getexif().get(0x0112, 1) >= 5:
-                width, height = height, width
+            width, height = image.size[::-1] if _on_its_side(image) else image.size
             if image.mode == "F":
                 return f"{sample.name}: floating-point pixels; convert it to 8 or 16 bits"
             return _Header(width, height, image.mode in GREY)
@@ -202,7 +200,16 @@ def decode(
     except Exception as error:
         return _unreadable(sample, error)
     width, height = target
-    return fit(torch.from_numpy(array).permute(2, 0, 1)[None], height, width)[0]
+    pixels = torch.from_numpy(array).permute(2, 0, 1)[None]
+    return fit(_middle(pixels, height, width), height, width)[0]
+
+
+def _middle(images: UInt8[Tensor, "1 c h w"], height: int, width: int) -> UInt8[Tensor, "1 c y x"]:
+    """Of a ribbon the middle: scaling the ends too, for the crop to drop, would take gigabytes."""
+    tall, wide = images.shape[-2:]
+    tallest = max(1, RIBBON * height * wide // width)
+    widest = max(1, RIBBON * width * tall // height)
+    return centre_crop(images, min(tall, tallest), min(wide, widest))
 
 
 def _decode_smaller(image: Image.Image, target: tuple[int, int]) -> None:
@@ -211,9 +218,14 @@ def _decode_smaller(image: Image.Image, target: tuple[int, int]) -> None:
     Antialiased scaling of what is twice as large differs little from that of the whole, and photos
     are often ten times as large.
     """
-    sides = sorted(image.size)  # on its side or not: the longer one is to hold the longer one
-    factor = 2 * max(goal / side for goal, side in zip(sorted(target), sides, strict=True))
+    goals = target[::-1] if _on_its_side(image) else target
+    factor = 2 * max(goal / side for goal, side in zip(goals, image.size, strict=True))
     image.draft(None, (math.ceil(factor * image.width), math.ceil(factor * image.height)))
+
+
+def _on_its_side(image: Image.Image) -> bool:
+    orientation: int = image.getexif().get(0x0112, 1)
+    return orientation >= 5
 
 
 def _flat(image: Image.Image, channels: int) -> Image.Image:

@@ -170,7 +170,7 @@ def _read_from(
         source = torch.arange(size, device=offset.device) + offset[:, None]
         return before.flatten(1).gather(1, source.clamp(0, size - 1)).view(before.shape)
     pixels = before.flatten(1)
-    start = (torch.arange(n) * size + offset).clamp(0, (n - 1) * size)
+    start = (torch.arange(n, device=offset.device) * size + offset).clamp(0, (n - 1) * size)
     read = pixels.flatten().unfold(0, size, 1).index_select(0, start)
     # The batch's memory ends where the first and the last sample do.
     first, last = int(offset[0]), int(offset[-1])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Generator, Tensor
+from torch.autograd import forward_ad
 
 from softaug.transforms.base import Images, Seen
 
@@ -116,7 +117,7 @@ def where_(
     chosen: Shaped[Tensor, "..."], pixels: Shaped[Tensor, "..."], other: Tensor | None
 ) -> Shaped[Tensor, "..."]:
     """`torch.where` for a `mask`, bit for bit, in the memory of pixels; other: None for zeros."""
-    if pixels.requires_grad or (other is not None and other.requires_grad):
+    if _differentiated(pixels) or (other is not None and _differentiated(other)):
         return torch.where(chosen != 0, pixels, 0 if other is None else other)
     bits = pixels.view(chosen.dtype)
     if other is None:
@@ -128,6 +129,11 @@ def where_(
         bits &= chosen
         bits ^= difference
     return pixels
+
+
+def _differentiated(pixels: Tensor) -> bool:
+    """Whether a derivative is to come through, backward or forward: bits have none."""
+    return pixels.requires_grad or forward_ad.unpack_dual(pixels).tangent is not None
 
 
 def resample(

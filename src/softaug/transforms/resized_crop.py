@@ -73,7 +73,7 @@ class ResizedCrop:
         self, n: int, side: int, generator: Generator | None
     ) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
         """The windows' length along one axis of the image, and where they begin."""
-        most_lost = max(0, side - (side // 2 if self.min_size is None else self.min_size))
+        most_lost = max(0, side - (max(1, side // 2) if self.min_size is None else self.min_size))
         normal = torch.randn(n, dtype=torch.float64, generator=generator)
         lost = (self.sigma * most_lost * normal).clamp(0, most_lost).round()
         offset = (side + side - lost) / 2 * truncated_normal(n, self.sigma, generator)
@@ -129,8 +129,8 @@ class RandomResizedCrop:
             of.gather(1, chosen)[:, 0] for of in (fits, tall, wide, down, right)
         )
         # The largest window of an allowed aspect.
-        most_tall = min(height, round(width / self.ratio[0]))
-        most_wide = min(width, round(height * self.ratio[1]))
+        most_tall = min(height, max(1, round(width / self.ratio[0])))
+        most_wide = min(width, max(1, round(height * self.ratio[1])))
         tall, wide = torch.where(fits, tall, most_tall), torch.where(fits, wide, most_wide)
         down, right = torch.where(fits, down, 0.5), torch.where(fits, right, 0.5)
         return {
@@ -160,6 +160,7 @@ def _cut(
     The two agree to 4e-6 of white, and to 1 of 255.
     """
     fill_of = fill_value(fill, images)
+    drawn = {name: value.to(images.device) for name, value in drawn.items()}
     if images.device.type == "cpu" and not torch.compiler.is_compiling():
         return _cut_one_by_one(images, seen, drawn, size, fill_of)
     return _cut_at_once(images, seen, drawn, size, fill_of)
@@ -187,7 +188,6 @@ def _cut_one_by_one(
 def _cut_at_once(
     images: Images, seen: Seen | None, drawn: Drawn, size: tuple[int, int], fill: Tensor
 ) -> tuple[Tensor, Tensor]:
-    drawn = {name: value.to(images.device) for name, value in drawn.items()}
     rows = _window_weights(drawn["top"], drawn["height"], images.shape[-2], size[0])
     columns = _window_weights(drawn["left"], drawn["width"], images.shape[-1], size[1])
     pixels = resample(as_float(images), rows, columns)
@@ -207,7 +207,9 @@ def _resized_windows(
     last = pixels.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if last else torch.contiguous_format
     n, channels, *_ = pixels.shape
-    out = torch.empty(n, channels, *size, dtype=pixels.dtype, memory_format=layout)
+    out = torch.empty(
+        n, channels, *size, dtype=pixels.dtype, device=pixels.device, memory_format=layout
+    )
     boxes = torch.stack([drawn[name] for name in ("top", "left", "height", "width")], dim=1)
     for i, box in enumerate(boxes.tolist()):
         window = _window(pixels[i : i + 1], box, fill)
@@ -242,9 +244,10 @@ def _share_inside(
     """
     scale = (length.float() / out)[:, None, None]
     reach = scale.clamp(min=1)
-    centre = scale * (torch.arange(out)[:, None] + 0.5)
+    centre = scale * (torch.arange(out, device=start.device)[:, None] + 0.5)
     most = max(1.0, max(length.tolist(), default=0) / out)
-    position = (centre - reach).floor() + torch.arange(int(2 * most) + 2)
+    nearby = torch.arange(int(2 * most) + 2, device=start.device)
+    position = (centre - reach).floor() + nearby
     weights = (1 - (position + 0.5 - centre).abs() / reach).clamp(min=0)
     weights = weights * ((position >= 0) & (position < length[:, None, None]))
     in_image = position + start[:, None, None]
