@@ -81,14 +81,16 @@ def programs_for(images: Tensor) -> Iterator[Program]:
     crop = ResizedCrop(side)
     ours = {"ResizedCrop": crop, "RandomResizedCrop": RandomResizedCrop(side)}
     theirs = {"RandomResizedCrop": ("RandomResizedCrop", {"size": side, "antialias": True})}
-    batched: dict[str, Any] = {"RandomResizedCrop": K.RandomResizedCrop((side, side))}
+    batched: dict[str, tuple[str, Any]] = {
+        "RandomResizedCrop": ("without antialiasing", K.RandomResizedCrop((side, side)))
+    }
     if height == width:
         ours |= {"RandAugment": RandAugment(), "TrivialAugment": TrivialAugment()}
         ours |= {"Noise": Noise(), "Blur": Blur()}
         theirs |= {"RandAugment": ("RandAugment", {}), "TrivialAugment": ("TrivialAugmentWide", {})}
         batched |= {
-            "RandAugment": KorniaRandAugment(n=2, m=9),
-            "TrivialAugment": KorniaTrivialAugment(),
+            "RandAugment": ("one draw of operations for all", KorniaRandAugment(n=2, m=9)),
+            "TrivialAugment": ("one draw of operations for all", KorniaTrivialAugment()),
         }
     for name, transform in ours.items():
         yield Program(name, "softaug", name, lambda t=transform: t(images))  # type: ignore[misc]
@@ -107,8 +109,9 @@ def programs_for(images: Tensor) -> Iterator[Program]:
             lambda t=one: torch.stack([t(image) for image in images]),  # type: ignore[misc]
         )
     if images.is_floating_point():  # kornia takes no integers
-        for like, augmentation in batched.items():
-            yield Program(f"kornia.{like}", "kornia", like, lambda t=augmentation: t(images))  # type: ignore[misc]
+        for like, (how, augmentation) in batched.items():
+            name = f"kornia.{like}, {how}"
+            yield Program(name, "kornia", like, lambda t=augmentation: t(images))  # type: ignore[misc]
 
 
 def same_windows(images: Tensor, crop: ResizedCrop) -> Tensor:
