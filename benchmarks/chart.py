@@ -1,6 +1,6 @@
 """The chart of the README: others' time over ours, and how the cost of the soft crop grows.
 
-What does less than ours (kornia's policies draw once for all images of a batch) is left to the table.
+What does less than ours (kornia's policies draw once for all of a batch) is left to the table.
 """
 
 from pathlib import Path
