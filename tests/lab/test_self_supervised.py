@@ -109,6 +109,13 @@ def test_pair_weights_by_hand(rule: str, first: list[float], second: list[float]
     torch.testing.assert_close(weights.mean(dim=0), torch.ones(2))
 
 
+@pytest.mark.parametrize("rule", ["product", "minimum", "own"])
+def test_a_batch_of_which_nothing_is_seen_has_no_weight(rule: str) -> None:
+    weights = pair_weights(torch.tensor([[0.0, 0.0], [0.0, 0.0]]), rule)
+    assert torch.equal(weights, torch.zeros(2, 2))
+    assert pair_loss(random(2, 4, 7), weights).item() == 0
+
+
 def test_product_and_minimum_differ() -> None:
     confidence = torch.tensor([[0.5, 0.5], [1.0, 0.5]])
     product, minimum = (pair_weights(confidence, r)[:, 0] for r in ("product", "minimum"))
