@@ -537,6 +537,10 @@ def test_a_run_is_probed_on_its_own_data_and_on_others(
             "simsiam: trained without labels, the other arms with them",
         ),
         (
+            ["compare", "DATA", "--arms", "soft", "simsiam", "--dry-run"],
+            "simsiam: trained without labels, the other arms with them",
+        ),
+        (
             ["pretrain", "DATA", "--test", "DATA", "--stream", "--size", "12", "--readers", "1"],
             "a probe holds the features of all images; leave out --stream",
         ),

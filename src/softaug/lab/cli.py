@@ -383,7 +383,7 @@ def compare(
         here: one run after another; ray: side by side, on a Ray cluster whose machines all see the
         folder of the comparison.
     """
-    from softaug.lab.compare import compare_runs, open_runs
+    from softaug.lab.compare import check_arms, compare_runs, open_runs
     from softaug.lab.corruptions import require_size
     from softaug.lab.engine import Engine, choose_device, processes_begun, started
     from softaug.lab.experiment import measure_corruptions, measure_ood, perform
@@ -398,6 +398,7 @@ def compare(
     arms = tuple(name for arm in arms for name in (SUPERVISED if arm == "all" else [arm]))
     for arm in arms:
         replace(recipe, arm=arm)  # which complains of an arm that is wrong
+    check_arms(arms)
     if on == "ray":
         if shard or dry_run or processes_begun() > 1:
             raise UsageError(

@@ -37,6 +37,18 @@ METRICS = ("top1_error", "nll", "ece", *OCCLUDED)
 LEVEL = 0.05  # of a claim that a difference is larger than chance
 
 
+def check_arms(arms: Sequence[str]) -> None:
+    """Refuse, before any work, arms that cannot be compared."""
+    if len(set(arms)) < len(arms):
+        raise UsageError(f"each arm can stand once in a comparison, got {', '.join(arms)}")
+    without = [arm for arm in arms if read_arm(arm).self_supervised]
+    if without and len(without) < len(arms):
+        raise UsageError(
+            f"{', '.join(without)}: trained without labels, the other arms with them; their "
+            f"schedules differ, so compare {', '.join(SELF_SUPERVISED)} among themselves"
+        )
+
+
 def open_runs(
     recipe: Recipe,
     arms: Sequence[str],
@@ -51,14 +63,6 @@ def open_runs(
     Seeds go round outside and arms inside, so that a comparison cut short still has whole rounds.
     Raises UsageError where a run was made for another recipe or other data.
     """
-    if len(set(arms)) < len(arms):
-        raise UsageError(f"each arm can stand once in a comparison, got {', '.join(arms)}")
-    without = [arm for arm in arms if read_arm(arm).self_supervised]
-    if without and len(without) < len(arms):
-        raise UsageError(
-            f"{', '.join(without)}: trained without labels, the other arms with them; their "
-            f"schedules differ, so compare {', '.join(SELF_SUPERVISED)} among themselves"
-        )
     recipes = [replace(recipe, arm=arm, seed=seed) for seed in seeds for arm in arms]
     runs = [Run(folder / "runs" / folder_name(one)) for one in recipes]
     if engine.main:
