@@ -184,7 +184,15 @@ def test_heads_are_those_of_the_paper(
 def test_a_network_without_a_last_layer_is_refused() -> None:
     model = build(ModelCard("small", ("a", "b"), 1, 12, 12), (127.5,), (127.5,))
     take_head(model)
-    with pytest.raises(UsageError, match=r"'small' does not end in a linear layer for its 2"):
+    with pytest.raises(UsageError, match=r"'small' does not end in one linear layer for its 2"):
+        take_head(model)
+
+
+def test_a_network_with_two_last_layers_is_refused() -> None:
+    model = build(
+        ModelCard("deit_tiny_distilled_patch16_224", ("a", "b"), 3, 224, 224), (127.5,), (127.5,)
+    )
+    with pytest.raises(UsageError, match="does not end in one linear layer for its 2 classes"):
         take_head(model)
 
 
