@@ -552,6 +552,7 @@ def test_a_run_is_probed_on_its_own_data_and_on_others(
             ["pretrain", "DATA", "--test", "DATA", "--stream", "--size", "12", "--readers", "1"],
             "a probe holds the features of all images; leave out --stream",
         ),
+        (["probe", "RUN", "--size", "6"], "how images are read goes with DATA"),
         (["probe", "RUN", "demo"], "the model takes images [3, 12, 16] [C,H,W], demo has [1, 28"),
     ],
 )
@@ -567,6 +568,22 @@ def test_wrong_requests(
     monkeypatch.chdir(tmp_path)
     names = {"DATA": str(pictures), "RUN": str(compared / "runs" / "simsiam-seed-0")}
     assert message in fails(capsys, 2, *(names.get(part, part) for part in command))
+
+
+def test_a_run_that_streamed_is_probed(pictures: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    main(["train", str(pictures), "--test", str(pictures), "--stream", "--size", "12", "--readers",
+          "1", "--batch-size", "24", "--epochs", "1", "--run", str(run)])  # fmt: skip
+    main(["probe", str(run)])
+    assert "knn_error" in json.loads((run / f"probe-{pictures.name}.json").read_text())
+
+
+def test_an_ensemble_is_probed_by_its_members(
+    compared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "member-0").symlink_to(compared / "runs" / "simsiam-seed-0")
+    assert "probe one of its 1 members, such as" in fails(capsys, 2, "probe", tmp_path / "run")
 
 
 def test_what_is_no_run_cannot_be_probed(
