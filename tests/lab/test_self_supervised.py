@@ -495,7 +495,12 @@ def test_a_comparison_of_arms_without_labels(compared: Path) -> None:
     assert "a linear probe on the frozen features" in said
     assert "Against the same harsh crop with equal weights" in said
     assert "hard labels" not in said
+    untested = " ".join(sentences(results | {"comparisons": []}))
+    assert "a linear probe on the frozen features" in untested
     page = (compared / "report.html").read_text()
+    for false in ("its label keeps", "the targets keep", "softened targets", "original labels"):
+        assert false not in page
+    assert "Confidence in a view" in page
     for text in ("kNN error %", "Spread of the features", "Alignment", "Uniformity"):
         assert text in page
     documented = set(re.findall(r"`([^`]+)`", DOCUMENT.read_text()))
