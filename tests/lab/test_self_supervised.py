@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from softaug import PowerCurve, take
 from softaug.lab.arms import SELF_SUPERVISED, read_arm
-from softaug.lab.augmentation import build_arm
+from softaug.lab.augmentation import build_arm, mean_confidence
 from softaug.lab.cli import app, main
 from softaug.lab.data import Data
 from softaug.lab.errors import SoftaugError, UsageError
@@ -34,8 +34,9 @@ from softaug.lab.probe import (
     probe,
     untrained,
 )
-from softaug.lab.recipe import Recipe
+from softaug.lab.recipe import Recipe, transform_of
 from softaug.lab.report.summary import sentences
+from softaug.lab.results import SAMPLES, collect
 from softaug.lab.run import open_run
 from softaug.lab.simsiam import (
     Siamese,
@@ -458,6 +459,27 @@ def test_a_probed_run_is_a_model_like_others(data: Data, tmp_path: Path) -> None
     stamp = run.model_file.stat().st_mtime_ns
     assert perform(recipe, data, run, CPU, ignore) == record
     assert run.model_file.stat().st_mtime_ns == stamp
+
+
+def test_the_law_of_visibilities_needs_no_colours(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report draws thousands of views; at 224 px, with their colours, it took minutes an arm."""
+    run = open_run(tmp_path / "run", QUICK, data, {}, resume=False)
+    perform(QUICK, data, run, CPU, ignore)
+    counts, apply = [], ColourJitter.apply
+
+    def counted(self: ColourJitter, images: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        counts.append(len(images))
+        return apply(self, images, *rest)
+
+    monkeypatch.setattr(ColourJitter, "apply", counted)
+    (arm,) = collect("", "", [run], data, [])["arms"]
+    assert sum(counts) == SAMPLES
+    # E(1 - (1 - v)^2) of the crop, whose law is known.
+    crop, curve = transform_of(QUICK, read_arm(QUICK.arm), 12, 12), PowerCurve(k=2, chance=0.0)
+    expected = mean_confidence(crop, curve, 12, 12)
+    assert arm["mean_confidence"] == pytest.approx(expected, abs=0.01)
 
 
 # The command line

@@ -212,7 +212,8 @@ def probe(
 ) -> None:
     """Measure the frozen features of a run by a linear probe and by nearest neighbours.
 
-    Beside them the same of the backbone before training. Figures and features are kept in the run folder.
+    Beside them the same of the backbone before training. Figures and features are kept in the run
+    folder.
 
     Parameters
     ----------
