@@ -35,6 +35,7 @@ from softaug.lab.probe import (
     untrained,
 )
 from softaug.lab.recipe import Recipe, transform_of
+from softaug.lab.report.page import EMPTY
 from softaug.lab.report.summary import sentences
 from softaug.lab.results import SAMPLES, collect
 from softaug.lab.run import open_run
@@ -529,6 +530,18 @@ def test_a_comparison_of_arms_without_labels(compared: Path) -> None:
     run = results["runs"][0]
     undocumented = (set(run["history"][0]) | set(run["evaluation"])) - documented
     assert {n for n in undocumented if not n.endswith(("_floor", "_interval"))} == set()
+
+
+def test_where_pretraining_does_not_help_it_is_said() -> None:
+    runs = [
+        {"arm": arm, "seed": seed, "evaluation": {"top1_error": error, "untrained_error": 0.3}}
+        for arm, errors in {"simsiam": (0.2, 0.3), "simsiam-harsh": (0.3, 0.5)}.items()
+        for seed, error in enumerate(errors)
+    ]
+    said = sentences(EMPTY | {"runs": runs})[0]
+    assert "on the backbone before training it errs on 30.0 %." in said
+    assert said.endswith("At this budget it errs no less after: simsiam-harsh (40.0 %).")
+    assert "no less" not in sentences(EMPTY | {"runs": runs[:2]})[0]
 
 
 def test_a_run_is_probed_on_its_own_data_and_on_others(

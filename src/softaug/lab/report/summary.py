@@ -68,13 +68,17 @@ def signed(metric: str, value: float) -> str:
 
 def _of_a_probe(results: Results) -> list[str]:
     """What the errors are of where models were trained without labels."""
-    found = [e for arm in arm_names(results) for e in evaluations_of(results, arm)]
-    before = mean_and_sd([figure(e, "untrained_error") for e in found])[0]
+    found = {arm: evaluations_of(results, arm) for arm in arm_names(results)}
+    every = [evaluation for evaluations in found.values() for evaluation in evaluations]
+    before = mean_and_sd([figure(e, "untrained_error") for e in every])[0]
     if math.isnan(before):
         return []
+    after = {arm: mean_and_sd([figure(e, "top1_error") for e in found[arm]])[0] for arm in found}
+    worse = [f"{arm} ({100 * error:.1f} %)" for arm, error in after.items() if error >= before]
     return [
         "All figures are those of a linear probe on the frozen features of models that were "
         f"trained without labels; on the backbone before training it errs on {100 * before:.1f} %."
+        + (f" At this budget it errs no less after: {_list(worse)}." if worse else "")
     ]
 
 
