@@ -127,8 +127,12 @@ def per_sample(confidence: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
 
 
 def mean_one(confidence: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-    """Confidences divided by their mean, so that the step size stays (the paper's SimSiam)."""
-    return confidence / confidence.mean()
+    """Confidences divided by their mean, so that the step size stays (the paper's SimSiam).
+
+    Where all are 0 they stay so: such a batch has nothing to say.
+    """
+    mean = confidence.mean()
+    return confidence / torch.where(mean > 0, mean, 1.0)
 
 
 def batch_mean(confidence: Float[Tensor, "n"]) -> Float[Tensor, "n"]:

@@ -60,6 +60,23 @@ def test_compare_tells_the_total(
     assert not list(tmp_path.iterdir())
 
 
+def test_pretraining_of_few_steps_is_measured_and_not_probed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ["--train-images", "40", "--batch-size", "20", "--epochs", "1"]
+    main(["pretrain", "demo", *options, "--dry-run"])
+    text = said(capsys)
+    # 128 features to 512 and 512, by way of 128 to 512: weights, norms with a scale, and a bias.
+    heads = 128 * 512 + 2 * 512 + 512 * 512 + 512 * 128 + 2 * 128 + 128 * 512 + 512
+    assert f"308,074 parameters; with the heads of pre-training {308_074 + heads:,}" in text
+    assert "steps 2 of 20 images" in text
+    assert "lr 0.03 for 256 images, half a cosine" in text
+    # Without the last layer, which is not trained.
+    assert f"gradients {4 * (308_074 - 1290 + heads) / 1e6:.3g} MB" in text
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "recipe", [Recipe(), Recipe(momentum=0), Recipe(optimizer="adamw")], ids=["sgd", "0", "adamw"]
 )

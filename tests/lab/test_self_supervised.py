@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from softaug import PowerCurve, take
 from softaug.lab.arms import SELF_SUPERVISED, read_arm
-from softaug.lab.augmentation import build_arm
+from softaug.lab.augmentation import build_arm, mean_confidence
 from softaug.lab.cli import app, main
 from softaug.lab.data import Data
 from softaug.lab.errors import SoftaugError, UsageError
@@ -34,8 +34,10 @@ from softaug.lab.probe import (
     probe,
     untrained,
 )
-from softaug.lab.recipe import Recipe
+from softaug.lab.recipe import Recipe, transform_of
+from softaug.lab.report.page import EMPTY
 from softaug.lab.report.summary import sentences
+from softaug.lab.results import SAMPLES, collect
 from softaug.lab.run import open_run
 from softaug.lab.simsiam import (
     Siamese,
@@ -109,6 +111,13 @@ def test_pair_weights_by_hand(rule: str, first: list[float], second: list[float]
     torch.testing.assert_close(weights.mean(dim=0), torch.ones(2))
 
 
+@pytest.mark.parametrize("rule", ["product", "minimum", "own"])
+def test_a_batch_of_which_nothing_is_seen_has_no_weight(rule: str) -> None:
+    weights = pair_weights(torch.tensor([[0.0, 0.0], [0.0, 0.0]]), rule)
+    assert torch.equal(weights, torch.zeros(2, 2))
+    assert pair_loss(random(2, 4, 7), weights).item() == 0
+
+
 def test_product_and_minimum_differ() -> None:
     confidence = torch.tensor([[0.5, 0.5], [1.0, 0.5]])
     product, minimum = (pair_weights(confidence, r)[:, 0] for r in ("product", "minimum"))
@@ -177,7 +186,15 @@ def test_heads_are_those_of_the_paper(
 def test_a_network_without_a_last_layer_is_refused() -> None:
     model = build(ModelCard("small", ("a", "b"), 1, 12, 12), (127.5,), (127.5,))
     take_head(model)
-    with pytest.raises(UsageError, match=r"'small' does not end in a linear layer for its 2"):
+    with pytest.raises(UsageError, match=r"'small' does not end in one linear layer for its 2"):
+        take_head(model)
+
+
+def test_a_network_with_two_last_layers_is_refused() -> None:
+    model = build(
+        ModelCard("deit_tiny_distilled_patch16_224", ("a", "b"), 3, 224, 224), (127.5,), (127.5,)
+    )
+    with pytest.raises(UsageError, match="does not end in one linear layer for its 2 classes"):
         take_head(model)
 
 
@@ -445,6 +462,27 @@ def test_a_probed_run_is_a_model_like_others(data: Data, tmp_path: Path) -> None
     assert run.model_file.stat().st_mtime_ns == stamp
 
 
+def test_the_law_of_visibilities_needs_no_colours(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report draws thousands of views; at 224 px, with their colours, it took minutes an arm."""
+    run = open_run(tmp_path / "run", QUICK, data, {}, resume=False)
+    perform(QUICK, data, run, CPU, ignore)
+    counts, apply = [], ColourJitter.apply
+
+    def counted(self: ColourJitter, images: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        counts.append(len(images))
+        return apply(self, images, *rest)
+
+    monkeypatch.setattr(ColourJitter, "apply", counted)
+    (arm,) = collect("", "", [run], data, [])["arms"]
+    assert sum(counts) == SAMPLES
+    # E(1 - (1 - v)^2) of the crop, whose law is known.
+    crop, curve = transform_of(QUICK, read_arm(QUICK.arm), 12, 12), PowerCurve(k=2, chance=0.0)
+    expected = mean_confidence(crop, curve, 12, 12)
+    assert arm["mean_confidence"] == pytest.approx(expected, abs=0.01)
+
+
 # The command line
 
 
@@ -480,13 +518,30 @@ def test_a_comparison_of_arms_without_labels(compared: Path) -> None:
     assert "a linear probe on the frozen features" in said
     assert "Against the same harsh crop with equal weights" in said
     assert "hard labels" not in said
+    untested = " ".join(sentences(results | {"comparisons": []}))
+    assert "a linear probe on the frozen features" in untested
     page = (compared / "report.html").read_text()
+    for false in ("its label keeps", "the targets keep", "softened targets", "original labels"):
+        assert false not in page
+    assert "Confidence in a view" in page
     for text in ("kNN error %", "Spread of the features", "Alignment", "Uniformity"):
         assert text in page
     documented = set(re.findall(r"`([^`]+)`", DOCUMENT.read_text()))
     run = results["runs"][0]
     undocumented = (set(run["history"][0]) | set(run["evaluation"])) - documented
     assert {n for n in undocumented if not n.endswith(("_floor", "_interval"))} == set()
+
+
+def test_where_pretraining_does_not_help_it_is_said() -> None:
+    runs = [
+        {"arm": arm, "seed": seed, "evaluation": {"top1_error": error, "untrained_error": 0.3}}
+        for arm, errors in {"simsiam": (0.2, 0.3), "simsiam-harsh": (0.3, 0.5)}.items()
+        for seed, error in enumerate(errors)
+    ]
+    said = sentences(EMPTY | {"runs": runs})[0]
+    assert "on the backbone before training it errs on 30.0 %." in said
+    assert said.endswith("At this budget it errs no less after: simsiam-harsh (40.0 %).")
+    assert "no less" not in sentences(EMPTY | {"runs": runs[:2]})[0]
 
 
 def test_a_run_is_probed_on_its_own_data_and_on_others(
@@ -530,9 +585,14 @@ def test_a_run_is_probed_on_its_own_data_and_on_others(
             "simsiam: trained without labels, the other arms with them",
         ),
         (
+            ["compare", "DATA", "--arms", "soft", "simsiam", "--dry-run"],
+            "simsiam: trained without labels, the other arms with them",
+        ),
+        (
             ["pretrain", "DATA", "--test", "DATA", "--stream", "--size", "12", "--readers", "1"],
             "a probe holds the features of all images; leave out --stream",
         ),
+        (["probe", "RUN", "--size", "6"], "how images are read goes with DATA"),
         (["probe", "RUN", "demo"], "the model takes images [3, 12, 16] [C,H,W], demo has [1, 28"),
     ],
 )
@@ -548,6 +608,22 @@ def test_wrong_requests(
     monkeypatch.chdir(tmp_path)
     names = {"DATA": str(pictures), "RUN": str(compared / "runs" / "simsiam-seed-0")}
     assert message in fails(capsys, 2, *(names.get(part, part) for part in command))
+
+
+def test_a_run_that_streamed_is_probed(pictures: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    main(["train", str(pictures), "--test", str(pictures), "--stream", "--size", "12", "--readers",
+          "1", "--batch-size", "24", "--epochs", "1", "--run", str(run)])  # fmt: skip
+    main(["probe", str(run)])
+    assert "knn_error" in json.loads((run / f"probe-{pictures.name}.json").read_text())
+
+
+def test_an_ensemble_is_probed_by_its_members(
+    compared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "member-0").symlink_to(compared / "runs" / "simsiam-seed-0")
+    assert "probe one of its 1 members, such as" in fails(capsys, 2, "probe", tmp_path / "run")
 
 
 def test_what_is_no_run_cannot_be_probed(

@@ -212,7 +212,8 @@ def probe(
 ) -> None:
     """Measure the frozen features of a run by a linear probe and by nearest neighbours.
 
-    Beside them the same of the untrained backbone. Figures and features are kept in the run folder.
+    Beside them the same of the backbone before training. Figures and features are kept in the run
+    folder.
 
     Parameters
     ----------
@@ -224,13 +225,17 @@ def probe(
     from softaug.lab.engine import Engine, choose_device
     from softaug.lab.evaluate import Predictions, summarise
     from softaug.lab.files import write_json
-    from softaug.lab.probe import cached_features, probe_figures, probe_run
+    from softaug.lab.probe import cached_features, check_run, probe_figures, probe_run
     from softaug.lab.run import Run
 
     opened = Run(run)
+    check_run(opened)
     if data is None:
+        if read != READ:
+            raise UsageError(f"{run}: how images are read goes with DATA; name it after the run")
         own = opened.description()["data"]["source"]
-        data, read = own["data"], DataOptions(**own["read"])
+        # A run may have streamed what a probe must hold.
+        data, read = own["data"], replace(DataOptions(**own["read"]), stream=False)
     loaded = load_data(data, read)
     featured = partial(cached_features, engine=Engine(choose_device(device)), folder=run)
     found, before = probe_run(opened, loaded, featured)

@@ -20,10 +20,11 @@ from softaug.lab.arms import read_arm
 from softaug.lab.data import Data
 from softaug.lab.engine import Engine
 from softaug.lab.evaluate import OCCLUSION_SHARES, predict_logits
-from softaug.lab.experiment import learn, occlusion_fills
+from softaug.lab.experiment import fit, occlusion_fills
 from softaug.lab.models import Classifier, ModelCard, build
 from softaug.lab.recipe import Recipe
 from softaug.lab.run import Run
+from softaug.lab.simsiam import SimSiam
 from softaug.lab.train import Progress, pixel_statistics
 
 WARM_UP = 2  # steps before any is timed
@@ -65,7 +66,7 @@ def measure(recipe: Recipe, data: Data, engine: Engine) -> Cost:
             raise _EnoughError
 
     with tempfile.TemporaryDirectory() as folder, suppress(_EnoughError):
-        learn(recipe, data, Run(Path(folder)), engine, watch)
+        fit(recipe, data, Run(Path(folder)), engine, watch)
     peak = _peak(device)
     first = min(WARM_UP, len(ends) - 2)
     return Cost(
@@ -86,18 +87,21 @@ def plan(
     for arm in arms:
         one = measure(replace(recipe, arm=arm), data, engine)
         costs[arm] = replace(one, steps=one.steps * read_arm(arm).members)
-    evaluation = _evaluation_seconds(model, recipe, data)
+    evaluation, parameters = _evaluation_seconds(model, recipe, data), _count(model)
+    without = read_arm(arms[0]).self_supervised
+    trained = SimSiam(model) if without else model  # which takes the model's last layer off
     first, runs = next(iter(costs.values())), len(arms) * seeds
     total = seeds * sum(cost.seconds for cost in costs.values()) + runs * evaluation
     images = sum(part.images.nbytes for part in (data.train, data.test))
     return {
-        "model": f"{recipe.model}, {_count(model):,} parameters",
+        "model": f"{recipe.model}, {parameters:,} parameters"
+        + (f"; with the heads of pre-training {_count(trained):,}" if without else ""),
         "data": f"{data.name}: {data.train_images:,} training and {len(data.test):,} test images "
         f"of {channels} x {height} x {width}, {data.num_classes} classes, {_size(images)}",
         "steps": f"{first.steps:,} of {recipe.batch_size} images, "
         f"{first.steps // recipe.epochs:,} in each of {recipe.epochs:,} epochs",
-        "schedule": _schedule(recipe),
-        "memory": _memory(recipe, model, first.peak) + f"; on {engine.device}",
+        "schedule": _schedule(recipe, " for 256 images" if without else ""),
+        "memory": _memory(recipe, trained, first.peak) + f"; on {engine.device}",
         **{
             f"time, {arm}": f"{_duration(cost.seconds)}: "
             f"{recipe.batch_size / cost.seconds_per_step:,.0f} images/s in the first steps"
@@ -123,9 +127,9 @@ def _count(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def _schedule(recipe: Recipe) -> str:
+def _schedule(recipe: Recipe, per: str) -> str:
     return (
-        f"{recipe.optimizer}, lr {recipe.lr:g}, half a cosine to 0; epochs of warm-up: "
+        f"{recipe.optimizer}, lr {recipe.lr:g}{per}, half a cosine to 0; epochs of warm-up: "
         f"{recipe.warmup_epochs:g}, at the end without augmentation: {recipe.end_epochs}"
     )
 

@@ -73,16 +73,25 @@ def perform(
     return record(run)
 
 
+def fit(
+    recipe: Recipe, data: Data, run: Run, engine: Engine, watch: Callable[[Progress], None]
+) -> None:
+    """Take the steps of a recipe: on labels, or without them on data that can be probed after."""
+    if read_arm(recipe.arm).self_supervised:
+        refuse_stream(data)
+        pretrain(recipe, data, run, engine, watch)
+    else:
+        train(recipe, data, run, engine, watch)
+
+
 def learn(
     recipe: Recipe, data: Data, run: Run, engine: Engine, watch: Callable[[Progress], None]
 ) -> None:
     """Make the model of a recipe: from labels, or by a probe on what was pre-trained without."""
-    if not read_arm(recipe.arm).self_supervised:
-        train(recipe, data, run, engine, watch)
-        return
-    refuse_stream(data)
     if not run.backbone_file.exists():
-        pretrain(recipe, data, run, engine, watch)
+        fit(recipe, data, run, engine, watch)
+    if not read_arm(recipe.arm).self_supervised:
+        return
     found, before = probe_run(run, data, partial(features_of, engine=engine))
     if engine.main:
         write_json(run.probe_file, probe_figures(found, before, data))

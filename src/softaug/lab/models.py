@@ -195,19 +195,38 @@ def take_head(model: Classifier) -> tuple[str, nn.Linear]:
     """Put the identity in place of the last layer, so that the model gives features [N,D].
 
     Returns the name of that layer within the model, and the layer. Raises UsageError where a
-    network does not end in a linear layer for its classes.
+    network does not end in one linear layer for its classes.
     """
     layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)]
     name, head = layers[-1] if layers else ("", None)
     if head is None or head.out_features != len(model.card.classes):
-        raise UsageError(
-            f"model {model.card.model!r} does not end in a linear layer for its "
-            f"{len(model.card.classes)} classes, so it has no features to pre-train or to probe; "
-            "choose another --model"
-        )
+        raise UsageError(_no_features(model.card))
     parent, _, own = name.rpartition(".")
     setattr(model.get_submodule(parent), own, nn.Identity())
+    if not _gives(model, head.in_features):
+        raise UsageError(_no_features(model.card))
     return name, head
+
+
+def _no_features(card: ModelCard) -> str:
+    return (
+        f"model {card.model!r} does not end in one linear layer for its {len(card.classes)} "
+        "classes, so it has no features to pre-train or to probe; choose another --model"
+    )
+
+
+def _gives(model: Classifier, features: int) -> bool:
+    """Whether an image gives so many numbers; a mean of two last layers fails without one."""
+    card, was_training = model.card, model.training
+    blank = torch.zeros(1, card.channels, card.height, card.width, device=model.mean.device)
+    try:
+        with torch.inference_mode():
+            given: Tensor = model.eval()(blank)
+        return given.shape == (1, features)
+    except RuntimeError:
+        return False
+    finally:
+        model.train(was_training)
 
 
 def save_model(card: ModelCard, weights: Mapping[str, Tensor], path: Path) -> None:

@@ -67,6 +67,15 @@ def probe(model: Classifier, data: Data, featured: Featured, seed: int) -> Probe
     return Probe(head, logits.clone(), top_k_error(near, data.test.labels), neighbours)
 
 
+def check_run(run: Run) -> None:
+    """Refuse, before any work, an ensemble: it has the features of several backbones."""
+    if members := [file.parent for file in run.model_files if file != run.model_file]:
+        raise UsageError(
+            f"{run.folder}: an ensemble has no features of its own; probe one of its "
+            f"{len(members)} members, such as {members[0]}"
+        )
+
+
 def check_probed(model: Classifier, data: Data) -> None:
     """Refuse, before any work, data whose features cannot be had."""
     card = model.card

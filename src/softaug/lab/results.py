@@ -14,7 +14,7 @@ from softaug.lab.data import Data
 from softaug.lab.disagreements import disagreements
 from softaug.lab.experiment import record
 from softaug.lab.png import png_text
-from softaug.lab.recipe import Recipe
+from softaug.lab.recipe import Recipe, transform_of
 from softaug.lab.run import Run
 
 SAMPLES = 8  # images shown for each arm
@@ -97,7 +97,11 @@ class _Shown:
         self.recipe, self.data = recipe, data
         _, height, width = data.image_shape
         self.augment: SoftAugment = build_arm(recipe, data.num_classes, height, width)
-        self.visibility = drawn_visibility(self.augment.transform, height, width)
+        arm, law = read_arm(recipe.arm), self.augment.transform
+        if arm.self_supervised:
+            # Changes of colour take minutes for so many draws of large images, and hide nothing.
+            law = transform_of(recipe, arm, height, width)
+        self.visibility = drawn_visibility(law, height, width)
 
     def arm_record(self) -> dict[str, Any]:
         arm = read_arm(self.recipe.arm)

@@ -35,7 +35,7 @@ ARM_COLUMNS = {
 CAPTION = (
     "error: top-1, in %; hidden, black: the same with 40 % of each image hidden in mean colour, "
     "which no crop is filled with, or in black; floor: the ECE a calibrated model would measure; "
-    "gap: confidence minus accuracy; p: mean confidence of the targets"
+    "gap: confidence minus accuracy; p: mean confidence in training"
 )
 # Controls, ends of lines, turns of the writing direction, and bytes that are no text.
 STEERING = re.compile(
@@ -173,8 +173,8 @@ def _evaluation_rows(figures: dict[str, Any], bins: int) -> dict[str, tuple[str,
         rows[f"  mean over shares, {fill}"] = (_percent(area["top1_error"]), "", "")
     add("top-5 error %", "top5_error")
     add("kNN error %", "knn_error")
-    add("  of the untrained backbone", "untrained_knn_error")
-    add("  top-1, untrained backbone", "untrained_error")
+    add("  the same before training", "untrained_knn_error")
+    add("  top-1, before training", "untrained_error")
     add("NLL", "nll", "{:.4f}".format)
     add("Brier score", "brier", "{:.4f}".format)
     add("  reliability, best at 0", "brier_reliability", "{:.4f}".format)

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from softaug.lab.corruption_constants import COMMON, GROUPS
 from softaug.lab.files import write_atomically
 from softaug.lab.report import figures, prepare, tables
-from softaug.lab.report.summary import sentences, told_arm
+from softaug.lab.report.summary import sentences, told_arm, without_labels
 
 Results = dict[str, Any]
 
@@ -66,6 +66,7 @@ def _page(results: Results) -> str:
         bins=_bins(results),
         groups=groups,
         further_groups=further,
+        pairs=any(without_labels(name) for name in names),
         looks=looks,
         curves=curves,
         drawn=drawn,
@@ -167,7 +168,9 @@ def _panels(
     if curves:
         svg = figures.plot_softening(curves, histograms, looks, "softening")
         says = f"Confidence by visibility, from nothing visible to all: {_ends(curves)}"
-        add("softening", "Confidence that the label keeps, and visibilities drawn", says, svg)
+        pairs = any(without_labels(one.arm) for one in curves)
+        title = "Confidence in a view" if pairs else "Confidence that the label keeps"
+        add("softening", f"{title}, and visibilities drawn", says, svg)
     return panels
 
 

@@ -39,7 +39,8 @@ def sentences(results: Results) -> list[str]:
     if not results["comparisons"]:
         if len(arm_names(results)) == 1:
             return [*_of_a_probe(results), *_one_model(results)]
-        return ["No soft arm stands here beside a rival, so no difference was tested."]
+        untested = "No soft arm stands here beside a rival, so no difference was tested."
+        return [*_of_a_probe(results), untested]
     arm = told_arm(results)
     return [
         *_of_a_probe(results),
@@ -67,13 +68,17 @@ def signed(metric: str, value: float) -> str:
 
 def _of_a_probe(results: Results) -> list[str]:
     """What the errors are of where models were trained without labels."""
-    found = [e for arm in arm_names(results) for e in evaluations_of(results, arm)]
-    before = mean_and_sd([figure(e, "untrained_error") for e in found])[0]
+    found = {arm: evaluations_of(results, arm) for arm in arm_names(results)}
+    every = [evaluation for evaluations in found.values() for evaluation in evaluations]
+    before = mean_and_sd([figure(e, "untrained_error") for e in every])[0]
     if math.isnan(before):
         return []
+    after = {arm: mean_and_sd([figure(e, "top1_error") for e in found[arm]])[0] for arm in found}
+    worse = [f"{arm} ({100 * error:.1f} %)" for arm, error in after.items() if error >= before]
     return [
         "All figures are those of a linear probe on the frozen features of models that were "
-        f"trained without labels; on the untrained backbone it errs on {100 * before:.1f} %."
+        f"trained without labels; on the backbone before training it errs on {100 * before:.1f} %."
+        + (f" At this budget it errs no less after: {_list(worse)}." if worse else "")
     ]
 
 
@@ -335,20 +340,21 @@ def _judged(results: Results) -> list[str]:
 def _of_same_crop(name: str, arm: str) -> str:
     """The control of that name for a soft arm: of its own sigma where the arm has one."""
     _, at, sigma = arm.partition("@")
-    own = "simsiam-" if _without_labels(arm) else ""
+    own = "simsiam-" if without_labels(arm) else ""
     return f"{own}{name}{at}{sigma}"
 
 
 def _standard(arm: str) -> str:
-    return "simsiam" if _without_labels(arm) else "standard"
+    return "simsiam" if without_labels(arm) else "standard"
 
 
 def _hard(arm: str) -> str:
     """What the soft arm's harsh control has in place of softening."""
-    return "equal weights" if _without_labels(arm) else "hard labels"
+    return "equal weights" if without_labels(arm) else "hard labels"
 
 
-def _without_labels(arm: str) -> bool:
+def without_labels(arm: str) -> bool:
+    """Whether an arm of that name was pre-trained, and its figures are a probe's."""
     return arm.startswith("simsiam")
 
 

@@ -35,7 +35,7 @@ COLUMNS = (
     Column("top1_error", "top-1 error %"),
     Column("top5_error", "top-5 error %"),
     Column("knn_error", "kNN error %"),
-    Column("untrained_error", "top-1 error %, untrained backbone", best="none"),
+    Column("untrained_error", "top-1 error %, before training", best="none"),
     Column("occluded_error", "error % at 40 % hidden"),
     Column("occluded_black", "the same in black"),
     Column("corruption_error", "error % under corruptions"),
