@@ -14,7 +14,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import chart, decode, growth, policies, start, targets, training, transforms
+from benchmarks import (
+    chart,
+    compiled,
+    decode,
+    growth,
+    policies,
+    start,
+    targets,
+    training,
+    transforms,
+)
 from benchmarks.timing import where
 
 Records = list[dict[str, Any]]
@@ -27,11 +37,13 @@ ONE_THREAD: dict[str, Callable[[], Records]] = {
     "growth": growth.measure,
     "targets": targets.measure,
     "decode": decode.measure,
+    "compiled crops": compiled.measure_crops,
 }
 ALL_THREADS: dict[str, Callable[[], Records]] = {
     "training": training.measure,
     "training, larger": lambda: training.measure("resnet18", steps=9, rounds=1),
     "training_parts": lambda: [training.measure_parts()],
+    "compiled steps": compiled.measure_steps,
 }
 PACKAGES = ("softaug", "torchvision", "kornia", "timm", "lightning", "pillow", "simplejpeg")
 
