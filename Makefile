@@ -17,8 +17,9 @@ lint: .venv/ready
 types: .venv/ready
 	$(BIN)/mypy
 
+# A process for each core; a file's tests stay together, with what they share.
 unit: .venv/ready
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 test-slow: .venv/ready
 	$(BIN)/pytest -m slow
