@@ -4,8 +4,8 @@
 pixels and, for ours, the map; torchvision runs image by image, then the images are stacked.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import kornia.augmentation as K
 import torch
@@ -15,22 +15,13 @@ from torch import Tensor
 from torchvision.transforms import v2 as typed_v2
 from torchvision.transforms.v2 import functional as tv
 
-from benchmarks.timing import allocate, per_image, where
+from benchmarks.timing import Program, allocate, records_of, where
 from softaug import Blur, Noise, RandAugment, RandomResizedCrop, ResizedCrop, TrivialAugment
 
 v2: Any = typed_v2  # whose types know fewer arguments than it takes
 SETTINGS = ((32, 32, 256), (224, 224, 64), (300, 400, 64))  # height, width, batch
 DTYPES = (torch.uint8, torch.float32)
 WARM = 50  # calls before measuring: TrivialAugment then knows most of its moves, as after an epoch
-
-
-class Program(NamedTuple):
-    """What is measured; `like` is ours that does the same."""
-
-    name: str
-    library: str
-    like: str
-    run: Callable[[], object]
 
 
 def measure(rounds: int = 15, memory: str = "kept", warm: int = WARM) -> list[dict[str, Any]]:
@@ -54,23 +45,7 @@ def measure(rounds: int = 15, memory: str = "kept", warm: int = WARM) -> list[di
                 if program.name == "TrivialAugment":
                     for _ in range(warm):
                         program.run()
-            took = per_image({p.name: p.run for p in programs}, batch, rounds)
-            for program in programs:
-                least = took[program.name].least
-                records.append(
-                    {
-                        "name": program.name,
-                        "library": program.library,
-                        "size": height,
-                        "dtype": str(dtype).removeprefix("torch."),
-                        "batch": batch,
-                        "memory": memory,
-                        "us_per_image": least,
-                        "median_us": took[program.name].median,
-                        "times_copy": least / took["copy"].least,
-                        "ratio": least / took[program.like].least,
-                    }
-                )
+            records += records_of(programs, images, memory, rounds)
     return records
 
 

@@ -3,13 +3,15 @@
 import ctypes
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
+from torch import Tensor
 
 LEAST = 2e-3  # seconds in one measurement: a clock read costs nothing beside it
 
@@ -20,6 +22,38 @@ class Timing:
 
     least: float
     median: float
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is measured; maker: the library; `like` is ours that does the same."""
+
+    name: str
+    maker: str
+    like: str
+    run: Callable[[], object]
+
+
+def records_of(
+    programs: Sequence[Program], images: Tensor, memory: str, rounds: int
+) -> list[dict[str, Any]]:
+    """One record for each program on a batch of images; `copy` is one of them."""
+    took = per_image({p.name: p.run for p in programs}, len(images), rounds)
+    return [
+        {
+            "name": program.name,
+            "library": program.maker,
+            "size": images.shape[-2],
+            "dtype": str(images.dtype).removeprefix("torch."),
+            "batch": len(images),
+            "memory": memory,
+            "us_per_image": took[program.name].least,
+            "median_us": took[program.name].median,
+            "times_copy": took[program.name].least / took["copy"].least,
+            "ratio": took[program.name].least / took[program.like].least,
+        }
+        for program in programs
+    ]
 
 
 def per_image(

@@ -3,8 +3,7 @@
 `python -m benchmarks.transforms` prints the table; one thread, all programs in every round.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import kornia.augmentation as K
@@ -12,23 +11,13 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2 as typed_v2
 
-from benchmarks.timing import allocate, per_image, where
+from benchmarks.timing import Program, allocate, records_of, where
 from softaug import Chain, Crop, Erase, Flip, SoftAugment, Transform, VerticalFlip
 
 v2: Any = typed_v2  # whose types know fewer arguments than it takes
 CLASSES = 100
 SETTINGS = ((32, 256), (224, 64))  # side, batch
 DTYPES = (torch.uint8, torch.float32)
-
-
-@dataclass(frozen=True)
-class Program:
-    """What is measured; `like` is ours that does the same."""
-
-    name: str
-    library: str
-    like: str
-    run: Callable[[], object]
 
 
 def measure(rounds: int = 15, memory: str = "kept") -> list[dict[str, Any]]:
@@ -48,23 +37,7 @@ def measure(rounds: int = 15, memory: str = "kept") -> list[dict[str, Any]]:
                 images /= 255
             labels = torch.randint(0, CLASSES, (batch,))
             programs = list(programs_for(images, labels))
-            took = per_image({p.name: p.run for p in programs}, batch, rounds)
-            for program in programs:
-                least = took[program.name].least
-                records.append(
-                    {
-                        "name": program.name,
-                        "library": program.library,
-                        "size": side,
-                        "dtype": str(dtype).removeprefix("torch."),
-                        "batch": batch,
-                        "memory": memory,
-                        "us_per_image": least,
-                        "median_us": took[program.name].median,
-                        "times_copy": least / took["copy"].least,
-                        "ratio": least / took[program.like].least,
-                    }
-                )
+            records += records_of(programs, images, memory, rounds)
     return records
 
 
