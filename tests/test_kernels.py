@@ -91,7 +91,8 @@ def any_path(draw: Any) -> Iterator[None]:
 def assert_bits_equal(got: Tensor, expected: Tensor) -> None:
     assert got.dtype == expected.dtype
     assert got.shape == expected.shape
-    a, b = (t.contiguous().flatten().view(torch.uint8) for t in (got, expected))
+    dense = (t.clone(memory_format=torch.contiguous_format) for t in (got, expected))
+    a, b = (t.flatten().view(torch.uint8) for t in dense)
     assert torch.equal(a, b)
 
 

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.pixels import (
+    as_arrays,
     between,
     empty,
     filling,
@@ -125,7 +126,7 @@ def _shift(
 
     def moved(images: Images, fill: Tensor | None) -> Images:
         if in_slices(images):
-            return _moved_in_slices(images, tx.tolist(), ty.tolist(), fill)
+            return _moved_in_slices(images, tx, ty, fill)
         before = planes(images, images)
         row, pixel = before.shape[-1], before.shape[-1] // width
         # Where all is outside, any offset does.
@@ -139,20 +140,22 @@ def _shift(
 
 
 def _moved_in_slices(
-    images: Images, tx: list[int], ty: list[int], fill: Tensor | None
+    images: Images, tx: Int[Tensor, "n"], ty: Int[Tensor, "n"], fill: Tensor | None
 ) -> Shaped[Tensor, "n c h w"]:
     """What is left of each image, on an image of the fill."""
     out = empty(images)
-    height, width = images.shape[-2:]
-    for after, before, x, y in zip(out, images, tx, ty, strict=True):
-        after.copy_(fill[0]) if fill is not None else after.zero_()
-        to_rows, to_columns = (
-            slice(max(0, -by), max(0, side - by)) for by, side in ((y, height), (x, width))
-        )
-        rows, columns = (
-            slice(max(0, by), max(0, side + by)) for by, side in ((y, height), (x, width))
-        )
-        after[:, to_rows, to_columns] = before[:, rows, columns]
+    filled = 0 if fill is None else as_arrays(fill)[0]
+    sides = [(ty, images.shape[-2]), (tx, images.shape[-1])]
+    ends = [
+        end.clamp(min=0).tolist()
+        for offset, side in sides
+        for end in (-offset, side - offset, offset, side + offset)
+    ]
+    for after, before, y0, y1, from_y0, from_y1, x0, x1, from_x0, from_x1 in zip(
+        as_arrays(out), as_arrays(images), *ends, strict=True
+    ):
+        after[...] = filled
+        after[:, y0:y1, x0:x1] = before[:, from_y0:from_y1, from_x0:from_x1]
     return out
 
 

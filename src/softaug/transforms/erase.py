@@ -4,12 +4,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Shaped
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.pixels import (
+    as_arrays,
     as_float,
     between,
     draw_seeds,
@@ -156,14 +158,14 @@ def _covered_in_slices(
 ) -> Shaped[Tensor, "n c h w"]:
     """Each image with the fill's part of its rectangle written over it."""
     out = empty(images)
-    fills = [None] * len(images) if fill is None else fill.expand(images.shape)
+    filled = as_arrays(images.new_zeros(1, 1, 1, 1) if fill is None else fill)
     ends = (edges[name].clamp(min=0).tolist() for name in ("top", "bottom", "left", "right"))
-    for after, before, filled, top, bottom, left, right in zip(
-        out, images, fills, *ends, strict=True
+    for after, before, hidden, top, bottom, left, right in zip(
+        as_arrays(out), as_arrays(images), np.broadcast_to(filled, images.shape), *ends, strict=True
     ):
         box = (slice(None), slice(top, bottom), slice(left, right))
-        after.copy_(before)
-        after[box] = 0 if filled is None else filled[box]
+        after[...] = before
+        after[box] = hidden[box]
     return out
 
 

@@ -8,7 +8,16 @@ from jaxtyping import Shaped
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
-from softaug.transforms.pixels import empty, from_planes, in_slices, mask, ones, planes, where_
+from softaug.transforms.pixels import (
+    as_arrays,
+    empty,
+    from_planes,
+    in_slices,
+    mask,
+    ones,
+    planes,
+    where_,
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class Flip:
 
         def mirrored(images: Images) -> Images:
             if in_slices(images):
-                return _mirrored_in_slices(images, flip.tolist(), dim=-1)
+                return _mirrored_in_slices(images, flip.tolist())
             chosen = mask(flip, images)[:, None, None, None]
             return where_(chosen, images.flip(-1), images)
 
@@ -59,8 +68,6 @@ class VerticalFlip:
         source = torch.where(flip[:, None], height - 1 - y, y)
 
         def mirrored(images: Images) -> Images:
-            if in_slices(images):
-                return _mirrored_in_slices(images, flip.tolist(), dim=-2)
             rows = planes(images, images)
             plane = torch.arange(rows.shape[0] * rows.shape[1], device=images.device)
             index = plane.view(*rows.shape[:2], 1) * height + source[:, None]
@@ -92,8 +99,9 @@ class Still:
     __call__ = call
 
 
-def _mirrored_in_slices(images: Images, flip: list[bool], dim: int) -> Shaped[Tensor, "n c h w"]:
+def _mirrored_in_slices(images: Images, flip: list[bool]) -> Shaped[Tensor, "n c h w"]:
     out = empty(images)
-    for after, before, flipped in zip(out, images, flip, strict=True):
-        after.copy_(before.flip(dim) if flipped else before)
+    for after, before, flipped in zip(as_arrays(out), as_arrays(images), flip, strict=True):
+        # numpy writes backwards slowly.
+        after[...] = torch.from_numpy(before).flip(-1).numpy() if flipped else before
     return out

@@ -3,15 +3,16 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Integer, Shaped
 from torch import Generator, Tensor
 from torch.autograd import forward_ad
 
 from softaug.transforms.base import Images, Seen
 
 MASK = 0xFFFFFFFF
-LARGE = 48 * 1024  # bytes of an image from which on slices are faster than masks, as measured
+LARGE = 32 * 1024  # bytes of an image from which on slices are faster than masks, as measured
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
 
 
@@ -37,7 +38,8 @@ def filling(fill: float | Sequence[float], images: Images) -> Tensor | None:
 
 
 def ones(images: Images) -> Seen:
-    return torch.ones(len(images), 1, *images.shape[-2:], device=images.device)
+    """The map of whole images: one number, expanded, since to write it takes as long as a copy."""
+    return torch.ones((), device=images.device).expand(len(images), 1, *images.shape[-2:])
 
 
 def as_float(images: Images) -> Float[Tensor, "n c h w"]:
@@ -62,12 +64,23 @@ def in_layout_of(images: Images, pixels: Shaped[Tensor, "n c y x"]) -> Shaped[Te
 def in_slices(images: Images) -> bool:
     """Whether to change images one by one, as slices, or all at once, by masks.
 
-    Slices of one image stay in the processor's cache, but each costs microseconds of Python, and
+    Slices of one image stay in the processor's cache, but each costs a microsecond of Python, and
     numbers read from what was drawn: for large images on the CPU alone.
     """
-    if images.device.type != "cpu" or torch.compiler.is_compiling() or images.requires_grad:
+    if images.device.type != "cpu" or torch.compiler.is_compiling() or _differentiated(images):
+        return False
+    if torch._C._are_functorch_transforms_active():  # whose tensors have no memory of their own
         return False
     return math.prod(images.shape[1:]) * images.element_size() > LARGE
+
+
+def as_arrays(images: Images) -> Integer[np.ndarray, "#n #c #h #w"]:
+    """The images' bits as an array of numpy [N,C,H,W] in the same memory, for `in_slices`.
+
+    To take a slice costs a tenth of what it costs in torch, and to copy it a half; numpy has no
+    bfloat16, hence bits.
+    """
+    return images.detach().view(INTEGERS[images.element_size()]).numpy()
 
 
 def empty(images: Images) -> Shaped[Tensor, "n c h w"]:
