@@ -5,7 +5,7 @@ torchvision is imported on first use. n samples, c channels, h w pixels.
 
 import math
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Int
@@ -15,6 +15,14 @@ from softaug.kept import LOSSY
 from softaug.transforms.base import Images
 
 Magnitudes: TypeAlias = dict[str, list[float]]  # operation: what each bin stands for
+
+
+class Use(NamedTuple):
+    operation: str
+    magnitude: float
+
+
+Choices: TypeAlias = list[list[tuple[Use, Use]]]  # [operation][bin][negative]
 
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 FACTORS = ("Brightness", "Color", "Contrast", "Sharpness")
@@ -62,6 +70,24 @@ def magnitudes(
     table["Posterize"] = (8 - lost).round().tolist()
     table["Solarize"] = torch.linspace(1.0, 0.0, bins).tolist()
     return table
+
+
+@lru_cache(maxsize=32)
+def choices(
+    bins: int, *, shear: float, shift: tuple[float, float], degrees: float, factor: float, bits: int
+) -> Choices:
+    """All that can be drawn, from the arguments of `magnitudes`."""
+    table = magnitudes(bins, shear=shear, shift=shift, degrees=degrees, factor=factor, bits=bits)
+    return [
+        [
+            (
+                Use(operation, magnitude),
+                Use(operation, -magnitude if operation in SIGNED else magnitude),
+            )
+            for magnitude in table.get(operation, [0.0] * bins)
+        ]
+        for operation in OPERATIONS
+    ]
 
 
 def source(operation: str, magnitude: float, height: int, width: int) -> Int[Tensor, "h w"]:

@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -22,10 +21,10 @@ from softaug.kept import LOSSY, FromConfidence, Kept, polynomial_confidence
 from softaug.operations import (
     GEOMETRIC,
     OPERATIONS,
-    SIGNED,
-    Magnitudes,
+    Choices,
+    Use,
     check_range,
-    magnitudes,
+    choices,
     show,
     source,
 )
@@ -38,11 +37,6 @@ MOVE = "Move"  # any of the geometric operations
 
 # Chance has no say in it, and k is that of the standard curve.
 POLYNOMIAL = FromConfidence(polynomial_confidence, chance=0.0, k=2.0)
-
-
-class Use(NamedTuple):
-    operation: str
-    magnitude: float
 
 
 @dataclass(frozen=True)
@@ -92,10 +86,10 @@ class RandAugment:
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         height, width = images.shape[-2:]
         shift = (150 / 331 * width, 150 / 331 * height)
-        table = magnitudes(
+        of = choices(
             self.num_magnitude_bins, shear=0.3, shift=shift, degrees=30.0, factor=0.9, bits=4
         )
-        return _apply(self, images, seen, drawn, table)
+        return _apply(self, images, seen, drawn, of)
 
     __call__ = call
 
@@ -126,7 +120,7 @@ class TrivialAugment:
         return _draw((n, 1), range(self.num_magnitude_bins), generator)
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        table = magnitudes(
+        of = choices(
             self.num_magnitude_bins,
             shear=0.99,
             shift=(32.0, 32.0),
@@ -134,7 +128,7 @@ class TrivialAugment:
             factor=0.99,
             bits=2,
         )
-        return _apply(self, images, seen, drawn, table)
+        return _apply(self, images, seen, drawn, of)
 
     __call__ = call
 
@@ -187,11 +181,11 @@ def _apply(
     images: Images,
     seen: Seen | None,
     drawn: Drawn,
-    table: Magnitudes,
+    of: Choices,
 ) -> tuple[Tensor, Tensor]:
     """All samples at once; on a CPU large images one by one, each in its cache."""
     check_range(images)
-    steps = [_uses(drawn, step, table) for step in range(drawn["operation"].shape[1])]
+    steps = [_uses(drawn, step, of) for step in range(drawn["operation"].shape[1])]
     kept = _kept(policy.kept, steps, images)[:, None, None, None]
     fill = fill_value(policy.fill, _at_least_single(images[:0]))
     if images.device.type != "cpu" or math.prod(images.shape[1:]) <= SMALL:
@@ -224,15 +218,10 @@ def _at_least_single(images: Images) -> Images:
     return images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
 
 
-def _uses(drawn: Drawn, step: int, table: Magnitudes) -> list[Use]:
+def _uses(drawn: Drawn, step: int, of: Choices) -> list[Use]:
     """What is done to each sample, and how much."""
-    uses = []
     columns = (drawn[key][:, step].tolist() for key in ("operation", "bin", "negative"))
-    for number, at, negative in zip(*columns, strict=True):
-        operation = OPERATIONS[number]
-        magnitude = table[operation][at] if operation in table else 0.0
-        uses.append(Use(operation, -magnitude if negative and operation in SIGNED else magnitude))
-    return uses
+    return [of[operation][at][negative] for operation, at, negative in zip(*columns, strict=True)]
 
 
 def _step(
@@ -243,35 +232,37 @@ def _step(
     for sample, use in enumerate(uses):
         groups.setdefault(MOVE if use.operation in GEOMETRIC else use.operation, []).append(sample)
     if len(groups) == 1:
-        return _done(next(iter(groups)), uses, pixels, seen, fill)
+        (group,) = groups
+        if group == MOVE:
+            return _move(uses, pixels, ones(pixels) if seen is None else seen, fill)
+        return _recoloured(group, uses, pixels), seen
     order = torch.tensor([sample for group in groups.values() for sample in group])
     there, back = order.to(pixels.device), order.argsort().to(pixels.device)
-    sizes = [len(group) for group in groups.values()]
-    seen = ones(pixels) if seen is None else seen
-    parts = zip(
-        groups.items(),
-        pixels.index_select(0, there).split(sizes),
-        seen.index_select(0, there).split(sizes),
-        strict=True,
-    )
-    done = [
-        _done(operation, [uses[sample] for sample in group], some, some_seen, fill)
-        for (operation, group), some, some_seen in parts
-    ]
-    pixels, seen = (torch.cat(of).index_select(0, back) for of in zip(*done, strict=True))
-    return pixels, seen
+    parts = pixels.index_select(0, there).split([len(group) for group in groups.values()])
+    done = []
+    for (group, samples), some in zip(groups.items(), parts, strict=True):
+        its_uses = [uses[sample] for sample in samples]
+        if group != MOVE:
+            done.append(_recoloured(group, its_uses, some))
+            continue
+        index = torch.tensor(samples, device=pixels.device)
+        seen = ones(pixels) if seen is None else seen
+        moved, moved_seen = _move(its_uses, some, seen.index_select(0, index), fill)
+        done.append(moved)
+        seen = seen.index_copy(0, index, moved_seen)
+    return torch.cat(done).index_select(0, back), seen
 
 
-def _done(
-    operation: str, uses: list[Use], pixels: Images, seen: Seen | None, fill: Tensor
-) -> tuple[Tensor, Tensor | None]:
+def _recoloured(operation: str, uses: list[Use], pixels: Images) -> Images:
     if operation == "Identity":
-        return pixels, seen
-    if operation != MOVE:
-        return recolour(operation, [use.magnitude for use in uses], pixels), seen
+        return pixels
+    return recolour(operation, [use.magnitude for use in uses], pixels)
+
+
+def _move(uses: list[Use], pixels: Images, seen: Seen, fill: Tensor) -> tuple[Tensor, Tensor]:
     sources = [source(use.operation, use.magnitude, *pixels.shape[-2:]) for use in uses]
     index = torch.stack(sources).to(pixels.device).long()
-    return show(pixels, index, fill), _moved(ones(pixels) if seen is None else seen, index)
+    return show(pixels, index, fill), _moved(seen, index)
 
 
 def _moved(seen: Seen, index: Int[Tensor, "n h w"]) -> Seen:
