@@ -30,11 +30,13 @@ from softaug.operations import (
     GEOMETRIC,
     OPERATIONS,
     SIGNED,
+    Strength,
     _kept_source,
     magnitudes,
     source,
 )
-from softaug.policies import SMALL, Gated, RandAugment, TrivialAugment
+from softaug.perform import SMALL
+from softaug.policies import Gated, RandAugment, TrivialAugment
 
 BINS = 31
 THEIR_RAND: Any = v2.RandAugment()
@@ -252,17 +254,8 @@ def test_operations_are_torchvisions_in_its_order() -> None:
 @pytest.mark.parametrize("bins", [2, 3, 5, 7, 9, 10, 13, 25, 31, 49, 100])
 def test_magnitudes_are_torchvisions_for_any_number_of_bins(bins: int) -> None:
     for size in ((32, 32), (37, 224)):
-        rand = magnitudes(
-            bins,
-            shear=0.3,
-            shift=(150 / 331 * size[1], 150 / 331 * size[0]),
-            degrees=30.0,
-            factor=0.9,
-            bits=4,
-        )
-        trivial = magnitudes(
-            bins, shear=0.99, shift=(32.0, 32.0), degrees=135.0, factor=0.99, bits=2
-        )
+        rand = magnitudes(Strength(bins, 0.3, 0.0, 150 / 331, 30.0, 0.9, 4), *size)
+        trivial = magnitudes(Strength(bins, 0.99, 32.0, 0.0, 135.0, 0.99, 2), *size)
         for table, theirs in ((rand, THEIR_RAND), (trivial, THEIR_TRIVIAL)):
             for name, (values, _) in theirs._AUGMENTATION_SPACE.items():
                 listed = values(bins, *size)
@@ -785,3 +778,35 @@ def test_torchvision_is_imported_on_first_use() -> None:
 def test_values_out_of_range_are_named(use: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         use()
+
+
+COMPILED = """
+import torch
+from torch import Generator
+from softaug import Chain, Crop, RandAugment, SoftAugment, TrivialAugment
+from softaug.traced import perform_opaquely
+
+for policy in (RandAugment(fill=0.5), TrivialAugment(kept=lambda operation, magnitude: 0.5)):
+    torch._dynamo.reset()
+    augment = SoftAugment(Chain([policy, Crop()]), 10)
+    compiled = torch.compile(augment, fullgraph=True, backend="aot_eager")
+    for shape, form in (((5, 3, 8, 9), "channels_last"), ((2, 3, 80, 70), "contiguous_format")):
+        images = torch.rand(shape).to(memory_format=getattr(torch, form))
+        labels = torch.arange(len(images))
+        drawn = augment.transform.draw(len(images), *shape[2:], Generator().manual_seed(0))
+        got, expected = (f(images, labels, drawn=drawn) for f in (compiled, augment))
+        assert all(map(torch.equal, got, expected)), (policy, shape)
+        assert got[0].stride() == expected[0].stride()
+
+drawn = policy.draw(2, 80, 70, Generator().manual_seed(0)).values()
+for seen in (None, torch.rand(2, 1, 80, 70)):
+    for pixels in (images, (255 * images).byte()):
+        arguments = (pixels, seen, *drawn, torch.ones(2), torch.zeros(1, 1, 1, 1).to(pixels))
+        torch.library.opcheck(perform_opaquely, (*arguments, [31, 0.99, 32, 0, 135, 0.99, 2]))
+"""
+
+
+def test_a_graph_holds_a_policy_as_one_step() -> None:
+    # A process of its own: no shapes are checked there.
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -121,6 +121,22 @@ def smoothed_confidence(operation: str, magnitude: float, chance: float) -> floa
     return 1 - (1 - floor) * math.pow(x, exponent)
 
 
+def share_kept(kept: Kept, operation: str, magnitude: float, coloured: bool) -> float:
+    """What one operation leaves; changes of colour alone can lose something, and grey has none.
+
+    Raises ValueError where the rule says less than 0 or more than 1.
+    """
+    if operation not in LOSSY or (operation == "Color" and not coloured):
+        return 1.0
+    share = kept(operation, magnitude)
+    if not 0 <= share <= 1:
+        raise ValueError(
+            f"kept must give a share in [0, 1], got {share} for {operation} at magnitude "
+            f"{magnitude:.4g}"
+        )
+    return share
+
+
 def _extent(operation: str, magnitude: float) -> float:
     """How far an operation goes: 0 changes nothing, 1 leaves nothing or inverts all."""
     if operation not in LOSSY:

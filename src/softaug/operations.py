@@ -22,6 +22,23 @@ class Use(NamedTuple):
     magnitude: float
 
 
+class Strength(NamedTuple):
+    """How far a policy goes: each operation in equal steps from nothing to this.
+
+    bins: 2 or more steps; shear: a slope; a translation by shift pixels and shift_share of the
+    side; factor: the change of Brightness, Color, Contrast and Sharpness; bits: those that
+    Posterize leaves.
+    """
+
+    bins: int
+    shear: float
+    shift: float
+    shift_share: float
+    degrees: float
+    factor: float
+    bits: int
+
+
 Choices: TypeAlias = list[list[tuple[Use, Use]]]  # [operation][bin][negative]
 
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
@@ -52,16 +69,15 @@ def check_range(images: Images) -> None:
         )
 
 
-def magnitudes(
-    bins: int, *, shear: float, shift: tuple[float, float], degrees: float, factor: float, bits: int
-) -> Magnitudes:
-    """From nothing to the given, in equal steps; operations that have no magnitude are left out.
+def magnitudes(strength: Strength, height: int, width: int) -> Magnitudes:
+    """What each bin stands for in such images; operations without a magnitude are left out.
 
-    bins: 2 or more; shear: a slope; shift: horizontal and vertical, in pixels; factor: the change
-    of Brightness, Color, Contrast and Sharpness; bits: those that Posterize leaves. In float32 as
-    in torchvision: where a translation or a number of bits is rounded, the last bit decides.
+    In float32 as in torchvision: where a translation or a number of bits is rounded, the last bit
+    decides.
     """
-    strongest = [shear, shear, *shift, degrees, *[factor] * len(FACTORS)]
+    bins, shear, shift, share, degrees, factor, bits = strength
+    shift_x, shift_y = shift + share * width, shift + share * height
+    strongest = [shear, shear, shift_x, shift_y, degrees, *[factor] * len(FACTORS)]
     table = {
         name: torch.linspace(0.0, most, bins).tolist()
         for name, most in zip(SIGNED, strongest, strict=True)
@@ -73,20 +89,15 @@ def magnitudes(
 
 
 @lru_cache(maxsize=32)
-def choices(
-    bins: int, *, shear: float, shift: tuple[float, float], degrees: float, factor: float, bits: int
-) -> Choices:
-    """All that can be drawn, from the arguments of `magnitudes`."""
-    table = magnitudes(bins, shear=shear, shift=shift, degrees=degrees, factor=factor, bits=bits)
+def choices(strength: Strength, height: int, width: int) -> Choices:
+    """All that can be drawn for such images."""
+    table = magnitudes(strength, height, width)
     return [
         [
-            (
-                Use(operation, magnitude),
-                Use(operation, -magnitude if operation in SIGNED else magnitude),
-            )
-            for magnitude in table.get(operation, [0.0] * bins)
+            (Use(name, magnitude), Use(name, -magnitude if name in SIGNED else magnitude))
+            for magnitude in table.get(name, [0.0] * strength.bins)
         ]
-        for operation in OPERATIONS
+        for name in OPERATIONS
     ]
 
 

@@ -3,37 +3,23 @@
 Operations that move pixels (shears, translations, rotation) keep areas, and move the map along with
 the pixels; changes of colour multiply it by `kept`; Identity, AutoContrast and Equalize keep all.
 
-Softening fades where many types of operation are mixed: `Gated` has the evidence. Which samples get
-which operation is looked up as Python runs: under torch.compile policies break the graph.
+Softening fades where many types of operation are mixed: `Gated` has the evidence.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Generator, Tensor
 
 from softaug.curves import Curve
-from softaug.kept import LOSSY, FromConfidence, Kept, polynomial_confidence
-from softaug.operations import (
-    GEOMETRIC,
-    OPERATIONS,
-    Choices,
-    Use,
-    check_range,
-    choices,
-    show,
-    source,
-)
-from softaug.recolour import recolour
+from softaug.kept import FromConfidence, Kept, polynomial_confidence, share_kept
+from softaug.operations import OPERATIONS, Strength, check_range
+from softaug.perform import Steps, at_least_single, look_up, perform
 from softaug.transforms.base import Drawn, Images, Seen, call
-from softaug.transforms.pixels import fill_value, in_layout_of, ones
-
-SMALL = 2**14  # pixel values: images above are no faster together on a CPU
-MOVE = "Move"  # any of the geometric operations
+from softaug.transforms.pixels import fill_value
 
 # Chance has no say in it, and k is that of the standard curve.
 POLYNOMIAL = FromConfidence(polynomial_confidence, chance=0.0, k=2.0)
@@ -84,12 +70,16 @@ class RandAugment:
         return _draw((n, self.num_ops), range(self.magnitude, self.magnitude + 1), generator)
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        height, width = images.shape[-2:]
-        shift = (150 / 331 * width, 150 / 331 * height)
-        of = choices(
-            self.num_magnitude_bins, shear=0.3, shift=shift, degrees=30.0, factor=0.9, bits=4
+        strength = Strength(
+            self.num_magnitude_bins,
+            shear=0.3,
+            shift=0.0,
+            shift_share=150 / 331,
+            degrees=30.0,
+            factor=0.9,
+            bits=4,
         )
-        return _apply(self, images, seen, drawn, of)
+        return _apply(self, images, seen, drawn, strength)
 
     __call__ = call
 
@@ -120,15 +110,16 @@ class TrivialAugment:
         return _draw((n, 1), range(self.num_magnitude_bins), generator)
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        of = choices(
+        strength = Strength(
             self.num_magnitude_bins,
             shear=0.99,
-            shift=(32.0, 32.0),
+            shift=32.0,
+            shift_share=0.0,
             degrees=135.0,
             factor=0.99,
             bits=2,
         )
-        return _apply(self, images, seen, drawn, of)
+        return _apply(self, images, seen, drawn, strength)
 
     __call__ = call
 
@@ -181,118 +172,28 @@ def _apply(
     images: Images,
     seen: Seen | None,
     drawn: Drawn,
-    of: Choices,
+    strength: Strength,
 ) -> tuple[Tensor, Tensor]:
-    """All samples at once; on a CPU large images one by one, each in its cache."""
     check_range(images)
-    steps = [_uses(drawn, step, of) for step in range(drawn["operation"].shape[1])]
-    kept = _kept(policy.kept, steps, images)[:, None, None, None]
-    fill = fill_value(policy.fill, _at_least_single(images[:0]))
-    if images.device.type != "cpu" or math.prod(images.shape[1:]) <= SMALL:
-        pixels, seen = _after(steps, images, seen, fill)
-        pixels = images.clone() if pixels is images else pixels
-        seen = ones(images) if seen is None else seen
-        return in_layout_of(images, pixels.to(images.dtype)), seen * kept
-    out = in_layout_of(images, images.new_empty(images.shape))
-    out_seen = kept.new_empty(len(images), 1, *images.shape[-2:])
-    for i in range(len(images)):
-        one, its_steps = slice(i, i + 1), [uses[i : i + 1] for uses in steps]
-        before = None if seen is None else seen[one]
-        out[one], after = _after(its_steps, images[one], before, fill)
-        out_seen[one] = kept[one] if after is None else after * kept[one]
-    return out, out_seen
+    fill = fill_value(policy.fill, at_least_single(images[:0]))
+    columns = (drawn["operation"], drawn["bin"], drawn["negative"])
+    if torch.compiler.is_compiling():
+        # Only now: it loads the compiler, which takes longer than softaug itself.
+        from softaug.traced import perform_traced
+
+        return perform_traced(images, seen, *columns, policy.kept, fill, strength)
+    steps = look_up(*columns, strength, *images.shape[-2:])
+    return perform(steps, _kept(policy.kept, steps, images), images, seen, fill)
 
 
-def _after(
-    steps: list[list[Use]], images: Images, seen: Seen | None, fill: Tensor
-) -> tuple[Tensor, Tensor | None]:
-    """Pixels and map after all steps; they may be what was given."""
-    pixels = _at_least_single(images).contiguous()
-    for uses in steps if len(images) else ():
-        pixels, seen = _step(uses, pixels, seen, fill)
-    return pixels, seen
-
-
-def _at_least_single(images: Images) -> Images:
-    """Half precision is computed in float32, as by the other transforms."""
-    return images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
-
-
-def _uses(drawn: Drawn, step: int, of: Choices) -> list[Use]:
-    """What is done to each sample, and how much."""
-    columns = (drawn[key][:, step].tolist() for key in ("operation", "bin", "negative"))
-    return [of[operation][at][negative] for operation, at, negative in zip(*columns, strict=True)]
-
-
-def _step(
-    uses: list[Use], pixels: Images, seen: Seen | None, fill: Tensor
-) -> tuple[Tensor, Tensor | None]:
-    """All samples of one operation at once, and all whose pixels move; they are sorted for that."""
-    groups: dict[str, list[int]] = {}
-    for sample, use in enumerate(uses):
-        groups.setdefault(MOVE if use.operation in GEOMETRIC else use.operation, []).append(sample)
-    if len(groups) == 1:
-        (group,) = groups
-        if group == MOVE:
-            return _move(uses, pixels, ones(pixels) if seen is None else seen, fill)
-        return _recoloured(group, uses, pixels), seen
-    order = torch.tensor([sample for group in groups.values() for sample in group])
-    there, back = order.to(pixels.device), order.argsort().to(pixels.device)
-    parts = pixels.index_select(0, there).split([len(group) for group in groups.values()])
-    done = []
-    for (group, samples), some in zip(groups.items(), parts, strict=True):
-        its_uses = [uses[sample] for sample in samples]
-        if group != MOVE:
-            done.append(_recoloured(group, its_uses, some))
-            continue
-        index = torch.tensor(samples, device=pixels.device)
-        seen = ones(pixels) if seen is None else seen
-        moved, moved_seen = _move(its_uses, some, seen.index_select(0, index), fill)
-        done.append(moved)
-        seen = seen.index_copy(0, index, moved_seen)
-    return torch.cat(done).index_select(0, back), seen
-
-
-def _recoloured(operation: str, uses: list[Use], pixels: Images) -> Images:
-    if operation == "Identity":
-        return pixels
-    return recolour(operation, [use.magnitude for use in uses], pixels)
-
-
-def _move(uses: list[Use], pixels: Images, seen: Seen, fill: Tensor) -> tuple[Tensor, Tensor]:
-    sources = [source(use.operation, use.magnitude, *pixels.shape[-2:]) for use in uses]
-    index = torch.stack(sources).to(pixels.device).long()
-    return show(pixels, index, fill), _moved(seen, index)
-
-
-def _moved(seen: Seen, index: Int[Tensor, "n h w"]) -> Seen:
-    """The map under pixels that move; no sample is seen better than before.
-
-    The nearest neighbour can show a pixel twice. Where that adds to a map, it is scaled back.
-    """
-    moved = show(seen, index, seen.new_zeros(1, 1, 1, 1))
-    before, after = (of.sum(dim=(1, 2, 3), keepdim=True) for of in (seen, moved))
-    return moved * torch.where(after > before, before / after, 1.0)
-
-
-def _kept(kept: Kept, steps: list[list[Use]], images: Images) -> Float[Tensor, "n"]:
+def _kept(kept: Kept, steps: Steps, images: Images) -> Float[Tensor, "n"]:
     """The share of the map that all changes of colour together leave to each sample."""
-    lossy = {*LOSSY} if images.shape[1] == 3 else {*LOSSY} - {"Color"}
-    share_of = {use: _share(kept, *use) for use in {*chain(*steps)} if use.operation in lossy}
+    coloured = images.shape[1] == 3
+    share_of = {use: share_kept(kept, *use, coloured) for use in {*chain(*steps)}}
     shares = [1.0] * len(images)
     for uses in steps:
-        shares = [share * share_of.get(use, 1.0) for share, use in zip(shares, uses, strict=True)]
+        shares = [share * share_of[use] for share, use in zip(shares, uses, strict=True)]
     return torch.tensor(shares, device=images.device)
-
-
-def _share(kept: Kept, operation: str, magnitude: float) -> float:
-    share = kept(operation, magnitude)
-    if not 0 <= share <= 1:
-        raise ValueError(
-            f"kept must give a share in [0, 1], got {share} for {operation} at magnitude "
-            f"{magnitude:.4g}"
-        )
-    return share
 
 
 def _check_bins(policy: str, bins: int) -> None:
