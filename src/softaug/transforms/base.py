@@ -42,8 +42,8 @@ def call(
 
     images: [N,C,H,W] or one image [C,H,W], any dtype, never changed; seen: the map so far,
     float32 [N,1,H,W] or [1,H,W], None for all ones; generator: on the CPU, None for torch's own.
-    Returns (images, seen), new tensors of the same dtypes. A map of ones may be one number,
-    expanded: clone it before you write into it.
+    Returns (images, seen), new tensors of the same dtypes. Where no map was given, one that is the
+    same all over a sample may be a number, expanded: clone it before you write into it.
     """
     if images.ndim == 3:
         one, seen_one = call(

@@ -11,7 +11,6 @@ from torch.autograd import forward_ad
 
 from softaug.transforms.base import Images, Seen
 
-MASK = 0xFFFFFFFF
 LARGE = 32 * 1024  # bytes of an image from which on slices are faster than masks, as measured
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
 
@@ -162,7 +161,7 @@ def resample(
 def keep(images: Images, seen: Seen | None, share: Float[Tensor, "n"]) -> Seen:
     """The map where every pixel of a sample keeps the same share, in [0, 1], of its content."""
     share = share.float()[:, None, None, None]
-    return ones(images) * share if seen is None else seen * share
+    return share.expand(-1, 1, *images.shape[-2:]) if seen is None else seen * share
 
 
 def standard_normal(
@@ -174,15 +173,16 @@ def standard_normal(
     drawn is one number, the same on every device, in every batch and however often it is used.
     """
     # 24 bits, centred: odd multiples of 2^-24, which float32 holds and which are never -1 or 1.
-    uniform = ((random_bits(seed, shape) >> 8) * 2 + 1 - 2**24).float() / 2**24
+    bits = (random_bits(seed, shape) >> 8) & 0xFFFFFF
+    uniform = (bits * 2 + (1 - 2**24)).float() / 2**24
     return math.sqrt(2) * uniform.erfinv()
 
 
 def random_bits(seed: Int[Tensor, "n"], shape: tuple[int, int, int]) -> Int[Tensor, "n c h w"]:
-    """32 random bits for every pixel, int64 in [0, 2^32), by the hash of `standard_normal`."""
-    counter = torch.arange(math.prod(shape), device=seed.device)
-    x = _mixed(counter * 0x9E3779B9 + (seed & MASK)[:, None])
-    return _mixed(x ^ (seed >> 32)[:, None]).view(-1, *shape)
+    """32 random bits for every pixel, int32, by the hash of `standard_normal`."""
+    counter = torch.arange(math.prod(shape), dtype=torch.int32, device=seed.device)
+    x = _mixed(counter * _signed(0x9E3779B9) + seed.to(torch.int32)[:, None])
+    return _mixed(x ^ (seed >> 32).to(torch.int32)[:, None]).view(-1, *shape)
 
 
 def draw_seeds(n: int, generator: Generator | None) -> Int[Tensor, "n"]:
@@ -191,8 +191,18 @@ def draw_seeds(n: int, generator: Generator | None) -> Int[Tensor, "n"]:
 
 
 def _mixed(x: Int[Tensor, "n m"]) -> Int[Tensor, "n m"]:
-    """The finaliser of MurmurHash3 (Appleby, public domain) on 32 bits."""
-    x = x & MASK
-    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & MASK
-    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & MASK
-    return x ^ (x >> 16)
+    """The finaliser of MurmurHash3 (Appleby, public domain), in the memory of x, int32.
+
+    Products wrap. Shifts to the right repeat the sign, and the masks take that off.
+    """
+    x ^= (x >> 16) & 0xFFFF
+    x *= _signed(0x85EBCA6B)
+    x ^= (x >> 13) & 0x7FFFF
+    x *= _signed(0xC2B2AE35)
+    x ^= (x >> 16) & 0xFFFF
+    return x
+
+
+def _signed(bits: int) -> int:
+    """32 bits as an int32 has them."""
+    return bits - 2**32

@@ -171,7 +171,9 @@ def _cut_one_by_one(
 ) -> tuple[Tensor, Tensor]:
     height, width = images.shape[-2:]
     share = (drawn["height"] * drawn["width"] / (height * width))[:, None]
-    if seen is None or bool((seen == 1).all()):
+    if seen is None and _all_inside(drawn, height, width):
+        cut_seen = share[..., None, None].expand(-1, -1, *size)
+    elif seen is None or bool((seen == 1).all()):
         # Of ones the axes are two factors.
         rows = _share_inside(drawn["top"], drawn["height"], height, size[0])
         columns = _share_inside(drawn["left"], drawn["width"], width, size[1])
@@ -211,28 +213,41 @@ def _resized_windows(
         n, channels, *size, dtype=pixels.dtype, device=pixels.device, memory_format=layout
     )
     boxes = torch.stack([drawn[name] for name in ("top", "left", "height", "width")], dim=1)
-    for i, box in enumerate(boxes.tolist()):
-        window = _window(pixels[i : i + 1], box, fill)
+    for i, (top, left, height, width) in enumerate(boxes.tolist()):
+        bottom, right = max(0, top + height), max(0, left + width)
+        part = pixels[i : i + 1, :, max(0, top) : bottom, max(0, left) : right]
+        if (height, width) == size:
+            out[i : i + 1] = _on_canvas(part, top, left, size, fill)
+            continue
         if pixels.dtype == torch.uint8:
             # The kernel for uint8 works on interleaved channels; this is the fastest way there.
-            window = torch.stack(window.unbind(1), dim=-1).movedim(-1, 1)
+            part = torch.stack(part.unbind(1), dim=-1).movedim(-1, 1)
+        window = _on_canvas(part, top, left, (height, width), fill)
         out[i : i + 1] = F.interpolate(window, size, mode="bilinear", antialias=True)
     return out
 
 
-def _window(
-    pixels: Shaped[Tensor, "1 c h w"], box: list[int], fill: Tensor
-) -> Shaped[Tensor, "1 c y x"]:
-    """A window of one image, which may lie partly or wholly outside of it."""
-    top, left, height, width = box
-    bottom, right = max(0, top + height), max(0, left + width)
-    part = pixels[:, :, max(0, top) : bottom, max(0, left) : right]
-    if part.shape[-2:] == (height, width):
+def _on_canvas(
+    part: Shaped[Tensor, "1 c y x"], top: int, left: int, size: tuple[int, int], fill: Tensor
+) -> Shaped[Tensor, "1 c h w"]:
+    """The window that begins at top and left, of which part lies in the image, in its layout."""
+    if part.shape[-2:] == size:
         return part
-    canvas = fill.expand(1, pixels.shape[1], height, width).clone()
+    last = part.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    canvas = fill.expand(1, part.shape[1], *size).contiguous(memory_format=layout)
     y, x = max(0, -top), max(0, -left)
     canvas[:, :, y : y + part.shape[2], x : x + part.shape[3]] = part
     return canvas
+
+
+def _all_inside(drawn: Drawn, height: int, width: int) -> bool:
+    """Whether no window sticks out of the image."""
+    sides = (("top", "height", height), ("left", "width", width))
+    return all(
+        bool(((drawn[start] >= 0) & (drawn[start] + drawn[length] <= side)).all())
+        for start, length, side in sides
+    )
 
 
 def _share_inside(
@@ -240,19 +255,22 @@ def _share_inside(
 ) -> Float[Tensor, "n out"]:
     """How much of each output pixel lies in the image: the sums of `_window_weights`.
 
-    From the few input pixels around each output pixel alone.
+    From the few input pixels around each output pixel alone, one after the other.
     """
-    scale = (length.float() / out)[:, None, None]
+    scale = (length.float() / out)[:, None]
     reach = scale.clamp(min=1)
-    centre = scale * (torch.arange(out, device=start.device)[:, None] + 0.5)
-    most = max(1.0, max(length.tolist(), default=0) / out)
-    nearby = torch.arange(int(2 * most) + 2, device=start.device)
-    position = (centre - reach).floor() + nearby
-    weights = (1 - (position + 0.5 - centre).abs() / reach).clamp(min=0)
-    weights = weights * ((position >= 0) & (position < length[:, None, None]))
-    in_image = position + start[:, None, None]
-    inside = weights * ((in_image >= 0) & (in_image < side))
-    return inside.sum(dim=2) / weights.sum(dim=2)
+    centre = scale * (torch.arange(out, device=start.device) + 0.5)
+    first, most = (centre - reach).floor(), max(1.0, max(length.tolist(), default=0) / out)
+    first_in_image, length = first + start[:, None], length.float()[:, None]
+    weights, inside = torch.zeros_like(first), torch.zeros_like(first)
+    for step in range(int(2 * most) + 2):
+        weight = (1 - (first + (step + 0.5) - centre).abs() / reach).clamp(min=0)
+        # Whole numbers from 0 to a limit, without booleans, which are slow: clamped to 0 or 1.
+        weight *= (first + (step + 1)).clamp(0, 1) * (length - first - step).clamp(0, 1)
+        weights += weight
+        weight *= (first_in_image + (step + 1)).clamp(0, 1)
+        inside += weight * (side - step - first_in_image).clamp(0, 1)
+    return inside / weights
 
 
 def _window_weights(
