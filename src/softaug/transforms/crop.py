@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Generator, Tensor
@@ -12,7 +13,6 @@ from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.pixels import (
     as_arrays,
     between,
-    empty,
     filling,
     from_planes,
     in_slices,
@@ -142,21 +142,31 @@ def _shift(
 def _moved_in_slices(
     images: Images, tx: Int[Tensor, "n"], ty: Int[Tensor, "n"], fill: Tensor | None
 ) -> Shaped[Tensor, "n c h w"]:
-    """What is left of each image, on an image of the fill."""
-    out = empty(images)
-    filled = 0 if fill is None else as_arrays(fill)[0]
-    sides = [(ty, images.shape[-2]), (tx, images.shape[-1])]
-    ends = [
-        end.clamp(min=0).tolist()
-        for offset, side in sides
-        for end in (-offset, side - offset, offset, side + offset)
-    ]
-    for after, before, y0, y1, from_y0, from_y1, x0, x1, from_x0, from_x1 in zip(
-        as_arrays(out), as_arrays(images), *ends, strict=True
+    """Each image's memory moved at once, then the fill around what is left of it."""
+    before = planes(images, images)
+    out = torch.empty_like(before)
+    (height, row), size = before.shape[-2:], math.prod(before.shape[1:])
+    filled = as_arrays(before.new_zeros(1, 1, 1, 1) if fill is None else planes(fill, images))
+    (hidden,) = np.broadcast_to(filled, (1, *before.shape[1:]))
+    arrays = as_arrays(out)
+    flat = (of.reshape(len(out), size) for of in (arrays, as_arrays(before)))
+    tx = tx * (row // images.shape[-1])
+    shifts = (ty * row + tx).clamp(-size, size)
+    numbers = (of.tolist() for of in (shifts, *_outside(ty, height), *_outside(tx, row)))
+    for shown, to, source, shift, top, bottom, left, right in zip(
+        arrays, *flat, *numbers, strict=True
     ):
-        after[...] = filled
-        after[:, y0:y1, x0:x1] = before[:, from_y0:from_y1, from_x0:from_x1]
-    return out
+        start, end = max(0, shift), size + min(0, shift)
+        to[start - shift : end - shift] = source[start:end]
+        shown[:, top:bottom] = hidden[:, top:bottom]
+        shown[:, :, left:right] = hidden[:, :, left:right]
+    return from_planes(out, images)
+
+
+def _outside(offset: Int[Tensor, "n"], side: int) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """Where one axis of the output begins and ends to show what lies outside of the image."""
+    below = offset < 0
+    return torch.where(below, 0, side - offset).clamp(min=0), torch.where(below, -offset, side)
 
 
 def _read_from(

@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 
 from softaug.transforms.base import Images, Seen
 
-LARGE = 32 * 1024  # bytes of an image from which on slices are faster than masks, as measured
+LARGE = 48 * 1024  # bytes of an image from which on slices are faster than masks, as measured
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
 
 
