@@ -45,6 +45,9 @@ def programs_for(images: Tensor, labels: Tensor) -> Iterator[Program]:
     """All programs on one batch: draws, pixels and, for ours and the loops, the map."""
     side = images.shape[-1]
     yield Program("copy", "torch", "copy", images.clone)
+    # The least that pixels and a map can take together.
+    map_size = (len(images), 1, side, side)
+    yield Program("copy and map", "torch", "copy", lambda: (images.clone(), torch.ones(map_size)))
 
     crop, flip = Crop(sigma=0.3), Flip()
     ours: dict[str, Transform] = {

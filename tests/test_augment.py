@@ -1,6 +1,7 @@
 """SoftAugment: the method in one call, its doors, and its errors."""
 
 import pickle
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,16 +13,23 @@ from softaug import (
     Chain,
     Constant,
     Crop,
+    Cutout,
+    Drawn,
+    Erase,
     Flip,
+    Hard,
     PowerCurve,
     SoftAugment,
     Still,
+    UniformCrop,
+    VerticalFlip,
     mean_one,
     per_sample,
     smooth,
     visibility,
     weigh,
 )
+from softaug.transforms.pixels import LARGE
 
 K = 4
 LABELS = torch.arange(6) % K
@@ -150,3 +158,56 @@ def test_a_pickle_goes_on_drawing_as_the_original() -> None:
     augment(images(), LABELS)
     copy = pickle.loads(pickle.dumps(augment))
     assert torch.equal(copy(images(), LABELS)[0], augment(images(), LABELS)[0])
+
+
+@dataclass(frozen=True)
+class Darker(Crop):
+    """Somebody's own crop, which hides all."""
+
+    def apply(self, images: Tensor, seen: Tensor | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        shown, left = super().apply(images, seen, drawn)
+        return 0 * shown, 0 * left
+
+
+ALONE: list[Any] = [Crop(), Crop(0.8, fill=9), UniformCrop(3), Erase(), Erase(1.0), Cutout(5)]
+
+
+@pytest.mark.parametrize("large", [0, LARGE])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        *ALONE,
+        *(Chain([Flip(), one, VerticalFlip()]) for one in ALONE),
+        *(Chain([Hard(one), one, Still()]) for one in ALONE),
+        Chain([Crop(), Erase()]),
+        Chain([Chain([Flip()]), Crop()]),
+        Chain([Flip(), Still()]),
+        Darker(),
+        Chain([Flip(), Darker()]),
+    ],
+    ids=str,
+)
+def test_targets_without_a_map_are_those_of_the_map(
+    transform: Any, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one step alone loses anything no map is made: same pixels, same targets, to the bit."""
+    monkeypatch.setattr("softaug.transforms.pixels.LARGE", large)
+    images = torch.randint(256, (40, 3, 11, 6), generator=Generator().manual_seed(0)).byte()
+    labels = torch.arange(40) % 10
+    drawn = transform.draw(40, 11, 6, Generator().manual_seed(1))
+    augment = SoftAugment(transform, 10)
+    out, targets = augment(images, labels, drawn=drawn)
+    shown, seen = transform.apply(images, None, drawn)
+    assert torch.equal(out, shown)
+    assert torch.equal(targets, augment.targets(labels, seen))
+
+
+@pytest.mark.parametrize("transform", [Chain([Flip(), Crop()]), Erase()], ids=str)
+def test_no_map_is_made_where_none_is_needed(
+    transform: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = torch.rand(4, 3, 8, 8), torch.arange(4)
+    monkeypatch.setattr("softaug.augment.visibility", None)
+    SoftAugment(transform, 10)(images, labels)
+    with pytest.raises(TypeError):
+        SoftAugment(transform, 10)(images, labels, seen=torch.ones(4, 1, 8, 8))

@@ -22,7 +22,8 @@ class Transform(Protocol):
     """What SoftAugment and Chain ask of a transform.
 
     One that changes the size of images also has `output_size(height, width) -> (height, width)`;
-    one that leaves a map of ones as it is may say so: `loses_nothing = True`.
+    one that leaves a map of ones as it is, and the sum of any map, may say so: `loses_nothing =
+    True`.
     """
 
     def draw(
@@ -30,6 +31,17 @@ class Transform(Protocol):
     ) -> Drawn: ...
 
     def apply(self, images: Tensor, seen: Tensor | None, drawn: Drawn) -> tuple[Tensor, Tensor]: ...
+
+
+@runtime_checkable
+class ClosedForm(Protocol):
+    """A transform of which visibility is known without a map, so that none need be written."""
+
+    def pixels(self, images: Tensor, drawn: Drawn) -> Tensor:
+        """The images that `apply` makes."""
+
+    def visibility(self, height: int, width: int, drawn: Drawn) -> Tensor:
+        """The visibility [N] that the map would have, of images that were whole: float32."""
 
 
 def call(

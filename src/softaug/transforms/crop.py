@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
@@ -18,6 +18,7 @@ from softaug.transforms.pixels import (
     in_slices,
     mask,
     planes,
+    share_of_image,
     where_,
 )
 
@@ -63,6 +64,12 @@ class Crop:
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         return _shift(images, seen, drawn, self.fill)
 
+    def pixels(self, images: Images, drawn: Drawn) -> Images:
+        return _moved(images, drawn, _inside(images, drawn), filling(self.fill, images))
+
+    def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
+        return _share_left(height, width, drawn)
+
     __call__ = call
 
 
@@ -97,6 +104,12 @@ class UniformCrop:
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         return _shift(images, seen, drawn, self.fill)
 
+    def pixels(self, images: Images, drawn: Drawn) -> Images:
+        return _moved(images, drawn, _inside(images, drawn), filling(self.fill, images))
+
+    def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
+        return _share_left(height, width, drawn)
+
     __call__ = call
 
 
@@ -119,24 +132,45 @@ def _shift(
     images: Images, seen: Seen | None, drawn: Drawn, fill: float | Sequence[float]
 ) -> tuple[Tensor, Tensor]:
     """Move the frame by whole pixels (tx, ty) for each sample."""
+    rows, columns = inside = _inside(images, drawn)
+    shown = _moved(images, drawn, inside, filling(fill, images))
+    if seen is None:
+        return shown, rows.float() * columns.float()
+    return shown, _moved(seen, drawn, inside, None)
+
+
+def _share_left(height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
+    """(W - |tx|)(H - |ty|) / (W H): Liu et al. 2023, section 3."""
+    left = (width - drawn["tx"].abs()).clamp(min=0) * (height - drawn["ty"].abs()).clamp(min=0)
+    return share_of_image(left, height, width)
+
+
+def _inside(
+    images: Images, drawn: Drawn
+) -> tuple[Bool[Tensor, "n 1 h 1"], Bool[Tensor, "n 1 1 w"]]:
+    """Which rows and columns of the output show something of the image."""
     height, width = images.shape[-2:]
     tx, ty = drawn["tx"].to(images.device), drawn["ty"].to(images.device)
-    rows = between(-ty, height - ty, height)[:, None, :, None]
-    columns = between(-tx, width - tx, width)[:, None, None, :]
+    rows, columns = between(-ty, height - ty, height), between(-tx, width - tx, width)
+    return rows[:, None, :, None], columns[:, None, None, :]
 
-    def moved(images: Images, fill: Tensor | None) -> Images:
-        if in_slices(images):
-            return _moved_in_slices(images, tx, ty, fill)
-        before = planes(images, images)
-        row, pixel = before.shape[-1], before.shape[-1] // width
-        # Where all is outside, any offset does.
-        offset = ty.clamp(1 - height, height - 1) * row + tx.clamp(-width, width) * pixel
-        inside = mask(rows, images) & planes(mask(columns, images), images)
-        other = None if fill is None else planes(fill, images)
-        return from_planes(where_(inside, _read_from(offset, before), other), images)
 
-    shown = moved(images, filling(fill, images))
-    return shown, rows.float() * columns.float() if seen is None else moved(seen, None)
+def _moved(
+    images: Images, drawn: Drawn, inside: tuple[Tensor, Tensor], fill: Tensor | None
+) -> Images:
+    """The images alone; inside: see `_inside`; fill: None for zeros."""
+    height, width = images.shape[-2:]
+    tx, ty = drawn["tx"].to(images.device), drawn["ty"].to(images.device)
+    if in_slices(images):
+        return _moved_in_slices(images, tx, ty, fill)
+    before = planes(images, images)
+    row, pixel = before.shape[-1], before.shape[-1] // width
+    # Where all is outside, any offset does.
+    offset = ty.clamp(1 - height, height - 1) * row + tx.clamp(-width, width) * pixel
+    rows, columns = (mask(axis, images) for axis in inside)
+    other = None if fill is None else planes(fill, images)
+    chosen = rows & planes(columns, images)
+    return from_planes(where_(chosen, _read_from(offset, before), other), images)
 
 
 def _moved_in_slices(

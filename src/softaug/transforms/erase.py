@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
@@ -23,6 +23,7 @@ from softaug.transforms.pixels import (
     mask,
     planes,
     random_bits,
+    share_of_image,
     standard_normal,
     where_,
 )
@@ -95,6 +96,12 @@ class Erase:
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         return _hide(images, seen, drawn, self.fill)
 
+    def pixels(self, images: Images, drawn: Drawn) -> Images:
+        return _covered(images, drawn, _outside(images, drawn), _filling(images, drawn, self.fill))
+
+    def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
+        return _share_left(height, width, drawn)
+
     def _area(self) -> tuple[float, float]:
         return self.area if isinstance(self.area, tuple) else (self.area, self.area)
 
@@ -132,34 +139,61 @@ class Cutout:
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         return _hide(images, seen, drawn, self.fill)
 
+    def pixels(self, images: Images, drawn: Drawn) -> Images:
+        return _covered(images, drawn, _outside(images, drawn), _filling(images, drawn, self.fill))
+
+    def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
+        return _share_left(height, width, drawn)
+
     __call__ = call
 
 
 def _hide(images: Images, seen: Seen | None, drawn: Drawn, fill: Fill) -> tuple[Tensor, Tensor]:
     """Fill each sample's rectangle, ends exclusive; nothing of it is seen."""
+    rows, columns = outside = _outside(images, drawn)
+    shown = _covered(images, drawn, outside, _filling(images, drawn, fill))
+    if seen is None:
+        return shown, rows.float().maximum(columns.float())
+    return shown, _covered(seen, drawn, outside, None)
+
+
+def _share_left(height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
+    """1 - the rectangle's share of the image, of what of it lies in the image."""
+    tall = drawn["bottom"].clamp(0, height) - drawn["top"].clamp(0, height)
+    wide = drawn["right"].clamp(0, width) - drawn["left"].clamp(0, width)
+    return share_of_image(height * width - tall * wide, height, width)
+
+
+def _outside(
+    images: Images, drawn: Drawn
+) -> tuple[Bool[Tensor, "n 1 h 1"], Bool[Tensor, "n 1 1 w"]]:
+    """Which rows and columns the rectangle leaves out; it hides where neither does."""
     height, width = images.shape[-2:]
     edges = {name: drawn[name].to(images.device) for name in ("top", "bottom", "left", "right")}
-    rows = ~between(edges["top"], edges["bottom"], height)[:, None, :, None]
-    columns = ~between(edges["left"], edges["right"], width)[:, None, None, :]
+    rows = ~between(edges["top"], edges["bottom"], height)
+    columns = ~between(edges["left"], edges["right"], width)
+    return rows[:, None, :, None], columns[:, None, None, :]
 
-    def covered(images: Images, fill: Tensor | None) -> Images:
-        if in_slices(images):
-            return _covered_in_slices(images, edges, fill)
-        outside = mask(rows, images) | planes(mask(columns, images), images)
-        other = None if fill is None else planes(fill, images)
-        return from_planes(where_(outside, planes(images, images).clone(), other), images)
 
-    shown = covered(images, _filling(images, drawn, fill))
-    return shown, rows.float().maximum(columns.float()) if seen is None else covered(seen, None)
+def _covered(
+    images: Images, drawn: Drawn, outside: tuple[Tensor, Tensor], fill: Tensor | None
+) -> Images:
+    """The images alone; outside: see `_outside`; fill: None for zeros."""
+    if in_slices(images):
+        return _covered_in_slices(images, drawn, fill)
+    rows, columns = (mask(axis, images) for axis in outside)
+    other = None if fill is None else planes(fill, images)
+    kept = rows | planes(columns, images)
+    return from_planes(where_(kept, planes(images, images).clone(), other), images)
 
 
 def _covered_in_slices(
-    images: Images, edges: Drawn, fill: Tensor | None
+    images: Images, drawn: Drawn, fill: Tensor | None
 ) -> Shaped[Tensor, "n c h w"]:
     """Each image with the fill's part of its rectangle written over it."""
     out = empty(images)
     filled = as_arrays(images.new_zeros(1, 1, 1, 1) if fill is None else fill)
-    ends = (edges[name].clamp(min=0).tolist() for name in ("top", "bottom", "left", "right"))
+    ends = (drawn[name].clamp(min=0).tolist() for name in ("top", "bottom", "left", "right"))
     for after, before, hidden, top, bottom, left, right in zip(
         as_arrays(out), as_arrays(images), np.broadcast_to(filled, images.shape), *ends, strict=True
     ):

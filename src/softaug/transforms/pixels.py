@@ -164,6 +164,13 @@ def keep(images: Images, seen: Seen | None, share: Float[Tensor, "n"]) -> Seen:
     return share.expand(-1, 1, *images.shape[-2:]) if seen is None else seen * share
 
 
+def share_of_image(pixels: Int[Tensor, "n"], height: int, width: int) -> Float[Tensor, "n"]:
+    """So many pixels as a share of the image, rounded as the mean of their map is."""
+    seen = pixels.float()
+    # A tensor as divisor: by a Python number, CUDA multiplies with the reciprocal and loses a bit.
+    return seen / torch.full_like(seen, height * width)
+
+
 def standard_normal(
     seed: Int[Tensor, "n"], shape: tuple[int, int, int]
 ) -> Float[Tensor, "n c h w"]:
