@@ -70,6 +70,7 @@ def test_text_sets_fields_and_augmentation() -> None:
         ("standard(weighted=1)", "weighted must be true or false, got 1"),
         ("harsh-constant(weighted=true)", "weighted goes with hard or soft targets, got constant"),
         ("focal(gamma=-1)", "gamma must be 0 or more, got -1"),
+        ("soft(pair=own)", "pair goes with method simsiam, got own"),
         ("soft@crop(0.2)+nothing", "unknown transform 'nothing'"),
     ],
 )

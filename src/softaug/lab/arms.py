@@ -73,6 +73,8 @@ class Arm:
                         f"{name} must be {getattr(Arm, name)} with method {self.method}, which "
                         f"has no labels, got {getattr(self, name)}"
                     )
+        elif self.pair != Arm.pair:
+            raise UsageError(f"pair goes with method simsiam, got {self.pair}")
 
     @property
     def self_supervised(self) -> bool:

@@ -141,7 +141,9 @@ def measure_corruptions(
     run: Run, data: Data, engine: Engine, watch: Callable[[str, int], None] = lambda *_: None
 ) -> None:
     """Evaluate a finished run under corruptions, unless it has been."""
-    if run.corruptions_file.exists():
+    measured = run.corruptions_file.exists()
+    engine.wait()  # until all processes have looked: one is about to write
+    if measured:
         return
     models = [load_model(file).to(engine.device) for file in run.model_files if file.exists()]
     model = models[0] if len(models) == 1 else Ensemble(models)
@@ -157,7 +159,9 @@ def measure_ood(run: Run, other: Tensor, name: str, engine: Engine) -> None:
     Unless it has been, of the same images of that name.
     """
     images = {"data": name, "images": len(other), "checksum": int(other.sum())}
-    if run.ood_file.exists() and images.items() <= read_json(run.ood_file).items():
+    measured = run.ood_file.exists() and images.items() <= read_json(run.ood_file).items()
+    engine.wait()  # until all processes have looked: one is about to write
+    if measured:
         return
     if engine.main:
         files = [file for file in run.model_files if file.exists()]
