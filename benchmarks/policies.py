@@ -16,7 +16,15 @@ from torchvision.transforms import v2 as typed_v2
 from torchvision.transforms.v2 import functional as tv
 
 from benchmarks.timing import Program, allocate, records_of, where
-from softaug import Blur, Noise, RandAugment, RandomResizedCrop, ResizedCrop, TrivialAugment
+from softaug import (
+    Blur,
+    GaussianBlur,
+    Noise,
+    RandAugment,
+    RandomResizedCrop,
+    ResizedCrop,
+    TrivialAugment,
+)
 
 v2: Any = typed_v2  # whose types know fewer arguments than it takes
 SETTINGS = ((32, 32, 256), (224, 224, 64), (300, 400, 64))  # height, width, batch
@@ -61,8 +69,9 @@ def programs_for(images: Tensor) -> Iterator[Program]:
     }
     if height == width:
         ours |= {"RandAugment": RandAugment(), "TrivialAugment": TrivialAugment()}
-        ours |= {"Noise": Noise(), "Blur": Blur()}
+        ours |= {"Noise": Noise(), "Blur": Blur(), "GaussianBlur": GaussianBlur()}
         theirs |= {"RandAugment": ("RandAugment", {}), "TrivialAugment": ("TrivialAugmentWide", {})}
+        theirs |= {"GaussianBlur": ("GaussianBlur", {"kernel_size": 9, "sigma": (0.1, 2.0)})}
         batched |= {
             "RandAugment": ("one draw of operations for all", KorniaRandAugment(n=2, m=9)),
             "TrivialAugment": ("one draw of operations for all", KorniaTrivialAugment()),

@@ -11,7 +11,7 @@ from torch import Generator
 from torchvision.transforms.v2 import functional as tv
 
 from softaug import Blur, DiffusionNoise, Drawn, GaussianBlur, Noise, visibility
-from softaug.transforms.pixels import random_bits, standard_normal
+from softaug.transforms.pixels import LARGE, random_bits, standard_normal
 
 
 def images(n: int = 6, height: int = 10, width: int = 14) -> torch.Tensor:
@@ -123,12 +123,17 @@ def test_blur_keeps_the_mean_and_at_last_one_colour() -> None:
     assert out.std(dim=(2, 3)).max() < 0.02
 
 
+@pytest.mark.parametrize("large", [0, LARGE])
 @pytest.mark.parametrize("kernel_size", [1, 5, 9])
-def test_gaussian_is_torchvisions(kernel_size: int) -> None:
-    given = images(3)
-    sigma = [0.3, 1.0, 2.5]
+def test_gaussian_is_torchvisions(
+    kernel_size: int, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("softaug.transforms.pixels.LARGE", large)
+    given = images(4)
+    sigma = [0.3, 1.0, 2.5, 0.0]
     out, _ = GaussianBlur(kernel_size).apply(given, None, {"sigma": torch.tensor(sigma)})
-    for i, s in enumerate(sigma):
+    assert torch.equal(out[3], given[3])
+    for i, s in enumerate(sigma[:3]):
         expected = tv.gaussian_blur(given[i], [kernel_size, kernel_size], [s, s])
         torch.testing.assert_close(out[i], expected, rtol=1e-4, atol=1e-5)
 

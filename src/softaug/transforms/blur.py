@@ -4,12 +4,13 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.noise import beta_distributed, check_beta
-from softaug.transforms.pixels import as_float, in_dtype_of, keep, resample
+from softaug.transforms.pixels import as_float, in_dtype_of, in_slices, keep, resample
 
 LEAST = 0.3  # pixels: the standard deviation of the mildest blur
 
@@ -93,12 +94,13 @@ class GaussianBlur:
         height, width = images.shape[-2:]
         # Left out is sigma 0; any other value keeps the arithmetic finite there.
         s = torch.where(sigma > 0, sigma, 1.0)
-        blurred = resample(
-            as_float(images),
-            _gaussian(s, height, self.kernel_size),
-            _gaussian(s, width, self.kernel_size),
-        )
-        blurred = torch.where((sigma > 0)[:, None, None, None], blurred, as_float(images))
+        kernels = _gaussian(s, self.kernel_size)
+        if in_slices(images):
+            blurred = _blurred_one_by_one(as_float(images), kernels, sigma > 0)
+        else:
+            axes = (_along(side, kernels) for side in (height, width))
+            blurred = resample(as_float(images), *axes)
+            blurred = torch.where((sigma > 0)[:, None, None, None], blurred, as_float(images))
         t = (s / LEAST).log() / math.log(max(height, width) / LEAST)
         t = torch.where(sigma > 0, t.clamp(0, 1), 0.0)
         return in_dtype_of(images, blurred), keep(images, seen, 1 - t**self.power)
@@ -116,17 +118,42 @@ def _heat(s: Float[Tensor, "n"], side: int) -> Float[Tensor, "n side side"]:
     return basis.T @ (damping[:, :, None] * basis)
 
 
-def _gaussian(s: Float[Tensor, "n"], side: int, kernel_size: int) -> Float[Tensor, "n side side"]:
-    """A sampled Gaussian along one axis, mirrored at the outermost pixels, as a map."""
+def _gaussian(s: Float[Tensor, "n"], kernel_size: int) -> Float[Tensor, "n k"]:
+    """Sampled Gaussians, each of sum 1."""
     reach = kernel_size // 2
     offset = torch.arange(-reach, reach + 1, device=s.device)
     kernel = (-0.5 * (offset / s[:, None]) ** 2).exp()
-    kernel = kernel / kernel.sum(dim=1, keepdim=True)
-    source = (torch.arange(side, device=s.device)[:, None] + offset).abs()
+    return kernel / kernel.sum(dim=1, keepdim=True)
+
+
+def _along(side: int, kernels: Float[Tensor, "n k"]) -> Float[Tensor, "n {side} {side}"]:
+    """Kernels along one axis, mirrored at the outermost pixels, as maps from pixels to pixels."""
+    n, kernel_size = kernels.shape
+    offset = torch.arange(kernel_size, device=kernels.device) - kernel_size // 2
+    source = (torch.arange(side, device=kernels.device)[:, None] + offset).abs()
     source = side - 1 - (side - 1 - source).abs()
-    weights = torch.zeros(len(s), side, side, device=s.device)
-    index = source.expand(len(s), -1, -1)
-    return weights.scatter_add(2, index, kernel[:, None].expand(-1, side, -1))
+    weights = torch.zeros(n, side, side, device=kernels.device)
+    index = source.expand(n, -1, -1)
+    return weights.scatter_add(2, index, kernels[:, None].expand(-1, side, -1))
+
+
+def _blurred_one_by_one(
+    pixels: Float[Tensor, "n c h w"], kernels: Float[Tensor, "n k"], chosen: Bool[Tensor, "n"]
+) -> Float[Tensor, "n c h w"]:
+    """The chosen images as sums of themselves, shifted: for large ones faster than any map."""
+    out = pixels.clone()
+    reach = kernels.shape[1] // 2
+    samples = chosen.nonzero()[:, 0].tolist()
+    for sample, kernel in zip(samples, kernels[chosen].tolist(), strict=True):
+        spread = F.pad(pixels[sample], [reach] * 4, mode="reflect")
+        for axis in (-1, -2):
+            size = pixels.shape[axis]
+            first, *others = (spread.narrow(axis, at, size) for at in range(len(kernel)))
+            spread = first * kernel[0]
+            for other, weight in zip(others, kernel[1:], strict=True):
+                spread.add_(other, alpha=weight)
+        out[sample] = spread
+    return out
 
 
 def _check_power(name: str, power: float) -> None:
