@@ -63,7 +63,9 @@ def programs_for(images: Tensor) -> Iterator[Program]:
     yield Program("copy", "torch", "copy", images.clone)
     crop = ResizedCrop(side)
     ours = {"ResizedCrop": crop, "RandomResizedCrop": RandomResizedCrop(side)}
-    theirs = {"RandomResizedCrop": ("RandomResizedCrop", {"size": side, "antialias": True})}
+    theirs: dict[str, tuple[str, dict[str, Any]]] = {
+        "RandomResizedCrop": ("RandomResizedCrop", {"size": side, "antialias": True})
+    }
     batched: dict[str, tuple[str, Any]] = {
         "RandomResizedCrop": ("without antialiasing", K.RandomResizedCrop((side, side)))
     }
