@@ -202,6 +202,26 @@ def test_targets_without_a_map_are_those_of_the_map(
     assert torch.equal(targets, augment.targets(labels, seen))
 
 
+def test_a_rectangle_that_ends_before_it_begins_hides_nothing() -> None:
+    images, labels = torch.rand(3, 3, 8, 8), torch.arange(3)
+    edges = {"top": [5, 5, 9], "bottom": [2, 2, 12], "left": [1, 6, 0], "right": [4, 3, 8]}
+    drawn: Drawn = {name: torch.tensor(at) for name, at in edges.items()} | {"seed": labels}
+    out, targets = SoftAugment(Erase(), K)(images, labels, drawn=drawn)
+    assert torch.equal(out, images)
+    assert torch.equal(targets, F.one_hot(labels, K).float())
+
+
+def test_targets_of_ones_own_get_the_map() -> None:
+    class Mine(SoftAugment):
+        def targets(self, labels: Tensor, seen: Tensor) -> Tensor:
+            return visibility(seen)[:, None].expand(-1, len(labels))
+
+    drawn = Crop().draw(6, 8, 10, Generator().manual_seed(1))
+    _, targets = Mine(Crop(), K)(images(), LABELS, drawn=drawn)
+    _, seen = Crop().apply(images(), None, drawn)
+    assert torch.equal(targets[:, 0], visibility(seen))
+
+
 @pytest.mark.parametrize("transform", [Chain([Flip(), Crop()]), Erase()], ids=str)
 def test_no_map_is_made_where_none_is_needed(
     transform: Any, monkeypatch: pytest.MonkeyPatch

@@ -138,11 +138,12 @@ def test_inputs_never_change(name: str, make: Callable[[], Tensor]) -> None:
     images, seen = make(), torch.ones(len(make()), 1, H, W)
     kept_images, kept_seen = images.clone(), seen.clone()
     drawn = drawn_for(name, images)
-    out, out_seen = transform_of(name).apply(images, seen, drawn)
-    out += 1
-    out_seen += 1
-    assert torch.equal(images, kept_images)
-    assert torch.equal(seen, kept_seen)
+    for given in (seen, None):
+        out, out_seen = transform_of(name).apply(images, given, drawn)
+        out += 1
+        out_seen += 1
+        assert torch.equal(images, kept_images)
+        assert torch.equal(seen, kept_seen)
 
 
 @over_the_table

@@ -30,9 +30,8 @@ from softaug.operations import (
     GEOMETRIC,
     OPERATIONS,
     SIGNED,
-    Strength,
     _kept_source,
-    magnitudes,
+    choices,
     source,
 )
 from softaug.perform import SMALL
@@ -254,13 +253,19 @@ def test_operations_are_torchvisions_in_its_order() -> None:
 @pytest.mark.parametrize("bins", [2, 3, 5, 7, 9, 10, 13, 25, 31, 49, 100])
 def test_magnitudes_are_torchvisions_for_any_number_of_bins(bins: int) -> None:
     for size in ((32, 32), (37, 224)):
-        rand = magnitudes(Strength(bins, 0.3, 0.0, 150 / 331, 30.0, 0.9, 4), *size)
-        trivial = magnitudes(Strength(bins, 0.99, 32.0, 0.0, 135.0, 0.99, 2), *size)
-        for table, theirs in ((rand, THEIR_RAND), (trivial, THEIR_TRIVIAL)):
-            for name, (values, _) in theirs._AUGMENTATION_SPACE.items():
-                listed = values(bins, *size)
-                assert (listed is None) == (name not in table)
-                assert listed is None or listed.tolist() == table[name]
+        policies: tuple[Any, Any] = (
+            RandAugment(num_magnitude_bins=bins, magnitude=0),
+            TrivialAugment(bins),
+        )
+        for ours, theirs in zip(policies, (THEIR_RAND, THEIR_TRIVIAL), strict=True):
+            rows = choices(ours.strength, *size)
+            for row, (name, space) in zip(rows, theirs._AUGMENTATION_SPACE.items(), strict=True):
+                values, signed = space
+                listed = (
+                    [0.0] * bins if values(bins, *size) is None else values(bins, *size).tolist()
+                )
+                sign = -1 if signed else 1
+                assert row == [((name, value), (name, sign * value)) for value in listed]
 
 
 @pytest.mark.parametrize("fill", [7, (3, 0, 250)])
@@ -784,12 +789,21 @@ COMPILED = """
 import torch
 from torch import Generator
 from softaug import Chain, Crop, RandAugment, SoftAugment, TrivialAugment
+from softaug.kept import FromConfidence, polynomial_confidence
 from softaug.traced import perform_opaquely
 
-for policy in (RandAugment(fill=0.5), TrivialAugment(kept=lambda operation, magnitude: 0.5)):
-    torch._dynamo.reset()
+def constant(share):
+    return lambda operation, magnitude: share
+
+third = FromConfidence(polynomial_confidence, chance=0.01, k=3.0)
+for policy, dynamic in (
+    (RandAugment(num_ops=3, fill=0.5, kept=third), None),
+    (TrivialAugment(kept=constant(0.5)), None),
+    (TrivialAugment(kept=constant(0.25)), None),
+    (TrivialAugment(11), True),
+):
     augment = SoftAugment(Chain([policy, Crop()]), 10)
-    compiled = torch.compile(augment, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(augment, fullgraph=True, backend="aot_eager", dynamic=dynamic)
     for shape, form in (((5, 3, 8, 9), "channels_last"), ((2, 3, 80, 70), "contiguous_format")):
         images = torch.rand(shape).to(memory_format=getattr(torch, form))
         labels = torch.arange(len(images))
@@ -798,11 +812,25 @@ for policy in (RandAugment(fill=0.5), TrivialAugment(kept=lambda operation, magn
         assert all(map(torch.equal, got, expected)), (policy, shape)
         assert got[0].stride() == expected[0].stride()
 
-drawn = policy.draw(2, 80, 70, Generator().manual_seed(0)).values()
+drawn = policy.draw(2, 80, 70, Generator().manual_seed(0))
+try:
+    torch.compile(policy.apply, fullgraph=True, backend="aot_eager")(2 * images, None, drawn)
+except ValueError as error:
+    assert "float images in [0, 1]" in str(error), error
+else:
+    raise AssertionError("pixels above 1 passed")
+
+pixels = images.clone().requires_grad_()
+torch.compile(policy.apply, backend="aot_eager")(pixels, None, drawn)[0].sum().backward()
+again = images.clone().requires_grad_()
+policy.apply(again, None, drawn)[0].sum().backward()
+assert torch.equal(pixels.grad, again.grad)
+
+drawn = drawn.values()
 for seen in (None, torch.rand(2, 1, 80, 70)):
     for pixels in (images, (255 * images).byte()):
         arguments = (pixels, seen, *drawn, torch.ones(2), torch.zeros(1, 1, 1, 1).to(pixels))
-        torch.library.opcheck(perform_opaquely, (*arguments, [31, 0.99, 32, 0, 135, 0.99, 2]))
+        torch.library.opcheck(perform_opaquely, (*arguments, policy.strength))
 """
 
 

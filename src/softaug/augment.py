@@ -1,6 +1,6 @@
 """SoftAugment: transform, visibility, curve, targets; the method in one call."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +13,8 @@ from torch.utils.data import get_worker_info
 from softaug.curves import Curve, PowerCurve
 from softaug.seen import visibility
 from softaug.softening import as_rows, smooth, weigh
-from softaug.transforms import Chain, Drawn, Transform
-from softaug.transforms.base import ClosedForm
+from softaug.transforms import Drawn, Transform
+from softaug.transforms.closed_form import without_a_map
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +90,12 @@ class SoftAugment:
             drawn = self.transform.draw(
                 len(images), images.shape[-2], images.shape[-1], self._generator()
             )
-        if seen is None and (known := _without_a_map(self.transform, images, drawn)) is not None:
-            images, left = known
-            return images, self._rows(labels, left.to(images.device))
+        # Somebody's own `targets` is to get its map.
+        if seen is None and type(self).targets is SoftAugment.targets:
+            known = without_a_map(self.transform, images, drawn)
+            if known is not None:
+                images, left = known
+                return images, self._rows(labels, left)
         images, seen = self.transform.apply(images, seen, drawn)
         return images, self.targets(labels, seen)
 
@@ -160,32 +163,6 @@ class SoftAugment:
                 raise ValueError(
                     f"images must be finite, got NaN or infinite pixels in samples {bad[:10]}"
                 )
-
-
-def _without_a_map(
-    transform: Transform, images: Tensor, drawn: Drawn
-) -> tuple[Tensor, Float[Tensor, "n"]] | None:
-    """Images and visibility where one step alone loses anything, and that in closed form.
-
-    A map would take as long to write as the images. None where one is needed.
-    """
-    steps: Sequence[Transform] = (transform,)
-    draws = [drawn]
-    if isinstance(transform, Chain):
-        steps = transform.transforms
-        draws = [drawn[str(i)] for i in range(len(steps))]
-    losing = [step for step in steps if not getattr(step, "loses_nothing", False)]
-    if len(losing) != 1 or not isinstance(known := losing[0], ClosedForm):
-        return None
-    if "pixels" not in type(known).__dict__:  # whoever inherits it may have an `apply` of its own
-        return None
-    for step, its_drawn in zip(steps, draws, strict=True):
-        if step is known:
-            left = known.visibility(images.shape[-2], images.shape[-1], its_drawn)
-            images = known.pixels(images, its_drawn)
-        else:
-            images, _ = step.apply(images, None, its_drawn)
-    return images, left
 
 
 def _from_pil(picture: Any) -> Tensor:

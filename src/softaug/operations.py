@@ -14,8 +14,6 @@ from torch import Tensor
 from softaug.kept import LOSSY
 from softaug.transforms.base import Images
 
-Magnitudes: TypeAlias = dict[str, list[float]]  # operation: what each bin stands for
-
 
 class Use(NamedTuple):
     operation: str
@@ -69,36 +67,36 @@ def check_range(images: Images) -> None:
         )
 
 
-def magnitudes(strength: Strength, height: int, width: int) -> Magnitudes:
-    """What each bin stands for in such images; operations without a magnitude are left out.
+def choices(strength: Strength, height: int, width: int) -> Choices:
+    """All that can be drawn for such images: from nothing to the strength, in equal steps."""
+    bins, shear, shift, share, degrees, factor, bits = strength
+    most = {
+        "ShearX": shear,
+        "ShearY": shear,
+        "TranslateX": shift + share * width,
+        "TranslateY": shift + share * height,
+        "Rotate": degrees,
+        **dict.fromkeys(FACTORS, factor),
+        "Posterize": bits,
+    }
+    return [_bins(name, bins, most.get(name, 0.0)) for name in OPERATIONS]
+
+
+@lru_cache(maxsize=1024)
+def _bins(operation: str, bins: int, most: float) -> list[tuple[Use, Use]]:
+    """Each bin of one operation, with either sign.
 
     In float32 as in torchvision: where a translation or a number of bits is rounded, the last bit
     decides.
     """
-    bins, shear, shift, share, degrees, factor, bits = strength
-    shift_x, shift_y = shift + share * width, shift + share * height
-    strongest = [shear, shear, shift_x, shift_y, degrees, *[factor] * len(FACTORS)]
-    table = {
-        name: torch.linspace(0.0, most, bins).tolist()
-        for name, most in zip(SIGNED, strongest, strict=True)
-    }
-    lost = torch.arange(bins) / ((bins - 1) / (8 - bits))
-    table["Posterize"] = (8 - lost).round().tolist()
-    table["Solarize"] = torch.linspace(1.0, 0.0, bins).tolist()
-    return table
-
-
-@lru_cache(maxsize=32)
-def choices(strength: Strength, height: int, width: int) -> Choices:
-    """All that can be drawn for such images."""
-    table = magnitudes(strength, height, width)
-    return [
-        [
-            (Use(name, magnitude), Use(name, -magnitude if name in SIGNED else magnitude))
-            for magnitude in table.get(name, [0.0] * strength.bins)
-        ]
-        for name in OPERATIONS
-    ]
+    if operation == "Posterize":
+        values = (8 - torch.arange(bins) / ((bins - 1) / (8 - most))).round()
+    elif operation == "Solarize":
+        values = torch.linspace(1.0, 0.0, bins)
+    else:
+        values = torch.linspace(0.0, most, bins)
+    sign = -1 if operation in SIGNED else 1
+    return [(Use(operation, value), Use(operation, sign * value)) for value in values.tolist()]
 
 
 def source(operation: str, magnitude: float, height: int, width: int) -> Int[Tensor, "h w"]:

@@ -43,6 +43,7 @@ def perform(
     fill: [1,C,1,1] or [1,1,1,1], in the dtype of `at_least_single(images)`. All samples at once; on
     a CPU large images one by one, each in its cache.
     """
+    images = images.as_subclass(Tensor)  # of which `contiguous` would be another object
     share = kept[:, None, None, None]
     if images.device.type != "cpu" or math.prod(images.shape[1:]) <= SMALL:
         pixels, after = _after(steps, images, seen, fill)

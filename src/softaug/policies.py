@@ -70,7 +70,11 @@ class RandAugment:
         return _draw((n, self.num_ops), range(self.magnitude, self.magnitude + 1), generator)
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        strength = Strength(
+        return _apply(self, images, seen, drawn)
+
+    @property
+    def strength(self) -> Strength:
+        return Strength(
             self.num_magnitude_bins,
             shear=0.3,
             shift=0.0,
@@ -79,7 +83,6 @@ class RandAugment:
             factor=0.9,
             bits=4,
         )
-        return _apply(self, images, seen, drawn, strength)
 
     __call__ = call
 
@@ -110,7 +113,11 @@ class TrivialAugment:
         return _draw((n, 1), range(self.num_magnitude_bins), generator)
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        strength = Strength(
+        return _apply(self, images, seen, drawn)
+
+    @property
+    def strength(self) -> Strength:
+        return Strength(
             self.num_magnitude_bins,
             shear=0.99,
             shift=32.0,
@@ -119,7 +126,6 @@ class TrivialAugment:
             factor=0.99,
             bits=2,
         )
-        return _apply(self, images, seen, drawn, strength)
 
     __call__ = call
 
@@ -168,21 +174,18 @@ def _draw(size: tuple[int, int], bins: range, generator: Generator | None) -> Dr
 
 
 def _apply(
-    policy: RandAugment | TrivialAugment,
-    images: Images,
-    seen: Seen | None,
-    drawn: Drawn,
-    strength: Strength,
+    policy: RandAugment | TrivialAugment, images: Images, seen: Seen | None, drawn: Drawn
 ) -> tuple[Tensor, Tensor]:
     check_range(images)
     fill = fill_value(policy.fill, at_least_single(images[:0]))
     columns = (drawn["operation"], drawn["bin"], drawn["negative"])
-    if torch.compiler.is_compiling():
+    differentiated = images.requires_grad and torch.is_grad_enabled()
+    if torch.compiler.is_compiling() and not differentiated:
         # Only now: it loads the compiler, which takes longer than softaug itself.
         from softaug.traced import perform_traced
 
-        return perform_traced(images, seen, *columns, policy.kept, fill, strength)
-    steps = look_up(*columns, strength, *images.shape[-2:])
+        return perform_traced(policy, images, seen, *columns, fill)
+    steps = look_up(*columns, policy.strength, *images.shape[-2:])
     return perform(steps, _kept(policy.kept, steps, images), images, seen, fill)
 
 

@@ -1,33 +1,33 @@
 """Policies in a graph of torch.compile: one step that it doesn't see into."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from softaug.kept import Kept, share_kept
-from softaug.operations import Strength, choices
+from softaug.kept import share_kept
+from softaug.operations import Strength, check_range, choices
 from softaug.perform import look_up, perform
+from softaug.policies import RandAugment, TrivialAugment
 from softaug.transforms.base import Images, Seen
 from softaug.transforms.pixels import empty
 
 
 def perform_traced(
+    policy: RandAugment | TrivialAugment,
     images: Images,
     seen: Seen | None,
     operation: Tensor,
     bins: Tensor,
     negative: Tensor,
-    kept: Kept,
     fill: Tensor,
-    strength: Strength,
 ) -> tuple[Tensor, Tensor]:
     """Pixels and map, as `perform` makes them; without a derivative."""
-    shares = torch.tensor(_shares(kept, images.shape[1] == 3, *strength))
-    share = shares[operation, bins, negative.long()].prod(dim=1).to(images.device)
+    coloured = True if images.shape[1] == 3 else False  # noqa: SIM210  (a constant of the graph)
+    shares = torch.tensor(_shares(policy, coloured), dtype=torch.float64)
+    share = shares[operation, bins, negative.long()].prod(dim=1).float().to(images.device)
     made: tuple[Tensor, Tensor] = perform_opaquely(
-        images, seen, operation, bins, negative, share, fill, strength
+        images, seen, operation, bins, negative, share, fill, _strength(policy)
     )
     return made
 
@@ -44,6 +44,7 @@ def perform_opaquely(
     strength: Sequence[float],
 ) -> tuple[Tensor, Tensor]:
     """`look_up` and `perform`, in the types that such a step may have."""
+    check_range(images)
     count, shear, shift, share, degrees, factor, bits = strength
     known = Strength(int(count), shear, shift, share, degrees, factor, int(bits))
     steps = look_up(operation, bins, negative, known, *images.shape[-2:])
@@ -57,13 +58,18 @@ def _(
     return empty(images), kept.new_empty(len(images), 1, *images.shape[-2:])
 
 
-def _shares(kept: Kept, coloured: bool, *strength: Any) -> list[list[list[float]]]:
+def _shares(policy: RandAugment | TrivialAugment, coloured: bool) -> list[list[list[float]]]:
     """What is left by all that can be drawn, for images of any size: moves lose nothing here."""
     return [
-        [[share_kept(kept, *use, coloured) for use in signs] for signs in bins]
-        for bins in choices(Strength(*strength), 1, 1)
+        [[share_kept(policy.kept, *use, coloured) for use in signs] for signs in bins]
+        for bins in choices(policy.strength, 1, 1)
     ]
 
 
-# A graph holds them as they were when it was made.
+def _strength(policy: RandAugment | TrivialAugment) -> list[float]:
+    return [float(number) for number in policy.strength]
+
+
+# They run as Python while a graph is made, anew for each policy, and it holds what they gave.
 torch.compiler.assume_constant_result(_shares)
+torch.compiler.assume_constant_result(_strength)

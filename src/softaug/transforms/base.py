@@ -22,8 +22,7 @@ class Transform(Protocol):
     """What SoftAugment and Chain ask of a transform.
 
     One that changes the size of images also has `output_size(height, width) -> (height, width)`;
-    one that leaves a map of ones as it is, and the sum of any map, may say so: `loses_nothing =
-    True`.
+    one that leaves a map of ones as it is may say so: `loses_nothing = True`.
     """
 
     def draw(
@@ -31,17 +30,6 @@ class Transform(Protocol):
     ) -> Drawn: ...
 
     def apply(self, images: Tensor, seen: Tensor | None, drawn: Drawn) -> tuple[Tensor, Tensor]: ...
-
-
-@runtime_checkable
-class ClosedForm(Protocol):
-    """A transform of which visibility is known without a map, so that none need be written."""
-
-    def pixels(self, images: Tensor, drawn: Drawn) -> Tensor:
-        """The images that `apply` makes."""
-
-    def visibility(self, height: int, width: int, drawn: Drawn) -> Tensor:
-        """The visibility [N] that the map would have, of images that were whole: float32."""
 
 
 def call(
@@ -54,8 +42,7 @@ def call(
 
     images: [N,C,H,W] or one image [C,H,W], any dtype, never changed; seen: the map so far,
     float32 [N,1,H,W] or [1,H,W], None for all ones; generator: on the CPU, None for torch's own.
-    Returns (images, seen), new tensors of the same dtypes. Where no map was given, one that is the
-    same all over a sample may be a number, expanded: clone it before you write into it.
+    Returns (images, seen), new tensors of the same dtypes.
     """
     if images.ndim == 3:
         one, seen_one = call(

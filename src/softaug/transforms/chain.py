@@ -73,8 +73,10 @@ class Hard:
         return self.transform.draw(n, height, width, generator)
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        seen = ones(images) if seen is None else seen.clone()
-        return self.transform.apply(images, None, drawn)[0], seen
+        return self.pixels(images, drawn), ones(images) if seen is None else seen.clone()
+
+    def pixels(self, images: Images, drawn: Drawn) -> Images:
+        return self.transform.apply(images, None, drawn)[0]
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         return size_after(self.transform, height, width)

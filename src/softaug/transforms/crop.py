@@ -23,8 +23,30 @@ from softaug.transforms.pixels import (
 )
 
 
+class _Shift:
+    """What crops share: the frame moves by whole pixels, tx and ty, for each sample."""
+
+    fill: float | Sequence[float]
+
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        rows, columns = inside = _inside(images, drawn)
+        shown = _moved(images, drawn, inside, filling(self.fill, images))
+        if seen is None:
+            return shown, rows.float() * columns.float()
+        return shown, _moved(seen, drawn, inside, None)
+
+    def pixels(self, images: Images, drawn: Drawn) -> Images:
+        """The images that `apply` makes."""
+        return _moved(images, drawn, _inside(images, drawn), filling(self.fill, images))
+
+    def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
+        """(W - |tx|)(H - |ty|) / (W H), of images that were whole: Liu et al. 2023, section 3."""
+        rows, columns = height - drawn["ty"].abs(), width - drawn["tx"].abs()
+        return share_of_image(rows.clamp(min=0) * columns.clamp(min=0), height, width)
+
+
 @dataclass(frozen=True)
-class Crop:
+class Crop(_Shift):
     """Shift the frame by a truncated normal offset: the soft crop.
 
     tx and ty are independent, normal with standard deviation sigma * width and sigma * height,
@@ -61,20 +83,11 @@ class Crop:
         ty = height * truncated_normal(n, vertical, generator)
         return {"tx": tx.round().long(), "ty": ty.round().long()}
 
-    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        return _shift(images, seen, drawn, self.fill)
-
-    def pixels(self, images: Images, drawn: Drawn) -> Images:
-        return _moved(images, drawn, _inside(images, drawn), filling(self.fill, images))
-
-    def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
-        return _share_left(height, width, drawn)
-
     __call__ = call
 
 
 @dataclass(frozen=True)
-class UniformCrop:
+class UniformCrop(_Shift):
     """The standard hard crop: pad by `padding` pixels, cut the original size at a uniform place.
 
     tx and ty are independent and uniform over the whole numbers -padding to padding.
@@ -101,15 +114,6 @@ class UniformCrop:
             "ty": torch.randint(low, high, (n,), generator=generator),
         }
 
-    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        return _shift(images, seen, drawn, self.fill)
-
-    def pixels(self, images: Images, drawn: Drawn) -> Images:
-        return _moved(images, drawn, _inside(images, drawn), filling(self.fill, images))
-
-    def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
-        return _share_left(height, width, drawn)
-
     __call__ = call
 
 
@@ -128,21 +132,9 @@ def truncated_normal(n: int, sigma: float, generator: Generator | None) -> Float
     return (sigma * normal).clamp(-1, 1)
 
 
-def _shift(
-    images: Images, seen: Seen | None, drawn: Drawn, fill: float | Sequence[float]
-) -> tuple[Tensor, Tensor]:
-    """Move the frame by whole pixels (tx, ty) for each sample."""
-    rows, columns = inside = _inside(images, drawn)
-    shown = _moved(images, drawn, inside, filling(fill, images))
-    if seen is None:
-        return shown, rows.float() * columns.float()
-    return shown, _moved(seen, drawn, inside, None)
-
-
-def _share_left(height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
-    """(W - |tx|)(H - |ty|) / (W H): Liu et al. 2023, section 3."""
-    left = (width - drawn["tx"].abs()).clamp(min=0) * (height - drawn["ty"].abs()).clamp(min=0)
-    return share_of_image(left, height, width)
+def _offsets(images: Images, drawn: Drawn) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    tx, ty = (drawn[name].to(images.device).long() for name in ("tx", "ty"))
+    return tx, ty
 
 
 def _inside(
@@ -150,7 +142,7 @@ def _inside(
 ) -> tuple[Bool[Tensor, "n 1 h 1"], Bool[Tensor, "n 1 1 w"]]:
     """Which rows and columns of the output show something of the image."""
     height, width = images.shape[-2:]
-    tx, ty = drawn["tx"].to(images.device), drawn["ty"].to(images.device)
+    tx, ty = _offsets(images, drawn)
     rows, columns = between(-ty, height - ty, height), between(-tx, width - tx, width)
     return rows[:, None, :, None], columns[:, None, None, :]
 
@@ -160,7 +152,7 @@ def _moved(
 ) -> Images:
     """The images alone; inside: see `_inside`; fill: None for zeros."""
     height, width = images.shape[-2:]
-    tx, ty = drawn["tx"].to(images.device), drawn["ty"].to(images.device)
+    tx, ty = _offsets(images, drawn)
     if in_slices(images):
         return _moved_in_slices(images, tx, ty, fill)
     before = planes(images, images)
@@ -181,24 +173,22 @@ def _moved_in_slices(
     out = torch.empty_like(before)
     (height, row), size = before.shape[-2:], math.prod(before.shape[1:])
     filled = as_arrays(before.new_zeros(1, 1, 1, 1) if fill is None else planes(fill, images))
-    (hidden,) = np.broadcast_to(filled, (1, *before.shape[1:]))
-    arrays = as_arrays(out)
-    flat = (of.reshape(len(out), size) for of in (arrays, as_arrays(before)))
+    hidden = np.broadcast_to(filled, (1, *before.shape[1:]))[0]
+    source, shown = as_arrays(before).reshape(len(out), size), as_arrays(out)
+    to = shown.reshape(len(out), size)
     tx = tx * (row // images.shape[-1])
-    shifts = (ty * row + tx).clamp(-size, size)
-    numbers = (of.tolist() for of in (shifts, *_outside(ty, height), *_outside(tx, row)))
-    for shown, to, source, shift, top, bottom, left, right in zip(
-        arrays, *flat, *numbers, strict=True
-    ):
+    shifts = (ty * row + tx).clamp(-size, size).tolist()
+    ends = (of.tolist() for of in (*_filled(ty, height), *_filled(tx, row)))
+    for i, (shift, top, bottom, left, right) in enumerate(zip(shifts, *ends, strict=True)):
         start, end = max(0, shift), size + min(0, shift)
-        to[start - shift : end - shift] = source[start:end]
-        shown[:, top:bottom] = hidden[:, top:bottom]
-        shown[:, :, left:right] = hidden[:, :, left:right]
+        to[i, start - shift : end - shift] = source[i, start:end]
+        shown[i, :, top:bottom] = hidden[:, top:bottom]
+        shown[i, :, :, left:right] = hidden[:, :, left:right]
     return from_planes(out, images)
 
 
-def _outside(offset: Int[Tensor, "n"], side: int) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
-    """Where one axis of the output begins and ends to show what lies outside of the image."""
+def _filled(offset: Int[Tensor, "n"], side: int) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """Where along one axis the fill begins and ends: what lies outside of the image."""
     below = offset < 0
     return torch.where(below, 0, side - offset).clamp(min=0), torch.where(below, -offset, side)
 

@@ -31,8 +31,32 @@ from softaug.transforms.pixels import (
 Fill = float | Sequence[float] | str  # the words are "mean" and "noise"
 
 
+class _Hide:
+    """What erasing shares: a rectangle of each sample, ends exclusive, shows the fill."""
+
+    fill: Fill
+
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        rows, columns = outside = _outside(images, drawn)
+        shown = _covered(images, drawn, outside, _filling(images, drawn, self.fill))
+        if seen is None:
+            return shown, rows.float().maximum(columns.float())
+        return shown, _covered(seen, drawn, outside, None)
+
+    def pixels(self, images: Images, drawn: Drawn) -> Images:
+        """The images that `apply` makes."""
+        return _covered(images, drawn, _outside(images, drawn), _filling(images, drawn, self.fill))
+
+    def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
+        """1 - the share of the rectangle, of what of it lies in the image, that was whole."""
+        tall = drawn["bottom"].clamp(max=height) - drawn["top"].clamp(min=0)
+        wide = drawn["right"].clamp(max=width) - drawn["left"].clamp(min=0)
+        hidden = tall.clamp(min=0) * wide.clamp(min=0)
+        return share_of_image(height * width - hidden, height, width)
+
+
 @dataclass(frozen=True)
-class Erase:
+class Erase(_Hide):
     """Hide one rectangle, wholly inside the image, at a uniform place: soft random erasing.
 
     Its share of the area is uniform over `area`, its aspect (height / width) log-uniform over the
@@ -93,15 +117,6 @@ class Erase:
             "seed": draw_seeds(n, generator),
         }
 
-    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        return _hide(images, seen, drawn, self.fill)
-
-    def pixels(self, images: Images, drawn: Drawn) -> Images:
-        return _covered(images, drawn, _outside(images, drawn), _filling(images, drawn, self.fill))
-
-    def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
-        return _share_left(height, width, drawn)
-
     def _area(self) -> tuple[float, float]:
         return self.area if isinstance(self.area, tuple) else (self.area, self.area)
 
@@ -109,7 +124,7 @@ class Erase:
 
 
 @dataclass(frozen=True)
-class Cutout:
+class Cutout(_Hide):
     """Hide one square around a uniform pixel; what sticks out of the image hides nothing.
 
     side: of the square, in pixels, 1 or more; fill: as in `Erase`.
@@ -136,32 +151,7 @@ class Cutout:
             "seed": draw_seeds(n, generator),
         }
 
-    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        return _hide(images, seen, drawn, self.fill)
-
-    def pixels(self, images: Images, drawn: Drawn) -> Images:
-        return _covered(images, drawn, _outside(images, drawn), _filling(images, drawn, self.fill))
-
-    def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
-        return _share_left(height, width, drawn)
-
     __call__ = call
-
-
-def _hide(images: Images, seen: Seen | None, drawn: Drawn, fill: Fill) -> tuple[Tensor, Tensor]:
-    """Fill each sample's rectangle, ends exclusive; nothing of it is seen."""
-    rows, columns = outside = _outside(images, drawn)
-    shown = _covered(images, drawn, outside, _filling(images, drawn, fill))
-    if seen is None:
-        return shown, rows.float().maximum(columns.float())
-    return shown, _covered(seen, drawn, outside, None)
-
-
-def _share_left(height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
-    """1 - the rectangle's share of the image, of what of it lies in the image."""
-    tall = drawn["bottom"].clamp(0, height) - drawn["top"].clamp(0, height)
-    wide = drawn["right"].clamp(0, width) - drawn["left"].clamp(0, width)
-    return share_of_image(height * width - tall * wide, height, width)
 
 
 def _outside(

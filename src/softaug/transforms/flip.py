@@ -1,10 +1,12 @@
 """What loses nothing: mirroring, and doing nothing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Bool
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
@@ -35,15 +37,16 @@ class Flip:
         return {"flip": torch.rand(n, generator=generator) < self.probability}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        after = ones(images) if seen is None else self.pixels(seen, drawn)
+        return self.pixels(images, drawn), after
+
+    def pixels(self, images: Images, drawn: Drawn) -> Images:
         flip = drawn["flip"].to(images.device)
-
-        def mirrored(images: Images) -> Images:
-            if in_slices(images):
-                return _mirrored_in_slices(images, flip.tolist())
-            chosen = mask(flip, images)[:, None, None, None]
-            return where_(chosen, images.flip(-1), images)
-
-        return mirrored(images), ones(images) if seen is None else mirrored(seen)
+        if in_slices(images):
+            # numpy reads single numbers backwards slowly.
+            return _in_slices(images, flip, lambda image: torch.from_numpy(image).flip(-1).numpy())
+        chosen = mask(flip, images)[:, None, None, None]
+        return where_(chosen, images.flip(-1), images)
 
     __call__ = call
 
@@ -63,18 +66,20 @@ class VerticalFlip:
         return {"flip": torch.rand(n, generator=generator) < self.probability}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        after = ones(images) if seen is None else self.pixels(seen, drawn)
+        return self.pixels(images, drawn), after
+
+    def pixels(self, images: Images, drawn: Drawn) -> Images:
         flip, height = drawn["flip"].to(images.device), images.shape[-2]
+        if in_slices(images):
+            return _in_slices(images, flip, lambda image: image[:, ::-1])
         y = torch.arange(height, device=images.device)
         source = torch.where(flip[:, None], height - 1 - y, y)
-
-        def mirrored(images: Images) -> Images:
-            rows = planes(images, images)
-            plane = torch.arange(rows.shape[0] * rows.shape[1], device=images.device)
-            index = plane.view(*rows.shape[:2], 1) * height + source[:, None]
-            moved = rows.flatten(0, 2).index_select(0, index.flatten())
-            return from_planes(moved.view(rows.shape), images)
-
-        return mirrored(images), ones(images) if seen is None else mirrored(seen)
+        rows = planes(images, images)
+        plane = torch.arange(rows.shape[0] * rows.shape[1], device=images.device)
+        index = plane.view(*rows.shape[:2], 1) * height + source[:, None]
+        moved = rows.flatten(0, 2).index_select(0, index.flatten())
+        return from_planes(moved.view(rows.shape), images)
 
     __call__ = call
 
@@ -88,20 +93,21 @@ class Still:
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         return {}
 
-    def apply(
-        self,
-        images: Images,
-        seen: Seen | None,
-        drawn: Drawn,
-    ) -> tuple[Tensor, Tensor]:
-        return images.clone(), ones(images) if seen is None else seen.clone()
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        return self.pixels(images, drawn), ones(images) if seen is None else seen.clone()
+
+    def pixels(self, images: Images, drawn: Drawn) -> Images:
+        return images.clone()
 
     __call__ = call
 
 
-def _mirrored_in_slices(images: Images, flip: list[bool]) -> Shaped[Tensor, "n c h w"]:
+def _in_slices(
+    images: Images, flip: Bool[Tensor, "n"], mirrored: Callable[[np.ndarray], np.ndarray]
+) -> Images:
     out = empty(images)
-    for after, before, flipped in zip(as_arrays(out), as_arrays(images), flip, strict=True):
-        # numpy writes backwards slowly.
-        after[...] = torch.from_numpy(before).flip(-1).numpy() if flipped else before
+    for after, before, flipped in zip(
+        as_arrays(out), as_arrays(images), flip.tolist(), strict=True
+    ):
+        after[...] = mirrored(before) if flipped else before
     return out

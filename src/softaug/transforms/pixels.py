@@ -37,8 +37,7 @@ def filling(fill: float | Sequence[float], images: Images) -> Tensor | None:
 
 
 def ones(images: Images) -> Seen:
-    """The map of whole images: one number, expanded, since to write it takes as long as a copy."""
-    return torch.ones((), device=images.device).expand(len(images), 1, *images.shape[-2:])
+    return torch.ones(len(images), 1, *images.shape[-2:], device=images.device)
 
 
 def as_float(images: Images) -> Float[Tensor, "n c h w"]:
@@ -68,6 +67,8 @@ def in_slices(images: Images) -> bool:
     """
     if images.device.type != "cpu" or torch.compiler.is_compiling() or _differentiated(images):
         return False
+    if type(images) is not Tensor or images.is_neg() or torch._C._get_tracing_state():
+        return False  # numpy has no such, or is not seen
     if torch._C._are_functorch_transforms_active():  # whose tensors have no memory of their own
         return False
     return math.prod(images.shape[1:]) * images.element_size() > LARGE
@@ -161,7 +162,9 @@ def resample(
 def keep(images: Images, seen: Seen | None, share: Float[Tensor, "n"]) -> Seen:
     """The map where every pixel of a sample keeps the same share, in [0, 1], of its content."""
     share = share.float()[:, None, None, None]
-    return share.expand(-1, 1, *images.shape[-2:]) if seen is None else seen * share
+    if seen is None:
+        return share.expand(len(images), 1, *images.shape[-2:]).contiguous()
+    return seen * share
 
 
 def share_of_image(pixels: Int[Tensor, "n"], height: int, width: int) -> Float[Tensor, "n"]:

@@ -172,7 +172,7 @@ def _cut_one_by_one(
     height, width = images.shape[-2:]
     share = (drawn["height"] * drawn["width"] / (height * width))[:, None]
     if seen is None and _all_inside(drawn, height, width):
-        cut_seen = share[..., None, None].expand(-1, -1, *size)
+        cut_seen = share[..., None, None].expand(-1, -1, *size).contiguous()
     elif seen is None or bool((seen == 1).all()):
         # Of ones the axes are two factors.
         rows = _share_inside(drawn["top"], drawn["height"], height, size[0])
@@ -255,22 +255,20 @@ def _share_inside(
 ) -> Float[Tensor, "n out"]:
     """How much of each output pixel lies in the image: the sums of `_window_weights`.
 
-    From the few input pixels around each output pixel alone, one after the other.
+    From the few input pixels around each output pixel alone.
     """
     scale = (length.float() / out)[:, None]
     reach = scale.clamp(min=1)
     centre = scale * (torch.arange(out, device=start.device) + 0.5)
-    first, most = (centre - reach).floor(), max(1.0, max(length.tolist(), default=0) / out)
-    first_in_image, length = first + start[:, None], length.float()[:, None]
-    weights, inside = torch.zeros_like(first), torch.zeros_like(first)
-    for step in range(int(2 * most) + 2):
-        weight = (1 - (first + (step + 0.5) - centre).abs() / reach).clamp(min=0)
-        # Whole numbers from 0 to a limit, without booleans, which are slow: clamped to 0 or 1.
-        weight *= (first + (step + 1)).clamp(0, 1) * (length - first - step).clamp(0, 1)
-        weights += weight
-        weight *= (first_in_image + (step + 1)).clamp(0, 1)
-        inside += weight * (side - step - first_in_image).clamp(0, 1)
-    return inside / weights
+    most = max(1.0, max(length.tolist(), default=0) / out)
+    nearby = torch.arange(int(2 * most) + 2, device=start.device)[:, None, None]
+    position = (centre - reach).floor() + nearby
+    weights = (1 - (position + 0.5 - centre).abs() / reach).clamp(min=0)
+    # Which whole numbers lie from 0 to a limit, as 0 or 1, without booleans, which are slow.
+    weights *= (position + 1).clamp(0, 1) * (length[:, None] - position).clamp(0, 1)
+    in_image = position + start[:, None]
+    inside = weights * (in_image + 1).clamp(0, 1) * (side - in_image).clamp(0, 1)
+    return inside.sum(dim=0) / weights.sum(dim=0)
 
 
 def _window_weights(
