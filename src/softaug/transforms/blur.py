@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.noise import beta_distributed, check_beta
-from softaug.transforms.pixels import as_float, in_dtype_of, in_slices, keep, resample
+from softaug.transforms.pixels import as_float, empty, in_dtype_of, in_slices, keep, resample
 
 LEAST = 0.3  # pixels: the standard deviation of the mildest blur
 
@@ -141,7 +141,7 @@ def _blurred_one_by_one(
     pixels: Float[Tensor, "n c h w"], kernels: Float[Tensor, "n k"], chosen: Bool[Tensor, "n"]
 ) -> Float[Tensor, "n c h w"]:
     """The chosen images as sums of themselves, shifted: for large ones faster than any map."""
-    out = pixels.clone()
+    out = empty(pixels).copy_(pixels)
     reach = kernels.shape[1] // 2
     samples = chosen.nonzero()[:, 0].tolist()
     for sample, kernel in zip(samples, kernels[chosen].tolist(), strict=True):
