@@ -74,6 +74,8 @@ def programs_for(images: Tensor) -> Iterator[Program]:
         ours |= {"Noise": Noise(), "Blur": Blur(), "GaussianBlur": GaussianBlur()}
         theirs |= {"RandAugment": ("RandAugment", {}), "TrivialAugment": ("TrivialAugmentWide", {})}
         theirs |= {"GaussianBlur": ("GaussianBlur", {"kernel_size": 9, "sigma": (0.1, 2.0)})}
+        if images.is_floating_point():
+            theirs |= {"Noise": ("GaussianNoise", {})}
         batched |= {
             "RandAugment": ("one draw of operations for all", KorniaRandAugment(n=2, m=9)),
             "TrivialAugment": ("one draw of operations for all", KorniaTrivialAugment()),

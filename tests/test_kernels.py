@@ -290,11 +290,15 @@ COMPILED = """
 import torch
 from torch import Generator
 from softaug import (
-    Chain, Crop, Cutout, Erase, Flip, SoftAugment, UniformCrop, VerticalFlip, mean_one
+    Blur, Chain, Crop, Cutout, DiffusionNoise, Erase, Flip, GaussianBlur, Noise, RandomResizedCrop,
+    ResizedCrop, SoftAugment, UniformCrop, VerticalFlip, mean_one
 )
 
-for transform in (Crop(fill=3), UniformCrop(2), Erase(), Cutout(3), Flip(), VerticalFlip(),
-                  Chain([Crop(), Flip()])):
+MOVES = (Crop(fill=3), UniformCrop(2), Erase(), Cutout(3), Flip(), VerticalFlip(),
+         Chain([Crop(), Flip()]), Chain([Crop(), Erase()]))
+COMPUTES = (Noise(), DiffusionNoise(), Blur(), GaussianBlur(5), ResizedCrop(6),
+            RandomResizedCrop(6))
+for transform in (*MOVES, *COMPUTES):
     torch._dynamo.reset()
     augment = SoftAugment(transform, 10, weight=mean_one)
     compiled = torch.compile(augment, fullgraph=True, backend=BACKEND)
@@ -304,7 +308,10 @@ for transform in (Crop(fill=3), UniformCrop(2), Erase(), Cutout(3), Flip(), Vert
             drawn = transform.draw(5, 8, 9, Generator().manual_seed(0))
             got = compiled(images, torch.arange(5), drawn=drawn)
             expected = augment(images, torch.arange(5), drawn=drawn)
-            assert torch.equal(got[0], expected[0]), (transform, form, dtype)
+            if transform in MOVES:
+                assert torch.equal(got[0], expected[0]), (transform, form, dtype)
+            difference = (got[0].float() - expected[0].float()).abs().max()
+            assert difference <= (1 if dtype == torch.uint8 else 1e-2), (transform, form, dtype)
             torch.testing.assert_close(got[1], expected[1])
 """
 
