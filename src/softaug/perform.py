@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -86,7 +87,7 @@ def _step(
         if group == MOVE:
             return _move(uses, pixels, ones(pixels) if seen is None else seen, fill)
         return _recoloured(group, uses, pixels), seen
-    order = torch.tensor([sample for group in groups.values() for sample in group])
+    order = torch.tensor([*chain(*groups.values())])
     there, back = order.to(pixels.device), order.argsort().to(pixels.device)
     parts = pixels.index_select(0, there).split([len(group) for group in groups.values()])
     done = []

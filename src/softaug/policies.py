@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from softaug.curves import Curve
-from softaug.kept import FromConfidence, Kept, polynomial_confidence, share_kept
+from softaug.kept import LOSSY, FromConfidence, Kept, polynomial_confidence, share_kept
 from softaug.operations import OPERATIONS, Strength, check_range
 from softaug.perform import Steps, at_least_single, look_up, perform
 from softaug.transforms.base import Drawn, Images, Seen, call
@@ -192,10 +192,11 @@ def _apply(
 def _kept(kept: Kept, steps: Steps, images: Images) -> Float[Tensor, "n"]:
     """The share of the map that all changes of colour together leave to each sample."""
     coloured = images.shape[1] == 3
-    share_of = {use: share_kept(kept, *use, coloured) for use in {*chain(*steps)}}
+    lossy = {use for use in chain(*steps) if use.operation in LOSSY}
+    share_of = {use: share_kept(kept, *use, coloured) for use in lossy}
     shares = [1.0] * len(images)
     for uses in steps:
-        shares = [share * share_of[use] for share, use in zip(shares, uses, strict=True)]
+        shares = [share * share_of.get(use, 1.0) for share, use in zip(shares, uses, strict=True)]
     return torch.tensor(shares, device=images.device)
 
 
