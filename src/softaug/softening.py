@@ -26,18 +26,8 @@ def as_rows(labels: Shaped[Tensor, "n *k"], num_classes: int) -> Float[Tensor, "
         rows = labels.float()
         _check(rows.isfinite() & (rows >= 0), labels, "rows must be finite and >= 0")
         return rows
-    if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise ValueError(
-            "labels must be integers [N] or rows [N, num_classes], "
-            f"got {labels.dtype} {list(labels.shape)}"
-        )
-    _check(
-        (labels >= 0) & (labels < num_classes),
-        labels,
-        f"labels must be in [0, {num_classes}) for num_classes={num_classes}",
-    )
     rows = torch.zeros(len(labels), num_classes, device=labels.device)
-    return rows.scatter_(1, labels.long()[:, None], 1.0)
+    return rows.scatter_(1, _label_column(labels, num_classes), 1.0)
 
 
 def smooth(
@@ -54,6 +44,11 @@ def smooth(
     >>> smooth(torch.tensor([0]), torch.tensor([0.7]), num_classes=4)
     tensor([[0.7000, 0.1000, 0.1000, 0.1000]])
     """
+    if labels_or_rows.ndim == 1 and num_classes >= 2:
+        # Of one-hot rows, which none need write: the same to the bit.
+        column = _label_column(labels_or_rows, num_classes)
+        p = _column(confidence, labels_or_rows)
+        return ((1 - p) / (num_classes - 1)).expand(-1, num_classes).scatter(1, column, p)
     rows = as_rows(labels_or_rows, num_classes)
     p = _column(confidence, rows)
     return p * rows + (1 - p) * (rows.sum(dim=1, keepdim=True) - rows) / (num_classes - 1)
@@ -144,6 +139,18 @@ def batch_mean(confidence: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
     return confidence.mean().expand_as(confidence)
 
 
+def _label_column(labels: Tensor, num_classes: int) -> Tensor:
+    """Labels [N] as a column [N,1] of int64."""
+    if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(
+            "labels must be integers [N] or rows [N, num_classes], "
+            f"got {labels.dtype} {list(labels.shape)}"
+        )
+    expected = f"labels must be in [0, {num_classes}) for num_classes={num_classes}"
+    _check_between(labels, 0, num_classes - 1, expected)
+    return labels[:, None].long()
+
+
 def _column(confidence: Tensor, rows: Tensor) -> Tensor:
     """Confidences [N] as a column [N,1] beside the rows."""
     if confidence.shape != rows.shape[:1]:
@@ -151,9 +158,19 @@ def _column(confidence: Tensor, rows: Tensor) -> Tensor:
             f"confidence must be [N] = [{len(rows)}], got {list(confidence.shape)}; "
             "one number for each sample"
         )
-    # A NaN fails both comparisons, so this refuses it too.
-    _check((confidence >= 0) & (confidence <= 1), confidence, "confidence must be in [0, 1]")
+    _check_between(confidence, 0, 1, "confidence must be in [0, 1]")
     return confidence[:, None].float()
+
+
+def _check_between(values: Tensor, least: int, most: int, expected: str) -> None:
+    """`_check` of a range, which a NaN is outside of."""
+    on_cpu = values.device.type == "cpu" and not torch.compiler.is_compiling()
+    if on_cpu and values.numel():
+        # Two numbers are cheaper than a mask.
+        low, high = (end.item() for end in values.detach().aminmax())
+        if least <= low and high <= most:
+            return
+    _check((values >= least) & (values <= most), values, expected)
 
 
 def _check(good: Tensor, values: Tensor, expected: str) -> None:

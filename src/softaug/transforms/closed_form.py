@@ -33,11 +33,11 @@ def without_a_map(
         return None
     if sum(isinstance(step, LOSING) for step in steps) > 1:
         return None
-    left = torch.ones(len(images), device=images.device)
+    left = None
     for step, its_drawn in zip(steps, draws, strict=True):
         assert isinstance(step, (*LOSING, *KEEPING))
         if isinstance(step, LOSING):
             height, width = images.shape[-2:]
             left = step.visibility(height, width, its_drawn).to(images.device)
         images = step.pixels(images, its_drawn)
-    return images, left
+    return images, torch.ones(len(images), device=images.device) if left is None else left

@@ -29,20 +29,20 @@ class _Shift:
     fill: float | Sequence[float]
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        rows, columns = inside = _inside(images, drawn)
-        shown = _moved(images, drawn, inside, filling(self.fill, images))
-        if seen is None:
-            return shown, rows.float() * columns.float()
-        return shown, _moved(seen, drawn, inside, None)
+        shown = self.pixels(images, drawn)
+        if seen is not None:
+            return shown, _moved(seen, drawn, None)
+        rows, columns = _inside(images, drawn)
+        return shown, rows.float() * columns.float()
 
     def pixels(self, images: Images, drawn: Drawn) -> Images:
         """The images that `apply` makes."""
-        return _moved(images, drawn, _inside(images, drawn), filling(self.fill, images))
+        return _moved(images, drawn, filling(self.fill, images))
 
     def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
         """(W - |tx|)(H - |ty|) / (W H), of images that were whole: Liu et al. 2023, section 3."""
-        rows, columns = height - drawn["ty"].abs(), width - drawn["tx"].abs()
-        return share_of_image(rows.clamp(min=0) * columns.clamp(min=0), height, width)
+        rows, columns = drawn["ty"].abs() - height, drawn["tx"].abs() - width
+        return share_of_image(rows.clamp(max=0) * columns.clamp(max=0), height, width)
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ class Crop(_Shift):
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         vertical, horizontal = self.sigmas
-        tx = width * truncated_normal(n, horizontal, generator)
-        ty = height * truncated_normal(n, vertical, generator)
-        return {"tx": tx.round().long(), "ty": ty.round().long()}
+        tx = truncated_normal(n, horizontal, generator).mul_(width)
+        ty = truncated_normal(n, vertical, generator).mul_(height)
+        return {"tx": tx.round_().long(), "ty": ty.round_().long()}
 
     __call__ = call
 
@@ -123,13 +123,13 @@ def truncated_normal(n: int, sigma: float, generator: Generator | None) -> Float
     By the inverse of the distribution function: one uniform number for each, whatever sigma is,
     and no redrawing.
     """
-    uniform = 2 * torch.rand(n, dtype=torch.float64, generator=generator) - 1
+    uniform = torch.rand(n, dtype=torch.float64, generator=generator).mul_(2).sub_(1)
     if sigma == 0:
         return torch.zeros_like(uniform)
     inside = math.erf(1 / (sigma * math.sqrt(2)))
-    normal = math.sqrt(2) * torch.erfinv(inside * uniform)
+    normal = uniform.mul_(inside).erfinv_().mul_(math.sqrt(2))
     # erfinv is infinite where `inside` rounds to 1 and the uniform number is -1 exactly.
-    return (sigma * normal).clamp(-1, 1)
+    return normal.mul_(sigma).clamp_(-1, 1)
 
 
 def _offsets(images: Images, drawn: Drawn) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
@@ -147,10 +147,8 @@ def _inside(
     return rows[:, None, :, None], columns[:, None, None, :]
 
 
-def _moved(
-    images: Images, drawn: Drawn, inside: tuple[Tensor, Tensor], fill: Tensor | None
-) -> Images:
-    """The images alone; inside: see `_inside`; fill: None for zeros."""
+def _moved(images: Images, drawn: Drawn, fill: Tensor | None) -> Images:
+    """The images alone; fill: None for zeros."""
     height, width = images.shape[-2:]
     tx, ty = _offsets(images, drawn)
     if in_slices(images):
@@ -159,7 +157,7 @@ def _moved(
     row, pixel = before.shape[-1], before.shape[-1] // width
     # Where all is outside, any offset does.
     offset = ty.clamp(1 - height, height - 1) * row + tx.clamp(-width, width) * pixel
-    rows, columns = (mask(axis, images) for axis in inside)
+    rows, columns = (mask(axis, images) for axis in _inside(images, drawn))
     other = None if fill is None else planes(fill, images)
     chosen = rows & planes(columns, images)
     return from_planes(where_(chosen, _read_from(offset, before), other), images)
@@ -172,25 +170,24 @@ def _moved_in_slices(
     before = planes(images, images)
     out = torch.empty_like(before)
     (height, row), size = before.shape[-2:], math.prod(before.shape[1:])
-    filled = as_arrays(before.new_zeros(1, 1, 1, 1) if fill is None else planes(fill, images))
-    hidden = np.broadcast_to(filled, (1, *before.shape[1:]))[0]
+    pixel = row // images.shape[-1]
     source, shown = as_arrays(before).reshape(len(out), size), as_arrays(out)
     to = shown.reshape(len(out), size)
-    tx = tx * (row // images.shape[-1])
-    shifts = (ty * row + tx).clamp(-size, size).tolist()
-    ends = (of.tolist() for of in (*_filled(ty, height), *_filled(tx, row)))
-    for i, (shift, top, bottom, left, right) in enumerate(zip(shifts, *ends, strict=True)):
+    filled = np.zeros(1, shown.dtype) if fill is None else as_arrays(planes(fill, images))[0]
+    hidden = np.broadcast_to(filled, shown.shape[1:])
+    for i, (x, y) in enumerate(zip(tx.tolist(), ty.tolist(), strict=True)):
+        shift = min(max(-size, y * row + x * pixel), size)
         start, end = max(0, shift), size + min(0, shift)
         to[i, start - shift : end - shift] = source[i, start:end]
-        shown[i, :, top:bottom] = hidden[:, top:bottom]
-        shown[i, :, :, left:right] = hidden[:, :, left:right]
+        rows, columns = _outside(y, height), _outside(x * pixel, row)
+        shown[i, :, rows] = hidden[:, rows]
+        shown[i, :, :, columns] = hidden[:, :, columns]
     return from_planes(out, images)
 
 
-def _filled(offset: Int[Tensor, "n"], side: int) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
-    """Where along one axis the fill begins and ends: what lies outside of the image."""
-    below = offset < 0
-    return torch.where(below, 0, side - offset).clamp(min=0), torch.where(below, -offset, side)
+def _outside(offset: int, side: int) -> slice:
+    """The part of one axis that shows nothing of the image."""
+    return slice(0, -offset) if offset < 0 else slice(max(0, side - offset), side)
 
 
 def _read_from(

@@ -37,15 +37,15 @@ class _Hide:
     fill: Fill
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        rows, columns = outside = _outside(images, drawn)
-        shown = _covered(images, drawn, outside, _filling(images, drawn, self.fill))
-        if seen is None:
-            return shown, rows.float().maximum(columns.float())
-        return shown, _covered(seen, drawn, outside, None)
+        shown = self.pixels(images, drawn)
+        if seen is not None:
+            return shown, _covered(seen, drawn, None)
+        rows, columns = _outside(images, drawn)
+        return shown, rows.float().maximum(columns.float())
 
     def pixels(self, images: Images, drawn: Drawn) -> Images:
         """The images that `apply` makes."""
-        return _covered(images, drawn, _outside(images, drawn), _filling(images, drawn, self.fill))
+        return _covered(images, drawn, _filling(images, drawn, self.fill))
 
     def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
         """1 - the share of the rectangle, of what of it lies in the image, that was whole."""
@@ -165,13 +165,11 @@ def _outside(
     return rows[:, None, :, None], columns[:, None, None, :]
 
 
-def _covered(
-    images: Images, drawn: Drawn, outside: tuple[Tensor, Tensor], fill: Tensor | None
-) -> Images:
-    """The images alone; outside: see `_outside`; fill: None for zeros."""
+def _covered(images: Images, drawn: Drawn, fill: Tensor | None) -> Images:
+    """The images alone; fill: None for zeros."""
     if in_slices(images):
         return _covered_in_slices(images, drawn, fill)
-    rows, columns = (mask(axis, images) for axis in outside)
+    rows, columns = (mask(axis, images) for axis in _outside(images, drawn))
     other = None if fill is None else planes(fill, images)
     kept = rows | planes(columns, images)
     return from_planes(where_(kept, planes(images, images).clone(), other), images)

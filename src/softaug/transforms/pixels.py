@@ -31,9 +31,10 @@ def fill_value(fill: float | Sequence[float], images: Images) -> Tensor:
 
 def filling(fill: float | Sequence[float], images: Images) -> Tensor | None:
     """`fill_value`, or None for zeros, which are cheaper to write."""
+    if not isinstance(fill, Sequence) and fill == 0:
+        return None
     value = fill_value(fill, images)
-    nothing = not any(fill) if isinstance(fill, Sequence) else fill == 0
-    return None if nothing else value
+    return None if isinstance(fill, Sequence) and not any(fill) else value
 
 
 def ones(images: Images) -> Seen:
@@ -63,7 +64,8 @@ def in_slices(images: Images) -> bool:
     """Whether to change images one by one, as slices, or all at once, by masks.
 
     Slices of one image stay in the processor's cache, but each costs a microsecond of Python, and
-    numbers read from what was drawn: for large images on the CPU alone.
+    numbers read from what was drawn: on the CPU alone, for large images, or for one, where masks
+    cost more calls than they save.
     """
     if images.device.type != "cpu" or torch.compiler.is_compiling() or _differentiated(images):
         return False
@@ -71,7 +73,7 @@ def in_slices(images: Images) -> bool:
         return False  # numpy has no such, or is not seen
     if torch._C._are_functorch_transforms_active():  # whose tensors have no memory of their own
         return False
-    return math.prod(images.shape[1:]) * images.element_size() > LARGE
+    return len(images) == 1 or math.prod(images.shape[1:]) * images.element_size() > LARGE
 
 
 def as_arrays(images: Images) -> Integer[np.ndarray, "#n #c #h #w"]:
