@@ -179,12 +179,13 @@ def _apply(
     check_range(images)
     fill = fill_value(policy.fill, at_least_single(images[:0]))
     columns = (drawn["operation"], drawn["bin"], drawn["negative"])
-    differentiated = images.requires_grad and torch.is_grad_enabled()
-    if torch.compiler.is_compiling() and not differentiated:
+    if torch.compiler.is_compiling():
         # Only now: it loads the compiler, which takes longer than softaug itself.
-        from softaug.traced import perform_traced
+        from softaug.traced import TRACEABLE, apply_outside, perform_traced
 
-        return perform_traced(policy, images, seen, *columns, fill)
+        if TRACEABLE and not (images.requires_grad and torch.is_grad_enabled()):
+            return perform_traced(policy, images, seen, *columns, fill)
+        return apply_outside(policy, images, seen, drawn)
     steps = look_up(*columns, policy.strength, *images.shape[-2:])
     return perform(steps, _kept(policy.kept, steps, images), images, seen, fill)
 

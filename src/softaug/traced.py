@@ -9,8 +9,23 @@ from softaug.kept import share_kept
 from softaug.operations import Strength, check_range, choices
 from softaug.perform import look_up, perform
 from softaug.policies import RandAugment, TrivialAugment
-from softaug.transforms.base import Images, Seen
+from softaug.transforms.base import Drawn, Images, Seen
 from softaug.transforms.pixels import empty
+
+# Before, torch.compile can't run our Python while it makes a graph.
+TRACEABLE = torch.__version__ >= "2.13"
+SCHEMA = (
+    "(Tensor images, Tensor? seen, Tensor operation, Tensor bins, Tensor negative, Tensor kept, "
+    "Tensor fill, float[] strength) -> (Tensor, Tensor)"
+)
+
+
+def apply_outside(
+    policy: RandAugment | TrivialAugment, images: Images, seen: Seen | None, drawn: Drawn
+) -> tuple[Tensor, Tensor]:
+    """As it is without a graph, which breaks here; with a derivative."""
+    made: tuple[Tensor, Tensor] = _apply_outside(policy, images, seen, drawn)
+    return made
 
 
 def perform_traced(
@@ -32,7 +47,8 @@ def perform_traced(
     return made
 
 
-@torch.library.custom_op("softaug::perform", mutates_args=())
+# Read from the signature the schema would be refused by torch 2.6.
+@torch.library.custom_op("softaug::perform", mutates_args=(), schema=SCHEMA)
 def perform_opaquely(
     images: Tensor,
     seen: Tensor | None,
@@ -69,6 +85,14 @@ def _shares(policy: RandAugment | TrivialAugment, coloured: bool) -> list[list[l
 def _strength(policy: RandAugment | TrivialAugment) -> list[float]:
     return [float(number) for number in policy.strength]
 
+
+def _apply(
+    policy: RandAugment | TrivialAugment, images: Images, seen: Seen | None, drawn: Drawn
+) -> tuple[Tensor, Tensor]:
+    return policy.apply(images, seen, drawn)
+
+
+_apply_outside = torch.compiler.disable(_apply)
 
 # They run as Python while a graph is made, anew for each policy, and it holds what they gave.
 torch.compiler.assume_constant_result(_shares)
