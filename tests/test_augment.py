@@ -169,6 +169,17 @@ class Darker(Crop):
         return 0 * shown, 0 * left
 
 
+class Halved(Chain):
+    """Somebody's own chain, of which half is seen."""
+
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
+        return {"mine": super().draw(n, height, width, generator)}
+
+    def apply(self, images: Tensor, seen: Tensor | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        shown, left = super().apply(images, seen, drawn["mine"])
+        return shown, left / 2
+
+
 ALONE: list[Any] = [Crop(), Crop(0.8, fill=9), UniformCrop(3), Erase(), Erase(1.0), Cutout(5)]
 
 
@@ -184,6 +195,7 @@ ALONE: list[Any] = [Crop(), Crop(0.8, fill=9), UniformCrop(3), Erase(), Erase(1.
         Chain([Flip(), Still()]),
         Darker(),
         Chain([Flip(), Darker()]),
+        Halved([Flip(), Crop()]),
     ],
     ids=str,
 )
@@ -227,7 +239,22 @@ def test_no_map_is_made_where_none_is_needed(
     transform: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, labels = torch.rand(4, 3, 8, 8), torch.arange(4)
-    monkeypatch.setattr("softaug.augment.visibility", None)
+    for module in ("augment.visibility", "transforms.flip.ones", "transforms.chain.ones"):
+        monkeypatch.setattr(f"softaug.{module}", None)
+    monkeypatch.setattr("softaug.transforms.pixels.LARGE", 0)  # no masks either
+    for module in ("crop._inside", "erase._outside"):
+        monkeypatch.setattr(f"softaug.transforms.{module}", None)
     SoftAugment(transform, 10)(images, labels)
     with pytest.raises(TypeError):
         SoftAugment(transform, 10)(images, labels, seen=torch.ones(4, 1, 8, 8))
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int32])
+@pytest.mark.parametrize("transform", [Crop(), UniformCrop(), Erase(), Cutout(90)], ids=str)
+def test_draws_may_be_kept_in_few_bits(transform: Any, dtype: torch.dtype) -> None:
+    given, labels = torch.rand(3, 1, 224, 200), torch.arange(3)
+    drawn = transform.draw(3, 224, 200, Generator().manual_seed(0))
+    small = {name: value if name == "seed" else value.to(dtype) for name, value in drawn.items()}
+    augment = SoftAugment(transform, 10)
+    expected, got = (augment(given, labels, drawn=one) for one in (drawn, small))
+    assert all(map(torch.equal, got, expected))

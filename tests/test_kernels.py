@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from softaug import (
     Chain,
@@ -253,6 +254,20 @@ def test_another_default_device_changes_nothing(transform: Any) -> None:
     with torch.device("meta"):
         got = transform.apply(images, None, drawn)
     assert all(map(torch.equal, got, expected))
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
+def test_who_watches_torch_sees_all_that_is_done(transform: Any, n: int) -> None:
+    """Also of one image, which goes through numpy where nobody watches."""
+    images, others = torch.rand(2, n, 3, 8, 9, generator=Generator().manual_seed(0))
+    drawn = transform.draw(n, 8, 9, Generator().manual_seed(1))
+
+    def shown(images: Tensor) -> Tensor:
+        out: Tensor = transform.apply(images, None, drawn)[0]
+        return out
+
+    assert torch.equal(make_fx(shown)(images)(others), shown(others))
 
 
 CURVES = (PowerCurve(chance=0.1), Constant(0.9), TableCurve([(0, 0.1), (1, 1)]))

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Generator, Tensor
+from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
@@ -785,6 +786,15 @@ def test_values_out_of_range_are_named(use: Callable[[], object], message: str) 
         use()
 
 
+def test_nothing_done_is_a_copy_of_pictures_too() -> None:
+    picture = tv_tensors.Image(torch.rand(1, 3, 8, 8))
+    for policy in (RandAugment(num_ops=0), RandAugment(num_ops=2, magnitude=0)):
+        kept = picture.clone()
+        out, _ = policy.apply(picture, None, policy.draw(1, 8, 8, Generator().manual_seed(0)))
+        out.mul_(0)
+        assert torch.equal(picture, kept)
+
+
 COMPILED = """
 import torch
 from torch import Generator
@@ -826,8 +836,19 @@ again = images.clone().requires_grad_()
 policy.apply(again, None, drawn)[0].sum().backward()
 assert torch.equal(pixels.grad, again.grad)
 
+torch._dynamo.reset()
+grey = images[:, :1].contiguous()
+compiled = torch.compile(policy.apply, fullgraph=True, backend="aot_eager")
+for seen in (None, torch.rand(2, 1, 70, 80).mT):
+    got, expected = (f(grey, seen, drawn) for f in (compiled, policy.apply))
+    assert all(map(torch.equal, got, expected)), seen
+
+# Without draws given, they are drawn outside.
+augment = SoftAugment(Chain([policy, Crop()]), 10)
+torch.compile(augment, fullgraph=True, backend="aot_eager")(images, labels)
+
 drawn = drawn.values()
-for seen in (None, torch.rand(2, 1, 80, 70)):
+for seen in (None, torch.rand(2, 1, 80, 70), torch.rand(2, 1, 70, 80).mT):
     for pixels in (images, (255 * images).byte()):
         arguments = (pixels, seen, *drawn, torch.ones(2), torch.zeros(1, 1, 1, 1).to(pixels))
         torch.library.opcheck(perform_opaquely, (*arguments, policy.strength))

@@ -120,8 +120,10 @@ class SoftAugment:
 
     def _generator(self) -> Generator | None:
         """The held generator; in a DataLoader worker one of the worker's own."""
+        if self.generator is None:
+            return None
         worker = get_worker_info()
-        if self.generator is None or worker is None:
+        if worker is None:
             return self.generator
         if worker.seed not in self._by_worker_seed:
             seed = hash((self.generator.initial_seed(), worker.seed)) % 2**63

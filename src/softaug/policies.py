@@ -67,10 +67,15 @@ class RandAugment:
             )
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
-        return _draw((n, self.num_ops), range(self.magnitude, self.magnitude + 1), generator)
+        return _draw((n, self.num_ops), self.bins, generator)
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         return _apply(self, images, seen, drawn)
+
+    @property
+    def bins(self) -> range:
+        """The steps that can be drawn."""
+        return range(self.magnitude, self.magnitude + 1)
 
     @property
     def strength(self) -> Strength:
@@ -110,10 +115,15 @@ class TrivialAugment:
         _check_bins("TrivialAugment", self.num_magnitude_bins)
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
-        return _draw((n, 1), range(self.num_magnitude_bins), generator)
+        return _draw((n, 1), self.bins, generator)
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         return _apply(self, images, seen, drawn)
+
+    @property
+    def bins(self) -> range:
+        """The steps that can be drawn."""
+        return range(self.num_magnitude_bins)
 
     @property
     def strength(self) -> Strength:
@@ -183,7 +193,8 @@ def _apply(
         # Only now: it loads the compiler, which takes longer than softaug itself.
         from softaug.traced import TRACEABLE, apply_outside, perform_traced
 
-        if TRACEABLE and not (images.requires_grad and torch.is_grad_enabled()):
+        differentiated = images.requires_grad or (seen is not None and seen.requires_grad)
+        if TRACEABLE and not (differentiated and torch.is_grad_enabled()):
             return perform_traced(policy, images, seen, *columns, fill)
         return apply_outside(policy, images, seen, drawn)
     steps = look_up(*columns, policy.strength, *images.shape[-2:])

@@ -26,8 +26,8 @@ def as_rows(labels: Shaped[Tensor, "n *k"], num_classes: int) -> Float[Tensor, "
         rows = labels.float()
         _check(rows.isfinite() & (rows >= 0), labels, "rows must be finite and >= 0")
         return rows
-    rows = torch.zeros(len(labels), num_classes, device=labels.device)
-    return rows.scatter_(1, _label_column(labels, num_classes), 1.0)
+    column = _label_column(labels, num_classes)
+    return torch.zeros(len(labels), num_classes, device=labels.device).scatter_(1, column, 1.0)
 
 
 def smooth(
@@ -146,10 +146,11 @@ def _label_column(labels: Tensor, num_classes: int) -> Tensor:
             "labels must be integers [N] or rows [N, num_classes], "
             f"got {labels.dtype} {list(labels.shape)}"
         )
+    labels = labels.long()
     if not torch.compiler.is_compiling():  # where the number may be a symbol, which has no text
         expected = f"labels must be in [0, {num_classes}) for num_classes={num_classes}"
         _check_between(labels, 0, num_classes - 1, expected)
-    return labels[:, None].long()
+    return labels[:, None]
 
 
 def _column(confidence: Tensor, rows: Tensor) -> Tensor:

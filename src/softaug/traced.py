@@ -64,7 +64,8 @@ def perform_opaquely(
     count, shear, shift, share, degrees, factor, bits = strength
     known = Strength(int(count), shear, shift, share, degrees, factor, int(bits))
     steps = look_up(operation, bins, negative, known, *images.shape[-2:])
-    return perform(steps, kept, images, seen, fill)
+    pixels, after = perform(steps, kept, images, seen, fill)
+    return pixels, after.contiguous()
 
 
 @perform_opaquely.register_fake
@@ -77,7 +78,10 @@ def _(
 def _shares(policy: RandAugment | TrivialAugment, coloured: bool) -> list[list[list[float]]]:
     """What is left by all that can be drawn, for images of any size: moves lose nothing here."""
     return [
-        [[share_kept(policy.kept, *use, coloured) for use in signs] for signs in bins]
+        [
+            [share_kept(policy.kept, *use, coloured) if at in policy.bins else 1.0 for use in signs]
+            for at, signs in enumerate(bins)
+        ]
         for bins in choices(policy.strength, 1, 1)
     ]
 

@@ -95,7 +95,8 @@ class GaussianBlur:
         # Left out is sigma 0; any other value keeps the arithmetic finite there.
         s = torch.where(sigma > 0, sigma, 1.0)
         kernels = _gaussian(s, self.kernel_size)
-        if in_slices(images):
+        # What a sum costs grows with the kernel, what a map costs with the image.
+        if in_slices(images) and 5 * self.kernel_size < max(height, width):
             blurred = _blurred_one_by_one(as_float(images), kernels, sigma > 0)
         else:
             axes = (_along(side, kernels) for side in (height, width))
@@ -140,7 +141,7 @@ def _along(side: int, kernels: Float[Tensor, "n k"]) -> Float[Tensor, "n {side} 
 def _blurred_one_by_one(
     pixels: Float[Tensor, "n c h w"], kernels: Float[Tensor, "n k"], chosen: Bool[Tensor, "n"]
 ) -> Float[Tensor, "n c h w"]:
-    """The chosen images as sums of themselves, shifted: for large ones faster than any map."""
+    """The chosen images as sums of themselves, shifted."""
     out = empty(pixels).copy_(pixels)
     reach = kernels.shape[1] // 2
     samples = chosen.nonzero()[:, 0].tolist()

@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, Transform, call, size_after
+from softaug.transforms.flip import Flip, Still, VerticalFlip
 from softaug.transforms.pixels import ones
 
 
@@ -36,8 +37,12 @@ class Chain:
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         for i, transform in enumerate(self.transforms):
+            # A map of ones is not carried about before something is lost, nor made where we know.
+            if seen is None and type(transform) in KEEPING:
+                assert isinstance(transform, KEEPING)
+                images = transform.pixels(images, drawn[str(i)])
+                continue
             images, after = transform.apply(images, seen, drawn[str(i)])
-            # A map of ones is not carried about before something is lost.
             if seen is not None or not getattr(transform, "loses_nothing", False):
                 seen = after
         return images, ones(images) if seen is None else seen
@@ -82,3 +87,6 @@ class Hard:
         return size_after(self.transform, height, width)
 
     __call__ = call
+
+
+KEEPING = (Flip, VerticalFlip, Still, Hard)  # what leaves the sum of any map as it is

@@ -7,13 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softaug.transforms.base import Drawn, Images, Transform
-from softaug.transforms.chain import Chain, Hard
+from softaug.transforms.chain import KEEPING, Chain
 from softaug.transforms.crop import Crop, UniformCrop
 from softaug.transforms.erase import Cutout, Erase
-from softaug.transforms.flip import Flip, Still, VerticalFlip
 
 LOSING = (Crop, UniformCrop, Erase, Cutout)
-KEEPING = (Flip, VerticalFlip, Still, Hard)  # the sum of any map
 
 
 def without_a_map(
@@ -25,13 +23,12 @@ def without_a_map(
     """
     steps: Sequence[Transform] = (transform,)
     draws = [drawn]
-    if isinstance(transform, Chain):
+    # Types, not isinstance: what is derived from them may have methods of its own.
+    if type(transform) is Chain:
         steps = transform.transforms
         draws = [drawn[str(i)] for i in range(len(steps))]
-    # Not isinstance: what is derived from them may have an `apply` of its own.
-    if any(type(step) not in (*LOSING, *KEEPING) for step in steps):
-        return None
-    if sum(isinstance(step, LOSING) for step in steps) > 1:
+    losing = [step for step in steps if type(step) in LOSING]
+    if len(losing) > 1 or any(type(step) not in (*LOSING, *KEEPING) for step in steps):
         return None
     left = None
     for step, its_drawn in zip(steps, draws, strict=True):

@@ -19,6 +19,7 @@ from softaug.transforms.pixels import (
     mask,
     planes,
     share_of_image,
+    watched,
     where_,
 )
 
@@ -41,7 +42,7 @@ class _Shift:
 
     def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
         """(W - |tx|)(H - |ty|) / (W H), of images that were whole: Liu et al. 2023, section 3."""
-        rows, columns = drawn["ty"].abs() - height, drawn["tx"].abs() - width
+        rows, columns = drawn["ty"].long().abs() - height, drawn["tx"].long().abs() - width
         return share_of_image(rows.clamp(max=0) * columns.clamp(max=0), height, width)
 
 
@@ -198,7 +199,7 @@ def _read_from(
     A shift of rows and columns is one of memory, which a CPU copies at full speed.
     """
     n, size = len(before), math.prod(before.shape[1:])
-    on_cpu = before.device.type == "cpu" and not torch.compiler.is_compiling()
+    on_cpu = before.device.type == "cpu" and not watched(before)
     # Windows that overlap would make a gradient as large as all of them together.
     if not on_cpu or before.requires_grad or before.numel() == 0:
         source = torch.arange(size, device=offset.device) + offset[:, None]

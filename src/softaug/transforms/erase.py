@@ -49,8 +49,9 @@ class _Hide:
 
     def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
         """1 - the share of the rectangle, of what of it lies in the image, that was whole."""
-        tall = drawn["bottom"].clamp(max=height) - drawn["top"].clamp(min=0)
-        wide = drawn["right"].clamp(max=width) - drawn["left"].clamp(min=0)
+        top, bottom = drawn["top"].long().clamp(min=0), drawn["bottom"].long().clamp(max=height)
+        left, right = drawn["left"].long().clamp(min=0), drawn["right"].long().clamp(max=width)
+        tall, wide = bottom - top, right - left
         hidden = tall.clamp(min=0) * wide.clamp(min=0)
         return share_of_image(height * width - hidden, height, width)
 

@@ -67,13 +67,23 @@ def in_slices(images: Images) -> bool:
     numbers read from what was drawn: on the CPU alone, for large images, or for one, where masks
     cost more calls than they save.
     """
-    if images.device.type != "cpu" or torch.compiler.is_compiling() or _differentiated(images):
-        return False
-    if type(images) is not Tensor or images.is_neg() or torch._C._get_tracing_state():
-        return False  # numpy has no such, or is not seen
-    if torch._C._are_functorch_transforms_active():  # whose tensors have no memory of their own
+    if images.device.type != "cpu" or watched(images) or _differentiated(images):
         return False
     return len(images) == 1 or math.prod(images.shape[1:]) * images.element_size() > LARGE
+
+
+def watched(images: Images) -> bool:
+    """Whether something follows what torch does: a compiler, a tracer, torch.func, a subclass.
+
+    It does not see numpy, and numbers read from tensors stop it.
+    """
+    return bool(
+        torch.compiler.is_compiling()
+        or type(images) is not Tensor
+        or torch._C._get_tracing_state()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._are_functorch_transforms_active()
+    )
 
 
 def as_arrays(images: Images) -> Integer[np.ndarray, "#n #c #h #w"]:
