@@ -786,6 +786,18 @@ def test_values_out_of_range_are_named(use: Callable[[], object], message: str) 
         use()
 
 
+def test_a_map_that_moves_out_entirely_has_a_gradient_of_0() -> None:
+    drawn: Drawn = {"operation": torch.tensor([[3]]), "bin": torch.tensor([[30]])}
+    drawn["negative"] = torch.tensor([[False]])
+    seen = torch.ones(1, 1, 8, 8, requires_grad=True)
+    _, left = TrivialAugment().apply(torch.rand(1, 3, 8, 8), seen, drawn)
+    left.sum().backward()
+    assert OPERATIONS[3] == "TranslateX"
+    assert left.sum() == 0
+    assert seen.grad is not None
+    assert torch.equal(seen.grad, torch.zeros(1, 1, 8, 8))
+
+
 def test_nothing_done_is_a_copy_of_pictures_too() -> None:
     picture = tv_tensors.Image(torch.rand(1, 3, 8, 8))
     for policy in (RandAugment(num_ops=0), RandAugment(num_ops=2, magnitude=0)):

@@ -123,4 +123,6 @@ def _moved(seen: Seen, index: Int[Tensor, "n h w"]) -> Seen:
     """
     moved = show(seen, index, seen.new_zeros(1, 1, 1, 1))
     before, after = (of.sum(dim=(1, 2, 3), keepdim=True) for of in (seen, moved))
-    return moved * torch.where(after > before, before / after, 1.0)
+    more = after > before
+    # Where not, 0 / 0 would leave a gradient that is NaN.
+    return moved * torch.where(more, before / torch.where(more, after, 1.0), 1.0)
