@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.transforms import v2 as typed_v2
 from torchvision.transforms.v2 import functional as tv
 
-from benchmarks.timing import Program, allocate, records_of, where
+from benchmarks.timing import Program, allocate, print_table, records_of
 from softaug import (
     Blur,
     GaussianBlur,
@@ -110,17 +110,6 @@ def same_windows(images: Tensor, crop: ResizedCrop) -> Tensor:
     for image, (top, left, height, width) in zip(images, boxes.tolist(), strict=True):
         made.append(tv.resized_crop(image, top, left, height, width, size, antialias=True))
     return torch.stack(made)
-
-
-def print_table(records: list[dict[str, Any]]) -> None:
-    print("  ".join(f"{k} {v}" for k, v in where("torchvision", "kornia").items()))
-    print(f"{'program':34}{'library':25}{'px':>4} {'dtype':8}{'us/image':>9}{'median':>9}", end="")
-    print(f"{'x copy':>8}{'x ours':>8}")
-    for r in records:
-        print(
-            f"{r['name']:34}{r['library']:25}{r['size']:4} {r['dtype']:8}{r['us_per_image']:9.2f}"
-            f"{r['median_us']:9.2f}{r['times_copy']:8.1f}{r['ratio']:8.1f}"
-        )
 
 
 if __name__ == "__main__":

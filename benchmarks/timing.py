@@ -103,6 +103,18 @@ def where(*packages: str) -> dict[str, str]:
     }
 
 
+def print_table(records: list[dict[str, Any]]) -> None:
+    """What `records_of` gives, below the machine and the versions."""
+    print("  ".join(f"{k} {v}" for k, v in where("torchvision", "kornia").items()))
+    print(f"{'program':34}{'library':25}{'px':>4} {'dtype':8}{'us/image':>9}{'median':>9}", end="")
+    print(f"{'x copy':>8}{'x ours':>8}")
+    for r in records:
+        print(
+            f"{r['name']:34}{r['library']:25}{r['size']:4} {r['dtype']:8}{r['us_per_image']:9.2f}"
+            f"{r['median_us']:9.2f}{r['times_copy']:8.1f}{r['ratio']:8.1f}"
+        )
+
+
 def _calls(program: Callable[[], object]) -> int:
     """How many calls make one measurement, after calls that warm up."""
     calls = 1

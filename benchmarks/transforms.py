@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2 as typed_v2
 
-from benchmarks.timing import Program, allocate, records_of, where
+from benchmarks.timing import Program, allocate, print_table, records_of
 from softaug import Chain, Crop, Erase, Flip, SoftAugment, Transform, VerticalFlip
 
 v2: Any = typed_v2  # whose types know fewer arguments than it takes
@@ -149,17 +149,6 @@ def _overlap(tx: int, ty: int, height: int, width: int) -> tuple[Any, Any]:
     to = (..., slice(max(0, -ty), max(0, height - ty)), slice(max(0, -tx), max(0, width - tx)))
     source = (..., slice(max(0, ty), max(0, height + ty)), slice(max(0, tx), max(0, width + tx)))
     return to, source
-
-
-def print_table(records: list[dict[str, Any]]) -> None:
-    print("  ".join(f"{k} {v}" for k, v in where("torchvision", "kornia").items()))
-    print(f"{'program':34}{'library':25}{'px':>4} {'dtype':8}{'us/image':>9}{'median':>9}", end="")
-    print(f"{'x copy':>8}{'x ours':>8}")
-    for r in records:
-        print(
-            f"{r['name']:34}{r['library']:25}{r['size']:4} {r['dtype']:8}{r['us_per_image']:9.2f}"
-            f"{r['median_us']:9.2f}{r['times_copy']:8.1f}{r['ratio']:8.1f}"
-        )
 
 
 if __name__ == "__main__":

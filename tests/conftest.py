@@ -13,6 +13,7 @@ METHOD = (
     "kept",
     "operations",
     "recolour",
+    "perform",
     "policies",
     "borrowed",
     "places",

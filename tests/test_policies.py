@@ -809,7 +809,7 @@ def test_nothing_done_is_a_copy_of_pictures_too() -> None:
 
 COMPILED = """
 import torch
-from torch import Generator
+from torch import Generator, library
 from softaug import Chain, Crop, RandAugment, SoftAugment, TrivialAugment
 from softaug.kept import FromConfidence, polynomial_confidence
 from softaug.traced import perform_opaquely
@@ -863,7 +863,7 @@ drawn = drawn.values()
 for seen in (None, torch.rand(2, 1, 80, 70), torch.rand(2, 1, 70, 80).mT):
     for pixels in (images, (255 * images).byte()):
         arguments = (pixels, seen, *drawn, torch.ones(2), torch.zeros(1, 1, 1, 1).to(pixels))
-        torch.library.opcheck(perform_opaquely, (*arguments, policy.strength))
+        library.opcheck(perform_opaquely, (*arguments, policy.strength))
 """
 
 

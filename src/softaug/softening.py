@@ -16,9 +16,8 @@ def as_rows(labels: Shaped[Tensor, "n *k"], num_classes: int) -> Float[Tensor, "
     width, and rows that are negative or not finite. (On a GPU the check of values is a device-side
     assertion; while compiling it is skipped.)
     """
-    if num_classes < 2:
-        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
     if labels.ndim == 2:
+        _check_classes(num_classes)
         if labels.shape[1] != num_classes:
             raise ValueError(
                 f"rows must be [N, num_classes] = [N, {num_classes}], got {list(labels.shape)}"
@@ -44,7 +43,7 @@ def smooth(
     >>> smooth(torch.tensor([0]), torch.tensor([0.7]), num_classes=4)
     tensor([[0.7000, 0.1000, 0.1000, 0.1000]])
     """
-    if labels_or_rows.ndim == 1 and num_classes >= 2:
+    if labels_or_rows.ndim == 1:
         # Of one-hot rows, which none need write: the same to the bit.
         column = _label_column(labels_or_rows, num_classes)
         p = _column(confidence, labels_or_rows)
@@ -139,8 +138,14 @@ def batch_mean(confidence: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
     return confidence.mean().expand_as(confidence)
 
 
+def _check_classes(num_classes: int) -> None:
+    if num_classes < 2:
+        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+
+
 def _label_column(labels: Tensor, num_classes: int) -> Tensor:
     """Labels [N] as a column [N,1] of int64."""
+    _check_classes(num_classes)
     if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
         raise ValueError(
             "labels must be integers [N] or rows [N, num_classes], "
@@ -166,8 +171,9 @@ def _column(confidence: Tensor, rows: Tensor) -> Tensor:
 
 def _check_between(values: Tensor, least: int, most: int, expected: str) -> None:
     """`_check` of a range, which a NaN is outside of."""
-    on_cpu = values.device.type == "cpu" and not torch.compiler.is_compiling()
-    if on_cpu and values.numel():
+    if torch.compiler.is_compiling():
+        return
+    if values.device.type == "cpu" and values.numel():
         # Two numbers are cheaper than a mask.
         low, high = (end.item() for end in values.detach().aminmax())
         if least <= low and high <= most:

@@ -1,9 +1,10 @@
 """Policies in a graph of torch.compile: one step that it doesn't see into."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from softaug.kept import share_kept
 from softaug.operations import Strength, check_range, choices
@@ -11,6 +12,9 @@ from softaug.perform import look_up, perform
 from softaug.policies import RandAugment, TrivialAugment
 from softaug.transforms.base import Drawn, Images, Seen
 from softaug.transforms.pixels import empty
+
+Policy: TypeAlias = RandAugment | TrivialAugment
+Pair: TypeAlias = tuple[Tensor, Tensor]
 
 # Before, torch.compile can't run our Python while it makes a graph.
 TRACEABLE = torch.__version__ >= "2.13"
@@ -20,35 +24,27 @@ SCHEMA = (
 )
 
 
-def apply_outside(
-    policy: RandAugment | TrivialAugment, images: Images, seen: Seen | None, drawn: Drawn
-) -> tuple[Tensor, Tensor]:
-    """As it is without a graph, which breaks here; with a derivative."""
-    made: tuple[Tensor, Tensor] = _apply_outside(policy, images, seen, drawn)
-    return made
-
-
 def perform_traced(
-    policy: RandAugment | TrivialAugment,
+    policy: Policy,
     images: Images,
     seen: Seen | None,
     operation: Tensor,
     bins: Tensor,
     negative: Tensor,
     fill: Tensor,
-) -> tuple[Tensor, Tensor]:
+) -> Pair:
     """Pixels and map, as `perform` makes them; without a derivative."""
     coloured = True if images.shape[1] == 3 else False  # noqa: SIM210  (a constant of the graph)
     shares = torch.tensor(_shares(policy, coloured), dtype=torch.float64)
     share = shares[operation, bins, negative.long()].prod(dim=1).float().to(images.device)
-    made: tuple[Tensor, Tensor] = perform_opaquely(
+    made: Pair = perform_opaquely(
         images, seen, operation, bins, negative, share, fill, _strength(policy)
     )
     return made
 
 
 # Read from the signature the schema would be refused by torch 2.6.
-@torch.library.custom_op("softaug::perform", mutates_args=(), schema=SCHEMA)
+@library.custom_op("softaug::perform", mutates_args=(), schema=SCHEMA)
 def perform_opaquely(
     images: Tensor,
     seen: Tensor | None,
@@ -75,7 +71,7 @@ def _(
     return empty(images), kept.new_empty(len(images), 1, *images.shape[-2:])
 
 
-def _shares(policy: RandAugment | TrivialAugment, coloured: bool) -> list[list[list[float]]]:
+def _shares(policy: Policy, coloured: bool) -> list[list[list[float]]]:
     """What is left by all that can be drawn, for images of any size: moves lose nothing here."""
     return [
         [
@@ -86,17 +82,16 @@ def _shares(policy: RandAugment | TrivialAugment, coloured: bool) -> list[list[l
     ]
 
 
-def _strength(policy: RandAugment | TrivialAugment) -> list[float]:
+def _strength(policy: Policy) -> list[float]:
     return [float(number) for number in policy.strength]
 
 
-def _apply(
-    policy: RandAugment | TrivialAugment, images: Images, seen: Seen | None, drawn: Drawn
-) -> tuple[Tensor, Tensor]:
+def _apply(policy: Policy, images: Images, seen: Seen | None, drawn: Drawn) -> Pair:
     return policy.apply(images, seen, drawn)
 
 
-_apply_outside = torch.compiler.disable(_apply)
+# As it is without a graph, which breaks here; with a derivative.
+apply_outside: Callable[[Policy, Images, Seen | None, Drawn], Pair] = torch.compiler.disable(_apply)
 
 # They run as Python while a graph is made, anew for each policy, and it holds what they gave.
 torch.compiler.assume_constant_result(_shares)

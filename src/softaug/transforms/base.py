@@ -21,8 +21,7 @@ Seen = Float[Tensor, "n 1 h w"]
 class Transform(Protocol):
     """What SoftAugment and Chain ask of a transform.
 
-    One that changes the size of images also has `output_size(height, width) -> (height, width)`;
-    one that leaves a map of ones as it is may say so: `loses_nothing = True`.
+    One that changes the size of images also has `output_size(height, width) -> (height, width)`.
     """
 
     def draw(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Generator, Tensor
 
@@ -37,14 +36,12 @@ class Chain:
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         for i, transform in enumerate(self.transforms):
-            # A map of ones is not carried about before something is lost, nor made where we know.
+            # A map of ones is neither made nor carried about before something is lost.
             if seen is None and type(transform) in KEEPING:
                 assert isinstance(transform, KEEPING)
                 images = transform.pixels(images, drawn[str(i)])
-                continue
-            images, after = transform.apply(images, seen, drawn[str(i)])
-            if seen is not None or not getattr(transform, "loses_nothing", False):
-                seen = after
+            else:
+                images, seen = transform.apply(images, seen, drawn[str(i)])
         return images, ones(images) if seen is None else seen
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
@@ -66,7 +63,6 @@ class Hard:
     """
 
     transform: Transform
-    loses_nothing: ClassVar[bool] = True
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         after = self.output_size(height, width)

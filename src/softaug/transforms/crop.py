@@ -30,10 +30,10 @@ class _Shift:
     fill: float | Sequence[float]
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        shown = self.pixels(images, drawn)
+        rows, columns = inside = _inside(images, drawn)
+        shown = _moved(images, drawn, filling(self.fill, images), inside)
         if seen is not None:
-            return shown, _moved(seen, drawn, None)
-        rows, columns = _inside(images, drawn)
+            return shown, _moved(seen, drawn, None, inside)
         return shown, rows.float() * columns.float()
 
     def pixels(self, images: Images, drawn: Drawn) -> Images:
@@ -148,8 +148,10 @@ def _inside(
     return rows[:, None, :, None], columns[:, None, None, :]
 
 
-def _moved(images: Images, drawn: Drawn, fill: Tensor | None) -> Images:
-    """The images alone; fill: None for zeros."""
+def _moved(
+    images: Images, drawn: Drawn, fill: Tensor | None, inside: tuple[Tensor, Tensor] | None = None
+) -> Images:
+    """The images alone; fill: None for zeros; inside: `_inside`, where it is known already."""
     height, width = images.shape[-2:]
     tx, ty = _offsets(images, drawn)
     if in_slices(images):
@@ -158,7 +160,7 @@ def _moved(images: Images, drawn: Drawn, fill: Tensor | None) -> Images:
     row, pixel = before.shape[-1], before.shape[-1] // width
     # Where all is outside, any offset does.
     offset = ty.clamp(1 - height, height - 1) * row + tx.clamp(-width, width) * pixel
-    rows, columns = (mask(axis, images) for axis in _inside(images, drawn))
+    rows, columns = (mask(axis, images) for axis in inside or _inside(images, drawn))
     other = None if fill is None else planes(fill, images)
     chosen = rows & planes(columns, images)
     return from_planes(where_(chosen, _read_from(offset, before), other), images)

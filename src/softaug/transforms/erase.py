@@ -37,10 +37,10 @@ class _Hide:
     fill: Fill
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        shown = self.pixels(images, drawn)
+        rows, columns = outside = _outside(images, drawn)
+        shown = _covered(images, drawn, _filling(images, drawn, self.fill), outside)
         if seen is not None:
-            return shown, _covered(seen, drawn, None)
-        rows, columns = _outside(images, drawn)
+            return shown, _covered(seen, drawn, None, outside)
         return shown, rows.float().maximum(columns.float())
 
     def pixels(self, images: Images, drawn: Drawn) -> Images:
@@ -166,11 +166,13 @@ def _outside(
     return rows[:, None, :, None], columns[:, None, None, :]
 
 
-def _covered(images: Images, drawn: Drawn, fill: Tensor | None) -> Images:
-    """The images alone; fill: None for zeros."""
+def _covered(
+    images: Images, drawn: Drawn, fill: Tensor | None, outside: tuple[Tensor, Tensor] | None = None
+) -> Images:
+    """The images alone; fill: None for zeros; outside: `_outside`, where it is known already."""
     if in_slices(images):
         return _covered_in_slices(images, drawn, fill)
-    rows, columns = (mask(axis, images) for axis in _outside(images, drawn))
+    rows, columns = (mask(axis, images) for axis in outside or _outside(images, drawn))
     other = None if fill is None else planes(fill, images)
     kept = rows | planes(columns, images)
     return from_planes(where_(kept, planes(images, images).clone(), other), images)
@@ -180,16 +182,16 @@ def _covered_in_slices(
     images: Images, drawn: Drawn, fill: Tensor | None
 ) -> Shaped[Tensor, "n c h w"]:
     """Each image with the fill's part of its rectangle written over it."""
-    out = empty(images)
-    filled = as_arrays(images.new_zeros(1, 1, 1, 1) if fill is None else fill)
+    out = as_arrays(made := empty(images))
+    filled = np.zeros(1, out.dtype) if fill is None else as_arrays(fill)
     ends = (drawn[name].clamp(min=0).tolist() for name in ("top", "bottom", "left", "right"))
     for after, before, hidden, top, bottom, left, right in zip(
-        as_arrays(out), as_arrays(images), np.broadcast_to(filled, images.shape), *ends, strict=True
+        out, as_arrays(images), np.broadcast_to(filled, images.shape), *ends, strict=True
     ):
         box = (slice(None), slice(top, bottom), slice(left, right))
         after[...] = before
         after[box] = hidden[box]
-    return out
+    return made
 
 
 def _filling(images: Images, drawn: Drawn, fill: Fill) -> Tensor | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -27,7 +26,6 @@ class Flip:
     """Mirror left and right with the given probability; nothing is lost, so `seen` only moves."""
 
     probability: float = 0.5
-    loses_nothing: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
@@ -56,7 +54,6 @@ class VerticalFlip:
     """Mirror top and bottom with the given probability; nothing is lost, so `seen` only moves."""
 
     probability: float = 0.5
-    loses_nothing: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
@@ -87,8 +84,6 @@ class VerticalFlip:
 @dataclass(frozen=True)
 class Still:
     """Change nothing."""
-
-    loses_nothing: ClassVar[bool] = True
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         return {}
