@@ -223,6 +223,14 @@ def test_a_rectangle_that_ends_before_it_begins_hides_nothing() -> None:
     assert torch.equal(targets, F.one_hot(labels, K).float())
 
 
+def test_what_is_shifted_by_more_than_its_side_is_not_seen() -> None:
+    images, labels = torch.rand(3, 3, 8, 8), torch.arange(3)
+    drawn = {"tx": torch.tensor([20, 0, -9]), "ty": torch.tensor([-30, 11, 9])}
+    out, targets = SoftAugment(Crop(), K)(images, labels, drawn=drawn)
+    assert not out.any()
+    assert torch.equal(targets, torch.full((3, K), 1 / K))
+
+
 def test_targets_of_ones_own_get_the_map() -> None:
     class Mine(SoftAugment):
         def targets(self, labels: Tensor, seen: Tensor) -> Tensor:

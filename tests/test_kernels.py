@@ -270,6 +270,34 @@ def test_who_watches_torch_sees_all_that_is_done(transform: Any, n: int) -> None
     assert torch.equal(make_fx(shown)(images)(others), shown(others))
 
 
+TRACED = """
+import torch
+from softaug import VerticalFlip
+
+images, others = torch.rand(2, 1, 3, 8, 9)
+drawn = {"flip": torch.tensor([True])}
+
+def shown(images):
+    return VerticalFlip().apply(images, None, drawn)[0]
+
+assert torch.equal(torch.jit.trace(shown, images)(others), others.flip(-2))
+"""
+
+
+def test_jit_sees_it_too() -> None:
+    # A process of its own: shapes, which are tensors there, are not checked.
+    done = subprocess.run([sys.executable, "-c", TRACED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("transform", [Crop(), Erase(), Flip(), VerticalFlip()], ids=str)
+def test_a_cpu_image_without_values_has_a_shape(transform: Any) -> None:
+    drawn = transform.draw(1, 8, 9, Generator().manual_seed(0))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        out, seen = transform.apply(torch.zeros(1, 3, 8, 9), None, drawn)
+        assert (out.shape, seen.shape) == ((1, 3, 8, 9), (1, 1, 8, 9))
+
+
 CURVES = (PowerCurve(chance=0.1), Constant(0.9), TableCurve([(0, 0.1), (1, 1)]))
 
 

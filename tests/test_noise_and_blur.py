@@ -129,7 +129,7 @@ def test_gaussian_is_torchvisions(
     kernel_size: int, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("softaug.transforms.pixels.LARGE", large)
-    given = images(4)
+    given = images(4, 40, 50)  # large enough for sums of 9 shifted images
     sigma = [0.3, 1.0, 2.5, 0.0]
     out, _ = GaussianBlur(kernel_size).apply(given, None, {"sigma": torch.tensor(sigma)})
     assert torch.equal(out[3], given[3])
