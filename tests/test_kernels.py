@@ -294,8 +294,10 @@ def test_jit_sees_it_too() -> None:
 def test_a_cpu_image_without_values_has_a_shape(transform: Any) -> None:
     drawn = transform.draw(1, 8, 9, Generator().manual_seed(0))
     with FakeTensorMode(allow_non_fake_inputs=True):
-        out, seen = transform.apply(torch.zeros(1, 3, 8, 9), None, drawn)
-        assert (out.shape, seen.shape) == ((1, 3, 8, 9), (1, 1, 8, 9))
+        images = torch.zeros(1, 3, 8, 9)
+        out, seen = transform.apply(images, None, drawn)
+    assert (out.shape, seen.shape) == ((1, 3, 8, 9), (1, 1, 8, 9))
+    assert transform.apply(images, None, drawn)[0].shape == (1, 3, 8, 9)
 
 
 CURVES = (PowerCurve(chance=0.1), Constant(0.9), TableCurve([(0, 0.1), (1, 1)]))

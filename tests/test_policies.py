@@ -812,6 +812,7 @@ import torch
 from torch import Generator, library
 from softaug import Chain, Crop, RandAugment, SoftAugment, TrivialAugment
 from softaug.kept import FromConfidence, polynomial_confidence
+from softaug.operations import OPERATIONS
 from softaug.traced import perform_opaquely
 
 def constant(share):
@@ -851,18 +852,27 @@ assert torch.equal(pixels.grad, again.grad)
 torch._dynamo.reset()
 grey = images[:, :1].contiguous()
 compiled = torch.compile(policy.apply, fullgraph=True, backend="aot_eager")
-for seen in (None, torch.rand(2, 1, 70, 80).mT):
-    got, expected = (f(grey, seen, drawn) for f in (compiled, policy.apply))
-    assert all(map(torch.equal, got, expected)), seen
+colour = drawn | {"operation": torch.full_like(drawn["operation"], OPERATIONS.index("Color"))}
+for draws in (drawn, colour):
+    for seen in (None, torch.rand(2, 1, 70, 80).mT):
+        got, expected = (f(grey, seen, draws) for f in (compiled, policy.apply))
+        assert all(map(torch.equal, got, expected)), seen
+
+seen = torch.ones(2, 1, 80, 70, requires_grad=True)
+policy.apply(images, seen, drawn)[1].sum().backward()
+expected, seen.grad = seen.grad, None
+torch.compile(policy.apply, backend="aot_eager")(images, seen, drawn)[1].sum().backward()
+assert torch.equal(seen.grad, expected)
 
 # Without draws given, they are drawn outside.
 augment = SoftAugment(Chain([policy, Crop()]), 10)
 torch.compile(augment, fullgraph=True, backend="aot_eager")(images, labels)
 
-drawn = drawn.values()
-for seen in (None, torch.rand(2, 1, 80, 70), torch.rand(2, 1, 70, 80).mT):
-    for pixels in (images, (255 * images).byte()):
-        arguments = (pixels, seen, *drawn, torch.ones(2), torch.zeros(1, 1, 1, 1).to(pixels))
+small = images[..., :30, :20].contiguous()
+for seen in (None, torch.rand(2, 1, 30, 20), torch.rand(2, 1, 20, 30).mT):
+    for pixels, draws in ((small, drawn), ((255 * small).byte(), colour)):
+        fill = torch.zeros(1, 1, 1, 1).to(pixels)
+        arguments = (pixels, seen, *draws.values(), torch.ones(2), fill)
         library.opcheck(perform_opaquely, (*arguments, policy.strength))
 """
 
