@@ -13,7 +13,8 @@ from torchvision.io import decode_jpeg
 from torchvision.transforms import v2
 
 from benchmarks.timing import per_image
-from softaug.lab.images import Sample, decode
+from softaug_lab.data.decode import decode
+from softaug_lab.data.sample import Sample
 
 SIDE = 224
 SIZES = {"500 x 333 px": (500, 333), "4000 x 2667 px": (4000, 2667)}  # ImageNet's; a telephone's

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 import softaug
 from benchmarks.timing import per_image
-from softaug.lab.models import ModelCard, build
+from softaug_lab.models.card import ModelCard
+from softaug_lab.models.classifier import build
 
 BATCH, SIDE = 128, 32
 CLASSES = (10, 1_000, 21_841)

@@ -24,13 +24,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from softaug.lab.augmentation import build_arm
-from softaug.lab.data import Data, ImageSet
-from softaug.lab.engine import Engine
-from softaug.lab.models import ModelCard, build
-from softaug.lab.recipe import Recipe
-from softaug.lab.run import open_run
-from softaug.lab.train import build_feed, train
+from softaug_lab.basics.processes import Processes
+from softaug_lab.data.dataset import Data, ImageSet
+from softaug_lab.models.card import ModelCard
+from softaug_lab.models.classifier import build
+from softaug_lab.recipes.recipe import Recipe
+from softaug_lab.runs.folder import open_run
+from softaug_lab.training.augmentation import build_arm
+from softaug_lab.training.loop import build_feed, train
 
 BATCH, SIDE, CLASSES = 128, 32, 10
 CARD = tuple(map(str, range(CLASSES)))
@@ -78,7 +79,7 @@ def measure_parts(model: str = "small", steps: int = 30) -> dict[str, Any]:
     step = median(softaug_loop(model, images, labels, "auto", arm="soft")[3:])
     recipe, data = Recipe(arm="soft", model=model, batch_size=BATCH), as_data(images, labels)
     augment = build_arm(recipe, CLASSES, SIDE, SIDE)
-    feed = build_feed(recipe, data, Engine(torch.device("cpu")))
+    feed = build_feed(recipe, data, Processes(torch.device("cpu")))
     took = []
     begin = time.perf_counter()
     for batch in feed.epoch(0, augment.transform, 0):
@@ -114,7 +115,7 @@ def softaug_loop(
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(Path(folder) / "run", recipe, data, {}, resume=False)
         watch = lambda _: times.append(time.perf_counter())  # noqa: E731
-        train(recipe, data, run, Engine(torch.device("cpu")), watch)
+        train(recipe, data, run, Processes(torch.device("cpu")), watch)
     return differences(times)
 
 

@@ -21,8 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 import softaug
-from softaug.lab.data import load
-from softaug.lab.report.figures import LOOKS, SPARE_COLOURS, sample_sheet, styled
+from softaug_lab.data.load import load
+from softaug_lab.report.drawings import LOOKS, SPARE_COLOURS, sample_sheet, styled
 
 DOCS = Path(__file__).parent
 CARDS = DOCS / "cards"

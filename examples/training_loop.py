@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import softaug
-from softaug.lab.data import load
-from softaug.lab.models import small_resnet
+from softaug_lab.data.load import load
+from softaug_lab.models.small import small_resnet
 
 
 def main() -> None:

@@ -37,9 +37,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from softaug.lab.corruption_constants import COMMON, EXTRA, SEVERITIES, constants
-from softaug.lab.corruptions import corrupt
-from softaug.lab.data import load
+from softaug_lab.corruptions.apply import corrupt
+from softaug_lab.corruptions.constants import COMMON, EXTRA, SEVERITIES, constants
+from softaug_lab.data.load import load
 
 DRAWN_FROM_NOTHING = (
     "defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression",

@@ -17,7 +17,7 @@ CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
-TARGET = Path(__file__).parent.parent / "src" / "softaug" / "lab" / "assets" / "demo.npz"
+TARGET = Path(__file__).parent.parent / "src" / "softaug_lab" / "data" / "assets" / "demo.npz"
 
 
 def read_idx(path: Path, header: int) -> npt.NDArray[np.uint8]:

@@ -28,8 +28,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from softaug.lab import cli, data
-from softaug.lab import train as training
+from softaug_lab.cli import app as cli
+from softaug_lab.data import load
+from softaug_lab.training import loop as training
 
 SHARDS, CORRUPT = 16, range(100, 8000, 1700)  # of the 8,000 training images of `demo`
 NOT_FINITE = (50, 777, 2500)  # steps
@@ -40,7 +41,7 @@ CHECKPOINT_SECONDS = 2
 
 def write_shards(folder: Path) -> None:
     folder.mkdir(parents=True)
-    demo = data.load("demo")
+    demo = load("demo")
     parts = {"train": (demo.train, SHARDS), "test": (demo.test, 1)}
     for name, (part, shards) in parts.items():
         for shard in range(shards):
@@ -60,17 +61,17 @@ def write_shards(folder: Path) -> None:
 def train(folder: Path, run: str, epochs: int) -> None:
     """In a process of its own: the command line, with checkpoints often and steps that fail."""
     training.CHECKPOINT_SECONDS = CHECKPOINT_SECONDS
-    learning_rate, backward, at = training._learning_rate, training.backward, [0]
+    learning_rate, backward, at = training.learning_rate, training.backward, [0]  # type: ignore[attr-defined]
 
     def noted(recipe: Any, step: int, *rest: Any) -> float:
         at[0] = step
         return learning_rate(recipe, step, *rest)
 
-    def spoilt(wrapped: Any, engine: Any, loss: Any, *rest: Any, **how: Any) -> Any:
+    def spoilt(wrapped: Any, processes: Any, loss: Any, *rest: Any, **how: Any) -> Any:
         spoil = float("nan") if at[0] in NOT_FINITE else 1.0
-        return backward(wrapped, engine, lambda *args: loss(*args) * spoil, *rest, **how)
+        return backward(wrapped, processes, lambda *args: loss(*args) * spoil, *rest, **how)
 
-    vars(training).update(_learning_rate=noted, backward=spoilt)
+    vars(training).update(learning_rate=noted, backward=spoilt)
     resume = ["--resume"] if (folder / run / "recipe.json").exists() else []
     cli.main(
         ["train", str(folder / "data"), "--stream", "--size", "28", "--max-unreadable", "0.001",

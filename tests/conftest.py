@@ -4,20 +4,7 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-METHOD = (
-    "transforms",
-    "seen",
-    "curves",
-    "softening",
-    "augment",
-    "kept",
-    "operations",
-    "recolour",
-    "perform",
-    "policies",
-    "borrowed",
-    "places",
-)
+METHOD = ("transforms", "maps", "curves", "targets", "augment")
 install_import_hook([f"softaug.{name}" for name in METHOD], "checker.check")
 
 torch.set_num_threads(1)

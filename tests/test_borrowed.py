@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from torchvision.transforms import v2 as typed_v2
 
 from softaug import Chain, Crop, Flip, SoftAugment, take, visibility
-from softaug.borrowed import Borrowed
+from softaug.transforms.borrowed import Borrowed
 
 v2: Any = typed_v2  # whose types know fewer arguments than it takes
 BILINEAR, NEAREST = v2.InterpolationMode.BILINEAR, v2.InterpolationMode.NEAREST

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 
 import softaug
-from softaug.lab.cli import app, main
-from softaug.lab.expression import TRANSFORMS, parse
+from softaug_lab.cli.app import app, main
+from softaug_lab.recipes.expression import TRANSFORMS, parse
 
 DOCS = Path(__file__).parent.parent / "docs"
 MAKER = runpy.run_path(str(DOCS / "make_cards.py"))

@@ -19,14 +19,16 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from softaug import Chain, Crop, Drawn, PowerCurve, SoftAugment, as_seen, take, visibility
-from softaug.kept import (
+from softaug.transforms.policies import Gated, RandAugment, TrivialAugment
+from softaug.transforms.policies.batch import SMALL
+from softaug.transforms.policies.confidences import (
     LOSSY,
     FromConfidence,
     human_confidence,
     polynomial_confidence,
     smoothed_confidence,
 )
-from softaug.operations import (
+from softaug.transforms.policies.operations import (
     FACTORS,
     GEOMETRIC,
     OPERATIONS,
@@ -35,8 +37,6 @@ from softaug.operations import (
     choices,
     source,
 )
-from softaug.perform import SMALL
-from softaug.policies import Gated, RandAugment, TrivialAugment
 
 BINS = 31
 THEIR_RAND: Any = v2.RandAugment()

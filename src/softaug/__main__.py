@@ -1,5 +1,5 @@
 """`python -m softaug` is the command line."""
 
-from softaug.lab.cli import main
+from softaug_lab.cli.app import main
 
 main()

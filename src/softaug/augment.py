@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 from torch.utils.data import get_worker_info
 
 from softaug.curves import Curve, PowerCurve
-from softaug.seen import visibility
-from softaug.softening import as_rows, smooth, weigh
+from softaug.maps import visibility
+from softaug.targets import as_rows, smooth, weigh
 from softaug.transforms import Drawn, Transform
 from softaug.transforms.closed_form import without_a_map
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from two_processes import data
 
-from softaug.lab import train as training
-from softaug.lab.engine import Engine
-from softaug.lab.recipe import Recipe
-from softaug.lab.run import open_run
+from softaug_lab.basics.processes import Processes
+from softaug_lab.recipes.recipe import Recipe
+from softaug_lab.runs.folder import open_run
+from softaug_lab.training import loop as training
 
 if __name__ == "__main__":
     training.CHECKPOINT_SECONDS = 0
@@ -19,6 +19,6 @@ if __name__ == "__main__":
         recipe,
         data(),
         run,
-        Engine(torch.device("cpu")),
+        Processes(torch.device("cpu")),
         lambda progress: print(progress.step, flush=True),  # noqa: T201  the test listens
     )

@@ -12,21 +12,23 @@ import torch
 import torch.nn.functional as F
 from test_train import CPU, QUICK, data, ignore, same, trained
 
-from softaug.lab import supervised
-from softaug.lab import train as training
-from softaug.lab.arms import ARMS, SIX_ARMS, Arm, member_of, read_arm, sweep_arms, swept
-from softaug.lab.augmentation import build_arm
-from softaug.lab.corruptions import corrupt
-from softaug.lab.data import Data
-from softaug.lab.errors import UsageError
-from softaug.lab.evaluate import Predictions, predict_logits
-from softaug.lab.experiment import measure_corruptions, perform
-from softaug.lab.experiment import record as run_record
-from softaug.lab.models import load_model
-from softaug.lab.recipe import Recipe
-from softaug.lab.rivals import confusions, focal, loss_of, mixed, online_smoothing
-from softaug.lab.run import open_run
-from softaug.lab.train import InterruptedRunError, Progress, train
+from softaug_lab.basics.errors import UsageError
+from softaug_lab.corruptions.apply import corrupt
+from softaug_lab.data.dataset import Data
+from softaug_lab.evaluation.predictions import Predictions, predict_logits
+from softaug_lab.experiments.run_one import measure_corruptions, perform
+from softaug_lab.experiments.run_one import record as run_record
+from softaug_lab.models.classifier import load_model
+from softaug_lab.recipes.arms import ARMS, SIX_ARMS, Arm, member_of, read_arm, sweep_arms, swept
+from softaug_lab.recipes.recipe import Recipe
+from softaug_lab.runs.folder import open_run
+from softaug_lab.training import loop as training
+from softaug_lab.training import supervised
+from softaug_lab.training.augmentation import build_arm
+from softaug_lab.training.loop import train
+from softaug_lab.training.other_methods import confusions, focal, loss_of, mixed, online_smoothing
+from softaug_lab.training.progress import Progress
+from softaug_lab.training.signals import InterruptedRunError
 
 __all__ = ["data"]  # the fixture
 

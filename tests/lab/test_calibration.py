@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from softaug.lab import metrics
-from softaug.lab.calibration import (
+from softaug_lab.metrics import proper as metrics
+from softaug_lab.metrics.calibration import (
     Cells,
     bin_index,
     equal_mass,
@@ -24,7 +24,7 @@ from softaug.lab.calibration import (
     mass_index,
     smooth,
 )
-from softaug.lab.stats import paired_bootstrap_ece
+from softaug_lab.metrics.significance import paired_bootstrap_ece
 
 KINDS: list[Callable[..., Cells]] = [equal_width, equal_mass, smooth]
 every_kind = pytest.mark.parametrize("kind", KINDS)

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from softaug.lab.cifar_models import ShakeDrop, pyramid_net, wide_resnet
-from softaug.lab.models import ModelCard, build
+from softaug_lab.models.card import ModelCard
+from softaug_lab.models.cifar import ShakeDrop, pyramid_net, wide_resnet
+from softaug_lab.models.classifier import build
 
 N = 100_000  # images, for means
 

@@ -9,15 +9,16 @@ from hypothesis import given, settings
 from made_up_logits import random_samples, samples
 from torch import Tensor
 
-from softaug.lab import classwise, metrics
-from softaug.lab.classwise import (
+from softaug_lab.metrics import classwise
+from softaug_lab.metrics import proper as metrics
+from softaug_lab.metrics.classwise import (
     brier_parts,
     class_bins,
     classwise_ece,
     classwise_ece_floor,
     classwise_ece_interval,
 )
-from softaug.lab.stats import Counts, bootstrap_interval
+from softaug_lab.metrics.significance import Counts, bootstrap_interval
 
 
 def probabilities(logits: Tensor) -> Tensor:

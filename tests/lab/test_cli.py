@@ -16,7 +16,7 @@ import torch
 from made_up import folder
 from PIL import Image
 
-from softaug.lab.cli import main
+from softaug_lab.cli.app import main
 
 QUICK = ["--epochs", "1", "--batch-size", "20"]
 
@@ -239,7 +239,7 @@ def test_other_data_without_a_test_part_is_tested_whole(
     run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And its classes go by name: a folder of two of the model's three has labels of its own."""
-    from softaug.lab.models import load_model, save_model
+    from softaug_lab.models.classifier import load_model, save_model
 
     other = tmp_path / "other"
     shutil.copytree(pictures, other)

@@ -7,20 +7,22 @@ import numpy as np
 import pytest
 import torch
 
-from softaug.lab.compare import METRICS, _rivals, compare_runs
-from softaug.lab.data import Data, ImageSet
-from softaug.lab.evaluate import OCCLUSION_SHARES, Predictions, summarise
-from softaug.lab.files import write_json
-from softaug.lab.recipe import Recipe
-from softaug.lab.run import Run, open_run
-from softaug.lab.stats import paired_t, seeds_needed
+from softaug_lab.basics.storage import write_json
+from softaug_lab.data.dataset import Data, ImageSet
+from softaug_lab.evaluation.evaluate import summarise
+from softaug_lab.evaluation.occlusion import OCCLUSION_SHARES
+from softaug_lab.evaluation.predictions import Predictions
+from softaug_lab.experiments.compare import METRICS, _rivals, compare_runs
+from softaug_lab.metrics.significance import paired_t, seeds_needed
+from softaug_lab.recipes.recipe import Recipe
+from softaug_lab.runs.folder import RunFolder, open_run
 
 N, K = 400, 4
 ONE = ImageSet(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]))
 DATA = Data("made", ("a", "b", "c", "d"), ONE, ONE)
 
 
-def made_run(folder: Path, arm: str, seed: int, wrong: int, wrong_hidden: int) -> Run:
+def made_run(folder: Path, arm: str, seed: int, wrong: int, wrong_hidden: int) -> RunFolder:
     """A finished run that is wrong on the first images, and on more of them when part is hidden."""
     labels = torch.arange(N) % K
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from softaug.lab import corruption_parts as parts
-from softaug.lab.corruption_constants import (
+from softaug_lab.corruptions import parts
+from softaug_lab.corruptions.apply import corrupt, names_for
+from softaug_lab.corruptions.constants import (
     COMMON,
     EXTRA,
     GROUPS,
@@ -18,8 +19,7 @@ from softaug.lab.corruption_constants import (
     benchmark,
     constants,
 )
-from softaug.lab.corruptions import corrupt, names_for
-from softaug.lab.data import load
+from softaug_lab.data.load import load
 
 NAMES = (*COMMON, *EXTRA)
 SIDES = {28: (28, 28), 32: (32, 32), 64: (64, 64), "tall": (48, 30)}

@@ -18,10 +18,11 @@ from fake_cifar import fake_cifar
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from softaug.lab import images
-from softaug.lab.data import load
-from softaug.lab.errors import SoftaugError, UsageError
-from softaug.lab.images import read_image
+import softaug_lab.data
+from softaug_lab.basics.errors import SoftaugError, UsageError
+from softaug_lab.data import decode as images
+from softaug_lab.data.decode import read_image
+from softaug_lab.data.load import load
 
 CIFAR10 = Path(
     os.environ.get(
@@ -65,9 +66,7 @@ def test_demo_is_balanced() -> None:
 
 
 def test_demo_is_under_5_mb_and_carries_its_licence() -> None:
-    import softaug.lab
-
-    assets = Path(softaug.lab.__file__).parent / "assets"
+    assets = Path(softaug_lab.data.__file__).parent / "assets"
     assert (assets / "demo.npz").stat().st_size < 5_000_000
     licence = (assets / "FASHION-MNIST-LICENSE").read_text()
     for words in ("Zalando SE", "Permission is hereby granted", "WITHOUT WARRANTY OF ANY KIND"):

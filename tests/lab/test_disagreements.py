@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from softaug.lab.data import Data, ImageSet
-from softaug.lab.disagreements import MOST, apart, disagreements, opposed
-from softaug.lab.evaluate import Predictions
-from softaug.lab.recipe import Recipe
-from softaug.lab.run import Run, open_run
+from softaug_lab.data.dataset import Data, ImageSet
+from softaug_lab.evaluation.predictions import Predictions
+from softaug_lab.experiments.disagreements import MOST, apart, disagreements, opposed
+from softaug_lab.recipes.recipe import Recipe
+from softaug_lab.runs.folder import RunFolder, open_run
 
 N, CLASSES = 40, ("a", "b", "c")
 LABELS = torch.arange(N) % 3
@@ -24,7 +24,7 @@ TEST = ImageSet(PIXELS.to(torch.uint8), LABELS)
 DATA = Data("made", CLASSES, TEST, TEST)
 
 
-def made_run(folder: Path, arm: str, seed: int, wrong: list[int], sure: float = 2.0) -> Run:
+def made_run(folder: Path, arm: str, seed: int, wrong: list[int], sure: float = 2.0) -> RunFolder:
     """A run that takes these images for the next class; of later images it is the surer."""
     said = LABELS.clone()
     said[wrong] = (said[wrong] + 1) % 3

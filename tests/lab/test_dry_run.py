@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from softaug.lab.cli import main
-from softaug.lab.data import Data, ImageSet
-from softaug.lab.dry_run import measure, state_bytes
-from softaug.lab.engine import Engine
-from softaug.lab.models import ModelCard, build
-from softaug.lab.recipe import Recipe
-from softaug.lab.run import open_run
-from softaug.lab.train import train
+from softaug_lab.basics.processes import Processes
+from softaug_lab.cli.app import main
+from softaug_lab.data.dataset import Data, ImageSet
+from softaug_lab.experiments.cost import measure, state_bytes
+from softaug_lab.models.card import ModelCard
+from softaug_lab.models.classifier import build
+from softaug_lab.recipes.recipe import Recipe
+from softaug_lab.runs.folder import open_run
+from softaug_lab.training.loop import train
 
-CPU = Engine(torch.device("cpu"))
+CPU = Processes(torch.device("cpu"))
 CLASSES = ("a", "b", "c")
 
 

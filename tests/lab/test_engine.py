@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from softaug import mean_one
-from softaug.lab.cli import main
-from softaug.lab.engine import Engine, choose_device, started
-from softaug.lab.errors import SoftaugError, UsageError
-from softaug.lab.evaluate import Predictions
-from softaug.lab.models import load_model
-from softaug.lab.run import Run
-from softaug.lab.terminal import quiet, say
+from softaug_lab.basics.errors import SoftaugError, UsageError
+from softaug_lab.basics.processes import Processes, choose_device, started
+from softaug_lab.cli.app import main
+from softaug_lab.cli.terminal import quiet, say
+from softaug_lab.evaluation.predictions import Predictions
+from softaug_lab.models.classifier import load_model
+from softaug_lab.runs.folder import RunFolder
 
 TESTS = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -60,7 +60,7 @@ def test_two_processes_are_one(
     first, second = kept(tmp_path, 2, "test_convnext", *options)
     assert first["losses"] == second["losses"]
     torch.testing.assert_close(first["losses"], alone["losses"], rtol=1e-5, atol=1e-6)
-    weights, expected = (load_model(Run(f / "run").model_file) for f in (tmp_path, folder))
+    weights, expected = (load_model(RunFolder(f / "run").model_file) for f in (tmp_path, folder))
     for name, value in expected.state_dict().items():
         torch.testing.assert_close(weights.state_dict()[name], value, rtol=1e-4, atol=1e-5)
     # Exactly the test images, once each and in their order: 22, which 2 do not divide by batches.
@@ -108,7 +108,7 @@ def test_two_processes_that_are_preempted_go_on(
         running.terminate()
         _, errors = running.communicate(timeout=100)
     assert b"with a checkpoint" in errors
-    assert not Run(tmp_path / "run").model_file.exists()
+    assert not RunFolder(tmp_path / "run").model_file.exists()
     resumed = kept(tmp_path, 1, "test_convnext", "--resume")[0]
     losses = one[1]["losses"]
     assert 1 <= len(resumed["losses"]) < len(losses)
@@ -151,19 +151,19 @@ def test_killed_ten_times_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize("processes", [1, 2, 3, 7])
 @pytest.mark.parametrize("n", [0, 1, 6, 20])
 def test_shares_are_a_division(processes: int, n: int) -> None:
-    engines = [Engine(torch.device("cpu"), rank, processes) for rank in range(processes)]
-    parts = [list(range(n))[engine.share(n)] for engine in engines]
+    groups = [Processes(torch.device("cpu"), rank, processes) for rank in range(processes)]
+    parts = [list(range(n))[processes.share(n)] for processes in groups]
     assert [i for part in parts for i in part] == list(range(n))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_alone_nothing_is_exchanged() -> None:
-    engine = Engine(torch.device("cpu"))
+    processes = Processes(torch.device("cpu"))
     rows = torch.rand(3, 2)
-    assert engine.gather(rows) is rows
-    assert torch.equal(engine.total(rows), rows)
-    assert engine.over_global_batch(mean_one) is mean_one
-    assert engine.main
+    assert processes.gather(rows) is rows
+    assert torch.equal(processes.total(rows), rows)
+    assert processes.over_global_batch(mean_one) is mean_one
+    assert processes.main
 
 
 def test_devices_by_name() -> None:
@@ -203,12 +203,12 @@ def test_state_goes_back_as_it_was() -> None:
         model(inputs).square().sum().backward()
         optimizer.step()
 
-    engine, inputs = Engine(torch.device("cpu")), torch.rand(4, 3)
+    processes, inputs = Processes(torch.device("cpu")), torch.rand(4, 3)
     step(inputs)
-    state = copy.deepcopy(engine.state(model, optimizer))
+    state = copy.deepcopy(processes.state(model, optimizer))
     step(inputs)
     after = copy.deepcopy(model.state_dict())
-    engine.load(model, optimizer, state)
+    processes.load(model, optimizer, state)
     step(inputs)
     for name, value in model.state_dict().items():
         assert torch.equal(value, after[name])

@@ -14,25 +14,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from softaug.lab import metrics
-from softaug.lab.data import ImageSet
-from softaug.lab.errors import SoftaugError
-from softaug.lab.evaluate import (
+from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.data.dataset import ImageSet
+from softaug_lab.evaluation.evaluate import evaluate, summarise
+from softaug_lab.evaluation.occlusion import (
     OCCLUSION_SHARES,
     OcclusionLevel,
-    Predictions,
     area_under,
     cover,
     draw_noise,
     draw_rectangles,
-    evaluate,
     hidden_share,
-    predict_logits,
-    summarise,
 )
-from softaug.lab.figures import figures
-from softaug.lab.selective import Risk
-from softaug.lab.temperature import fit_temperature
+from softaug_lab.evaluation.predictions import Predictions, predict_logits
+from softaug_lab.metrics import proper as metrics
+from softaug_lab.metrics.measure import figures
+from softaug_lab.metrics.selective import Risk
+from softaug_lab.metrics.temperature import fit_temperature
 
 BLACK = {"black": 0.0}
 

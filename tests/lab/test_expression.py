@@ -7,8 +7,8 @@ import torch
 from torch import Generator
 
 from softaug import Chain, Crop, Erase, Flip, Hard, RandomResizedCrop, ResizedCrop, Still
-from softaug.lab.errors import UsageError
-from softaug.lab.expression import TRANSFORMS, from_file, parse
+from softaug_lab.basics.errors import UsageError
+from softaug_lab.recipes.expression import TRANSFORMS, from_file, parse
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import pytest
 import torch
 from made_up_logits import random_samples
 
-from softaug.lab import calibration, classwise, metrics, selective
-from softaug.lab.calibration import Cells
-from softaug.lab.figures import Figures, figures
+from softaug_lab.metrics import calibration, classwise, selective
+from softaug_lab.metrics import proper as metrics
+from softaug_lab.metrics.calibration import Cells
+from softaug_lab.metrics.measure import Figures, figures
 
 LOGITS, _ = random_samples(150)
 # Calibrated, so that bins differ in the sign of their gaps and errors in what they sum.

@@ -21,16 +21,19 @@ from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from softaug.lab.classes import class_columns, read_classes
-from softaug.lab.cli import main
-from softaug.lab.data import ImageSet, load, read_images
-from softaug.lab.errors import SoftaugError, UsageError
-from softaug.lab.evaluate import evaluate, predict_logits
-from softaug.lab.experiment import occlusion_fills
-from softaug.lab.foreign import kind, load_foreign
-from softaug.lab.images import fit, with_channels
-from softaug.lab.models import ModelCard, build, save_model
-from softaug.lab.view import View
+from softaug_lab.basics.errors import SoftaugError, UsageError
+from softaug_lab.cli.app import main
+from softaug_lab.data.dataset import ImageSet
+from softaug_lab.data.load import load, read_images
+from softaug_lab.data.resize import fit, with_channels
+from softaug_lab.evaluation.evaluate import evaluate
+from softaug_lab.evaluation.predictions import predict_logits
+from softaug_lab.experiments.run_one import occlusion_fills
+from softaug_lab.models.card import ModelCard
+from softaug_lab.models.classifier import build, save_model
+from softaug_lab.models.foreign.classes import class_columns, read_classes
+from softaug_lab.models.foreign.load import kind, load_foreign
+from softaug_lab.models.foreign.preprocessing import Preprocessing
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
 NORMALISED = ["--mean", *map(str, MEAN), "--std", *map(str, STD)]
@@ -204,7 +207,7 @@ def test_onnx_says_what_the_network_says(
     # Grey images of 28 x 28 become what the file says of its input.
     model = load_foreign(onnx / f"{batch}.onnx", mean=MEAN, std=STD)
     grey = load("demo").test.images[:10]
-    fitted = 255 * View(channels=3, scaled=(12, 16), size=(12, 16)).of(grey)
+    fitted = 255 * Preprocessing(channels=3, scaled=(12, 16), size=(12, 16)).of(grey)
     direct = Direct(network(), MEAN, STD)(fitted)
     assert torch.allclose(predict_logits(model, grey), direct, atol=1e-3)
 
@@ -263,7 +266,7 @@ def test_checkpoints_are_unwrapped(form: str, tmp_path: Path) -> None:
     net = timm_network(num_classes=3, in_chans=1)
     torch.save(WRAPPED[form](net.state_dict()), tmp_path / "weights.pth")
     model = load_foreign(Path("timm:test_resnet"), checkpoint=tmp_path / "weights.pth")
-    assert model.view == View((0.5,), (0.5,), 1, (168, 168), (160, 160))
+    assert model.view == Preprocessing((0.5,), (0.5,), 1, (168, 168), (160, 160))
     images = torch.rand(2, 1, 160, 160)
     with torch.inference_mode():
         assert torch.equal(model.network(images), net(images))
@@ -703,4 +706,4 @@ def test_images_of_any_source_are_read_in_a_given_shape(pictures: Path, tmp_path
 
 def test_a_view_is_as_the_data_where_it_says_nothing() -> None:
     images = torch.randint(256, (2, 3, 5, 7)).to(torch.uint8)
-    assert torch.equal(View().of(images), images / 255)
+    assert torch.equal(Preprocessing().of(images), images / 255)

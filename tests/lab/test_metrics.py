@@ -12,8 +12,8 @@ from jaxtyping import TypeCheckError
 from made_up_logits import random_samples, samples
 from torch import Tensor
 
-from softaug.lab import metrics
-from softaug.lab.calibration import bin_index
+from softaug_lab.metrics import proper as metrics
+from softaug_lab.metrics.calibration import bin_index
 
 
 def softmax(row: list[float]) -> list[float]:

@@ -8,8 +8,10 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from softaug.lab.errors import UsageError
-from softaug.lab.models import ModelCard, build, load_model, save_model, small_resnet
+from softaug_lab.basics.errors import UsageError
+from softaug_lab.models.card import ModelCard
+from softaug_lab.models.classifier import build, load_model, save_model
+from softaug_lab.models.small import small_resnet
 
 CLASSES = ("a", "b", "c")
 GREY, STD = (90.0,), (60.0,)

@@ -20,15 +20,15 @@ import torch
 from PIL import Image
 from two_processes import data
 
-from softaug.lab import on_ray
-from softaug.lab.cli import main
-from softaug.lab.engine import Engine
-from softaug.lab.errors import SoftaugError
-from softaug.lab.experiment import perform
-from softaug.lab.on_ray import cluster, perform_all
-from softaug.lab.recipe import Recipe
-from softaug.lab.run import Run, open_run
-from softaug.lab.train import InterruptedRunError
+from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.basics.processes import Processes
+from softaug_lab.cli.app import main
+from softaug_lab.experiments import ray as on_ray
+from softaug_lab.experiments.ray import cluster, perform_all
+from softaug_lab.experiments.run_one import perform
+from softaug_lab.recipes.recipe import Recipe
+from softaug_lab.runs.folder import RunFolder, open_run
+from softaug_lab.training.signals import InterruptedRunError
 
 # The seed names the processes of this test among those of others.
 RECIPE = Recipe(epochs=40, batch_size=16, precision="fp32", seed=os.getpid())
@@ -62,7 +62,7 @@ def until(true: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def opened(folder: Path, recipe: Recipe) -> tuple[Recipe, Run]:
+def opened(folder: Path, recipe: Recipe) -> tuple[Recipe, RunFolder]:
     return recipe, open_run(folder / recipe.arm, recipe, data(), {}, resume=True)
 
 
@@ -72,7 +72,7 @@ def joined() -> Iterator[None]:
         yield
 
 
-def performed(*pairs: tuple[Recipe, Run]) -> None:
+def performed(*pairs: tuple[Recipe, RunFolder]) -> None:
     perform_all(pairs, data(), "cpu", lambda *_: None)
 
 
@@ -84,7 +84,7 @@ def workers(recipe: Recipe) -> list[int]:
 
 
 @contextlib.contextmanager
-def after_epochs(run: Run, act: Callable[[], None]) -> Iterator[None]:
+def after_epochs(run: RunFolder, act: Callable[[], None]) -> Iterator[None]:
     """Do something to a run that is under way."""
 
     def wait_and_act() -> None:
@@ -97,7 +97,7 @@ def after_epochs(run: Run, act: Callable[[], None]) -> Iterator[None]:
     thread.join()
 
 
-def contents(run: Run) -> dict[str, Any]:
+def contents(run: RunFolder) -> dict[str, Any]:
     """Every file of a run, without what is of the hour and the machine."""
     # A kill may leave a half-written file, whose name begins with a dot.
     found: dict[str, Any] = {path.name: path.read_bytes() for path in run.folder.glob("[!.]*")}
@@ -114,7 +114,7 @@ def contents(run: Run) -> dict[str, Any]:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The run of RECIPE, left alone in this process."""
     recipe, run = opened(tmp_path_factory.mktemp("alone"), RECIPE)
-    perform(recipe, data(), run, Engine(torch.device("cpu")), lambda _: None)
+    perform(recipe, data(), run, Processes(torch.device("cpu")), lambda _: None)
     return contents(run)
 
 
@@ -133,7 +133,7 @@ def test_a_comparison_comes_out_as_it_does_here(
         said.append(capsys.readouterr())
     for arm in ("harsh", "soft"):
         here, there = (
-            contents(Run(tmp_path / on / "runs" / f"{arm}-seed-0")) for on in ("here", "ray")
+            contents(RunFolder(tmp_path / on / "runs" / f"{arm}-seed-0")) for on in ("here", "ray")
         )
         assert here == there
     # The table, the sentences, and the path of the report; then a line for each trained model.
@@ -211,7 +211,7 @@ def test_an_error_names_its_run_and_stops_the_others(tmp_path: Path) -> None:
     diverging = opened(tmp_path, replace(RECIPE, lr=1e30))
     foreign = opened(tmp_path, replace(RECIPE, arm="harsh"))
     foreign[1].save_checkpoint({"at": {"nowhere": 0}})
-    unseen = RECIPE, Run(tmp_path / "elsewhere")
+    unseen = RECIPE, RunFolder(tmp_path / "elsewhere")
     for pairs, message in {
         (foreign,): r"harsh seed \d+: TypeError: .* unexpected keyword argument 'nowhere'",
         (unseen,): r"soft seed \d+: .*elsewhere: not seen from .* that all machines",
@@ -228,7 +228,7 @@ def test_what_was_finished_must_be_seen_here(
 ) -> None:
     monkeypatch.setattr(on_ray, "PATIENCE_SECONDS", 0)
     with pytest.raises(SoftaugError, match=r"elsewhere: finished by a task, and not seen here"):
-        on_ray._await_files([Run(tmp_path / "elsewhere")])
+        on_ray._await_files([RunFolder(tmp_path / "elsewhere")])
 
 
 @pytest.mark.usefixtures("joined")
@@ -271,7 +271,7 @@ def test_without_a_cluster(
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "softaug.lab.on_ray")
+    monkeypatch.delitem(sys.modules, "softaug_lab.experiments.ray")
     code, said = refused(capsys)
     assert code == 2
     assert "pip install 'softaug[ray]'" in said

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from softaug.lab.errors import SoftaugError, UsageError
-from softaug.lab.ood import auroc, detect, fpr95, max_softmax, negative_energy
+from softaug_lab.basics.errors import SoftaugError, UsageError
+from softaug_lab.metrics.ood import auroc, detect, fpr95, max_softmax, negative_energy
 
 # Few values, so that most draws hold ties.
 SCORES = st.lists(st.integers(-4, 4), min_size=1, max_size=45).map(

@@ -23,18 +23,19 @@ from softaug import (
     UniformCrop,
     per_sample,
 )
-from softaug.lab.augmentation import build_arm
-from softaug.lab.cli import app, main
-from softaug.lab.data import Data, ImageSet
-from softaug.lab.engine import Engine
-from softaug.lab.images import read_image
-from softaug.lab.models import load_model
-from softaug.lab.recipe import Recipe
-from softaug.lab.recipe_files import SHIPPED
-from softaug.lab.run import open_run
-from softaug.lab.train import Progress, train
+from softaug_lab.basics.processes import Processes
+from softaug_lab.cli.app import app, main
+from softaug_lab.data.dataset import Data, ImageSet
+from softaug_lab.data.decode import read_image
+from softaug_lab.models.classifier import load_model
+from softaug_lab.recipes.recipe import Recipe
+from softaug_lab.recipes.yaml_files import SHIPPED
+from softaug_lab.runs.folder import open_run
+from softaug_lab.training.augmentation import build_arm
+from softaug_lab.training.loop import train
+from softaug_lab.training.progress import Progress
 
-CPU = Engine(torch.device("cpu"))
+CPU = Processes(torch.device("cpu"))
 NETWORKS = {name: name.partition("-")[0] for name in SHIPPED if "-" in name}  # and their data
 CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet": 1000}
 

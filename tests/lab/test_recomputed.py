@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from softaug.lab.cli import main
-from softaug.lab.data import load
-from softaug.lab.evaluate import predict_logits
-from softaug.lab.models import load_model
+from softaug_lab.cli.app import main
+from softaug_lab.data.load import load
+from softaug_lab.evaluation.predictions import predict_logits
+from softaug_lab.models.classifier import load_model
 
 Array = npt.NDArray[np.float64]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "results-json.md"

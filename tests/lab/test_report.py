@@ -14,20 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
-from softaug.lab.corruption_constants import COMMON
-from softaug.lab.errors import SoftaugError
-from softaug.lab.png import png_text
-from softaug.lab.report import write_report
-from softaug.lab.report.figures import LOOKS, SPARE_COLOURS, arm_looks, sample_sheet
-from softaug.lab.report.page import EMPTY
-from softaug.lab.report.prepare import (
-    drawn_arms,
-    figure,
-    prepare_occlusion,
-    prepare_reliability,
-)
-from softaug.lab.report.summary import sentences
-from softaug.lab.report.tables import arm_rows, shown_columns, verdict
+from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.corruptions.constants import COMMON
+from softaug_lab.experiments.png import png_text
+from softaug_lab.report.drawings import LOOKS, SPARE_COLOURS, arm_looks, sample_sheet
+from softaug_lab.report.page import EMPTY, write_report
+from softaug_lab.report.prepare import drawn_arms, figure, prepare_occlusion, prepare_reliability
+from softaug_lab.report.summary import sentences
+from softaug_lab.report.tables import arm_rows, shown_columns, verdict
 
 Results = dict[str, Any]
 HOSTILE = '<script>alert("1")</script>'

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from test_report import fake_results, single_run
 
-from softaug.lab.report import write_report
+from softaug_lab.report.page import write_report
 
 webdriver = pytest.importorskip("selenium.webdriver")
 By = pytest.importorskip("selenium.webdriver.common.by").By

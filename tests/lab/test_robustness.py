@@ -14,15 +14,20 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
 
-from softaug.lab import metrics, robustness
-from softaug.lab.cli import main
-from softaug.lab.corrupted_files import open_corrupted
-from softaug.lab.corruption_constants import COMMON, EXTRA, GROUPS, SEVERITIES
-from softaug.lab.corruptions import corrupt
-from softaug.lab.data import ImageSet
-from softaug.lab.errors import SoftaugError, UsageError
-from softaug.lab.robustness import evaluate_corruptions, evaluate_sets, summarise_corruptions
-from softaug.lab.terminal import corruption_table
+from softaug_lab.basics.errors import SoftaugError, UsageError
+from softaug_lab.cli.app import main
+from softaug_lab.cli.terminal import corruption_table
+from softaug_lab.corruptions.apply import corrupt
+from softaug_lab.corruptions.constants import COMMON, EXTRA, GROUPS, SEVERITIES
+from softaug_lab.corruptions.files import open_corrupted
+from softaug_lab.data.dataset import ImageSet
+from softaug_lab.evaluation import robustness
+from softaug_lab.evaluation.robustness import (
+    evaluate_corruptions,
+    evaluate_sets,
+    summarise_corruptions,
+)
+from softaug_lab.metrics import proper as metrics
 
 Array = npt.NDArray[Any]
 WORDS = ("cat", "ape", "bee", "dog")  # not in the order of the alphabet

@@ -23,16 +23,17 @@ import torch
 from fake_cifar import fake_cifar
 from PIL import Image
 
-from softaug.lab import terminal
-from softaug.lab.cli import main
-from softaug.lab.data import load
-from softaug.lab.errors import SoftaugError, UsageError
-from softaug.lab.evaluate import Predictions
-from softaug.lab.expression import from_file, parse
-from softaug.lab.images import read_image
-from softaug.lab.models import ModelCard, build, load_model, save_model
-from softaug.lab.recipe import Recipe
-from softaug.lab.run import folder_name, open_run
+from softaug_lab.basics.errors import SoftaugError, UsageError
+from softaug_lab.cli import terminal
+from softaug_lab.cli.app import main
+from softaug_lab.data.decode import read_image
+from softaug_lab.data.load import load
+from softaug_lab.evaluation.predictions import Predictions
+from softaug_lab.models.card import ModelCard
+from softaug_lab.models.classifier import build, load_model, save_model
+from softaug_lab.recipes.expression import from_file, parse
+from softaug_lab.recipes.recipe import Recipe
+from softaug_lab.runs.folder import folder_name, open_run
 
 QUICK = ["--epochs", "1", "--batch-size", "4"]
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"

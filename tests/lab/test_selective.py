@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from softaug.lab.selective import Risk, aurc, excess_aurc, risk_coverage, risks
+from softaug_lab.metrics.selective import Risk, aurc, excess_aurc, risk_coverage, risks
 
 
 @st.composite

@@ -19,14 +19,11 @@ from torch import Generator, Tensor, nn
 from torchvision.transforms.v2 import functional as tv
 
 from softaug import PowerCurve, take
-from softaug.lab.arms import SELF_SUPERVISED, read_arm
-from softaug.lab.augmentation import build_arm, mean_confidence
-from softaug.lab.cli import app, main
-from softaug.lab.data import Data
-from softaug.lab.errors import SoftaugError, UsageError
-from softaug.lab.experiment import perform
-from softaug.lab.models import ModelCard, build, load_model, take_head
-from softaug.lab.probe import (
+from softaug.transforms.colour import ColourJitter, Greyscale
+from softaug_lab.basics.errors import SoftaugError, UsageError
+from softaug_lab.cli.app import app, main
+from softaug_lab.data.dataset import Data
+from softaug_lab.evaluation.probe import (
     cached_features,
     features_of,
     knn_logits,
@@ -34,12 +31,19 @@ from softaug.lab.probe import (
     probe,
     untrained,
 )
-from softaug.lab.recipe import Recipe, transform_of
-from softaug.lab.report.page import EMPTY
-from softaug.lab.report.summary import sentences
-from softaug.lab.results import SAMPLES, collect
-from softaug.lab.run import open_run
-from softaug.lab.simsiam import (
+from softaug_lab.experiments.record import SAMPLES, collect
+from softaug_lab.experiments.run_one import perform
+from softaug_lab.models.card import ModelCard
+from softaug_lab.models.classifier import build, load_model, take_head
+from softaug_lab.recipes.arms import SELF_SUPERVISED, read_arm
+from softaug_lab.recipes.recipe import Recipe, transform_of
+from softaug_lab.report.page import EMPTY
+from softaug_lab.report.summary import sentences
+from softaug_lab.runs.folder import open_run
+from softaug_lab.training.augmentation import build_arm, mean_confidence
+from softaug_lab.training.progress import Progress
+from softaug_lab.training.signals import InterruptedRunError
+from softaug_lab.training.simsiam import (
     Siamese,
     SimSiam,
     alignment,
@@ -50,8 +54,7 @@ from softaug.lab.simsiam import (
     pretrain,
     spread,
 )
-from softaug.lab.train import InterruptedRunError, Progress
-from softaug.lab.views import ColourJitter, Greyscale, TwoViews
+from softaug_lab.training.two_views import TwoViews
 
 __all__ = ["data", "pictures"]  # the fixtures
 QUICK = Recipe(arm="simsiam-soft", epochs=2, batch_size=16, precision="fp32", warmup_epochs=0)
@@ -408,7 +411,9 @@ def test_features_are_kept_for_a_model_and_its_images_alone(
     other = cached_features(model, data.test.images, CPU, tmp_path)
     assert torch.equal(other, features_of(model, data.test.images, CPU))
     with monkeypatch.context() as patched:
-        patched.setattr("softaug.lab.probe.features_of", lambda *_: pytest.fail("made again"))
+        patched.setattr(
+            "softaug_lab.evaluation.probe.features_of", lambda *_: pytest.fail("made again")
+        )
         assert torch.equal(cached_features(model, data.train.images, CPU, tmp_path), first)
     next(model.parameters()).data += 1
     assert not torch.equal(cached_features(model, data.train.images, CPU, tmp_path), first)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy import special
 from scipy import stats as scipy_stats
 
-from softaug.lab import metrics, stats
+from softaug_lab.metrics import proper as metrics
+from softaug_lab.metrics import significance as stats
 
 oracle: Any = scipy_stats  # its types hide half of it
 Array = npt.NDArray[np.float64]

@@ -30,22 +30,24 @@ from made_up import CLASSES, encoded, folder, numbers, parquet, tar
 from test_engine import kept
 
 from softaug import Crop
-from softaug.lab import tars
-from softaug.lab.cli import main
-from softaug.lab.data import Data, load
-from softaug.lab.engine import Engine
-from softaug.lab.errors import SoftaugError, UsageError
-from softaug.lab.feed import StreamFeed
-from softaug.lab.images import Sample
-from softaug.lab.models import load_model
-from softaug.lab.parquet import row_groups
-from softaug.lab.recipe import Recipe
-from softaug.lab.run import open_run
-from softaug.lab.shards import OneFile, Part, count
-from softaug.lab.stream import Stream, StreamOptions
-from softaug.lab.train import Progress, train
+from softaug_lab.basics.errors import SoftaugError, UsageError
+from softaug_lab.basics.processes import Processes
+from softaug_lab.cli.app import main
+from softaug_lab.data.dataset import Data
+from softaug_lab.data.load import load
+from softaug_lab.data.sample import Sample
+from softaug_lab.data.shards import OneFile, Part, count
+from softaug_lab.data.sources import tar as tars
+from softaug_lab.data.sources.parquet import row_groups
+from softaug_lab.data.stream import Stream, StreamOptions
+from softaug_lab.models.classifier import load_model
+from softaug_lab.recipes.recipe import Recipe
+from softaug_lab.runs.folder import open_run
+from softaug_lab.training.batches import StreamFeed
+from softaug_lab.training.loop import train
+from softaug_lab.training.progress import Progress
 
-CPU = Engine(torch.device("cpu"))
+CPU = Processes(torch.device("cpu"))
 OPTIONS = StreamOptions(readers=4, buffer=24)
 TRAIN, TEST = range(157), range(200, 212)
 
@@ -332,7 +334,7 @@ def test_a_stream_that_was_cut_goes_on_with_the_same_weights(
 
     whole = finish("whole", False, lambda _: None)
     steps: list[int] = []
-    monkeypatch.setattr("softaug.lab.train.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("softaug_lab.training.loop.CHECKPOINT_SECONDS", 0)
     with pytest.raises(CutError):
         finish("cut", False, cut)
     resumed = finish("cut", True, lambda progress: steps.append(progress.step))
@@ -344,7 +346,7 @@ def test_a_run_that_goes_on_under_a_lower_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has its unreadable images behind it, and none in the batch that it begins with."""
-    monkeypatch.setattr("softaug.lab.train.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("softaug_lab.training.loop.CHECKPOINT_SECONDS", 0)
 
     def cut(progress: Progress) -> None:
         if progress.step == 10:
@@ -618,7 +620,7 @@ def test_a_request_is_refused_before_anything_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_parquet(tmp_path)
-    monkeypatch.setattr("softaug.lab.data._find", lambda *_: pytest.fail("data were read"))
+    monkeypatch.setattr("softaug_lab.data.load._find", lambda *_: pytest.fail("data were read"))
     for message, size, images in (("--size", None, None), ("--stream", 6, 50)):
         with pytest.raises(UsageError, match=message):
             load(str(tmp_path), size=size, train_images=images, stream=OPTIONS)
@@ -628,7 +630,7 @@ def test_two_images_for_each_process(tmp_path: Path) -> None:
     data = streamed(in_parquet(tmp_path))
     assert data.stream is not None
     with pytest.raises(UsageError, match="at least 8, two images for each of the processes, 4"):
-        StreamFeed(data.stream, 4, 0, Engine(torch.device("cpu"), processes=4))
+        StreamFeed(data.stream, 4, 0, Processes(torch.device("cpu"), count=4))
 
 
 def test_other_data_to_test_on_that_number_the_same_classes_otherwise(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from made_up_logits import random_samples, samples
 from torch import Tensor
 
-from softaug.lab import metrics, temperature
-from softaug.lab.temperature import HIGHEST, LOWEST, fit_temperature, scale
+from softaug_lab.metrics import proper as metrics
+from softaug_lab.metrics import temperature
+from softaug_lab.metrics.temperature import HIGHEST, LOWEST, fit_temperature, scale
 
 
 def sharpened(true: float, n: int = 4000, k: int = 5) -> tuple[Tensor, Tensor]:

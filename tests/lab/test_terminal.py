@@ -7,8 +7,10 @@ import pytest
 from made_up_logits import random_samples
 from rich.console import Console
 
-from softaug.lab.evaluate import OCCLUSION_SHARES, Predictions, summarise
-from softaug.lab.terminal import evaluation_table
+from softaug_lab.cli.terminal import evaluation_table
+from softaug_lab.evaluation.evaluate import summarise
+from softaug_lab.evaluation.occlusion import OCCLUSION_SHARES
+from softaug_lab.evaluation.predictions import Predictions
 
 
 def figures(scaled: bool) -> dict[str, Any]:

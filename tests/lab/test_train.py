@@ -20,27 +20,22 @@ import torch.nn.functional as F
 from made_up import folder
 from torch import nn
 
-from softaug.lab import train as training
-from softaug.lab.arms import ARMS
-from softaug.lab.augmentation import build_arm, build_end_phase, mean_confidence
-from softaug.lab.data import Data, ImageSet
-from softaug.lab.engine import Engine
-from softaug.lab.errors import SoftaugError, UsageError
-from softaug.lab.experiment import perform
-from softaug.lab.models import Classifier, load_model
-from softaug.lab.recipe import Recipe
-from softaug.lab.run import Run, open_run
-from softaug.lab.train import (
-    InterruptedRunError,
-    Progress,
-    backward,
-    caught_signals,
-    initial_model,
-    pixel_statistics,
-    train,
-)
+from softaug_lab.basics.errors import SoftaugError, UsageError
+from softaug_lab.basics.processes import Processes
+from softaug_lab.data.dataset import Data, ImageSet
+from softaug_lab.experiments.run_one import perform
+from softaug_lab.models.classifier import Classifier, load_model
+from softaug_lab.recipes.arms import ARMS
+from softaug_lab.recipes.recipe import Recipe
+from softaug_lab.runs.folder import RunFolder, open_run
+from softaug_lab.training import loop as training
+from softaug_lab.training.augmentation import build_arm, build_end_phase, mean_confidence
+from softaug_lab.training.loop import initial_model, pixel_statistics, train
+from softaug_lab.training.progress import Progress
+from softaug_lab.training.signals import InterruptedRunError, caught_signals
+from softaug_lab.training.step import backward
 
-CPU = Engine(torch.device("cpu"))
+CPU = Processes(torch.device("cpu"))
 QUICK = Recipe(epochs=2, batch_size=16, precision="fp32")
 
 
@@ -451,7 +446,7 @@ def test_a_run_folder_that_vanishes_is_named(fault: str, data: Data, tmp_path: P
     with pytest.raises(SoftaugError, match=r"could not be written \(No(t a directory| such file)"):
         train(QUICK, data, run, CPU, watch)
     if fault == "replaced":
-        assert Run(tmp_path / "moved").load_checkpoint() is not None
+        assert RunFolder(tmp_path / "moved").load_checkpoint() is not None
 
 
 def test_a_lone_last_image_is_left_out(data: Data, tmp_path: Path) -> None:
@@ -466,7 +461,7 @@ def test_a_run_without_work_in_it_is_begun_anew(data: Data, tmp_path: Path) -> N
     open_run(tmp_path / "run", QUICK, data, {}, resume=False)
     other = replace(QUICK, lr=0.2)
     assert open_run(tmp_path / "run", other, data, {}, resume=False).recipe() == other
-    train(other, data, Run(tmp_path / "run"), CPU, ignore)
+    train(other, data, RunFolder(tmp_path / "run"), CPU, ignore)
     with pytest.raises(UsageError, match="--resume goes on"):
         open_run(tmp_path / "run", other, data, {}, resume=False)
 
@@ -475,7 +470,7 @@ def test_training_error_is_of_the_original_labels(data: Data, tmp_path: Path) ->
     """A network that says `rows` always is wrong on two thirds, however soft the targets are."""
     recipe = replace(QUICK, arm="soft", epochs=1, lr=1e-30)
     trained(recipe, data, tmp_path / "run")
-    error = Run(tmp_path / "run").history()[0]["train_top1_error"]
+    error = RunFolder(tmp_path / "run").history()[0]["train_top1_error"]
     assert 0.3 <= error <= 1.0
     assert round(error * 70) == pytest.approx(error * 70)
 

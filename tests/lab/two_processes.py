@@ -10,17 +10,19 @@ import torch
 from torch import Tensor
 
 from softaug import mean_one
-from softaug.lab import train as training
-from softaug.lab.augmentation import build_arm
-from softaug.lab.data import Data, ImageSet, load
-from softaug.lab.engine import Engine, started
-from softaug.lab.experiment import perform
-from softaug.lab.recipe import Recipe
-from softaug.lab.run import Run, open_run
-from softaug.lab.simsiam import Siamese
-from softaug.lab.stream import StreamOptions
-from softaug.lab.train import Progress, build_feed
-from softaug.lab.views import TwoViews
+from softaug_lab.basics.processes import Processes, started
+from softaug_lab.data.dataset import Data, ImageSet
+from softaug_lab.data.load import load
+from softaug_lab.data.stream import StreamOptions
+from softaug_lab.experiments.run_one import perform
+from softaug_lab.recipes.recipe import Recipe
+from softaug_lab.runs.folder import RunFolder, open_run
+from softaug_lab.training import loop as training
+from softaug_lab.training.augmentation import build_arm
+from softaug_lab.training.loop import build_feed
+from softaug_lab.training.progress import Progress
+from softaug_lab.training.simsiam import Siamese
+from softaug_lab.training.two_views import TwoViews
 
 
 def data() -> Data:
@@ -32,27 +34,27 @@ def data() -> Data:
     return Data("made up", ("a", "b", "c"), train, test)
 
 
-def batches(recipe: Recipe, loaded: Data, engine: Engine) -> list[dict[str, object]]:
+def batches(recipe: Recipe, loaded: Data, processes: Processes) -> list[dict[str, object]]:
     """What this process feeds its network in an epoch, with weights over the global batch."""
     _, height, width = loaded.image_shape
     augment = replace(build_arm(recipe, 3, height, width), weight=mean_one)
-    augment = training._over_processes(augment, engine)
+    augment = training._over_processes(augment, processes)
     kept = []
-    for batch in build_feed(recipe, loaded, engine).epoch(1, augment.transform, 0):
+    for batch in build_feed(recipe, loaded, processes).epoch(1, augment.transform, 0):
         images, targets = augment(batch.images, batch.labels, drawn=batch.drawn)
         one = {"names": batch.names, "images": images, "targets": targets}
         kept.append(one | {"unreadable": batch.unreadable})
     return kept
 
 
-def pairs(engine: Engine) -> list[dict[str, Tensor]]:
+def pairs(processes: Processes) -> list[dict[str, Tensor]]:
     """The views and weights that this process has in an epoch without labels."""
     recipe, loaded = Recipe(arm="simsiam-soft(pair=own)", batch_size=16), data()
     augment = build_arm(recipe, loaded.num_classes, 32, 32)
     assert augment.curve is not None
-    objective = Siamese(recipe, engine, TwoViews(augment.transform), augment.curve)
+    objective = Siamese(recipe, processes, TwoViews(augment.transform), augment.curve)
     kept = []
-    for batch in build_feed(recipe, loaded, engine).epoch(1, objective.transform(False), 0):
+    for batch in build_feed(recipe, loaded, processes).epoch(1, objective.transform(False), 0):
         views, weights = objective.prepare(batch, 0, False)
         kept.append({"views": views, "weights": weights})
     return kept
@@ -66,20 +68,20 @@ def main(folder: Path, model: str, options: list[str]) -> None:
     for source in sources:
         how = StreamOptions(readers=4, buffer=24)
         loaded = load(source, size=32, max_unreadable=0.1, stream=how)
-    with started("cpu", "--shard" in options) as engine:
-        run = Run(folder / "run")
-        if engine.main:
+    with started("cpu", "--shard" in options) as processes:
+        run = RunFolder(folder / "run")
+        if processes.main:
             run = open_run(run.folder, recipe, loaded, {}, "--resume" in options)
-        engine.wait()
+        processes.wait()
 
         def watch(step: Progress) -> None:
             losses.append(step.loss)
             time.sleep(0.3 * ("--slow" in options))
 
-        record = perform(recipe, loaded, run, engine, watch)
-        kept = {"batches": batches(recipe, loaded, engine), "losses": losses, "record": record}
-        kept["pairs"] = pairs(engine)
-        torch.save(kept, folder / f"{engine.processes}-{engine.rank}.pt")
+        record = perform(recipe, loaded, run, processes, watch)
+        kept = {"batches": batches(recipe, loaded, processes), "losses": losses, "record": record}
+        kept["pairs"] = pairs(processes)
+        torch.save(kept, folder / f"{processes.count}-{processes.rank}.pt")
 
 
 if __name__ == "__main__":

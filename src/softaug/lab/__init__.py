@@ -1,1 +1,0 @@
-"""Experiments: data, models, training, evaluation, comparison; the method never knows them."""

@@ -1,0 +1,158 @@
+"""Transforms of other libraries (torchvision v2, kornia, any function of an image) as ours.
+
+What such a transform loses is measured: it runs again, with the same random numbers, on images
+whose pixels hold their own places (see `places`).
+
+c channels, h w pixels of the image, y x pixels of the result.
+"""
+
+import random
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Generator, Tensor
+
+from softaug.transforms.base import Drawn, Images, Seen, call
+from softaug.transforms.borrowed.measure import carry
+from softaug.transforms.pixels import in_layout_of, ones
+
+
+@dataclass(frozen=True)
+class Borrowed:
+    """A transform of torchvision v2, of kornia, or any function of one image, as ours.
+
+    Each sample has a seed of its own, under which the transform runs alone: the pixels are what it
+    gives, and `seen` is measured. A source pixel counts once, however often it is shown.
+
+    Exact for whole pixels (crop, pad, flip, erase); to about 1 % of the image for affine,
+    perspective, resizing and smooth elastic maps, but to a source pixel at each border and hole
+    with nearest neighbours. What cannot be told so well raises ValueError: reflected borders and
+    folds under interpolation, elastic maps that also resize, holes that are then reduced, several
+    resamplings that blur or cut each other. In a Chain each step is measured on its own. A blur
+    that mixes no more than two interpolations passes for these.
+
+    transform: takes [C,H,W], uint8 or float, gives [C,H,W] or [1,C,H,W], of one size for all
+        samples, and draws from the global random state of torch, Python or NumPy, which is put
+        back. It runs once for each sample on its image and 6 times on float32 probes, so it must
+        do the same to all dtypes and values; 2 to 10 ms at 32 x 32, 15 to 100 ms at 224 x 224.
+    colour: states that it moves and hides nothing: `seen` is only carried. What changes colours,
+        blurs or adds noise cannot be measured, and raises ValueError unless this is said.
+
+    >>> from softaug import Chain
+    >>> from torchvision.transforms import v2
+    >>> move, jitter = v2.RandomAffine(30, scale=(0.5, 2)), v2.ColorJitter(brightness=0.5)
+    >>> transform = Chain([Borrowed(move), Borrowed(jitter, colour=True)])
+    >>> images, seen = transform(torch.rand(8, 3, 32, 32))
+    """
+
+    transform: Callable[[Any], Any]
+    colour: bool = False
+
+    def __post_init__(self) -> None:
+        if not callable(self.transform):
+            raise ValueError(
+                f"Borrowed: transform must be a function of an image, got {self.transform!r}"
+            )
+
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
+        # Below 2^31: what NumPy, Python and torch all take as a seed.
+        return {"seed": torch.randint(2**31 - 1, (n,), generator=generator)}
+
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        seen = ones(images) if seen is None else seen
+        with _random_state_kept(images.device):
+            blank = self._run(images.new_zeros(images.shape[1:]), seed=0)
+            moved = blank.new_empty(len(images), *blank.shape)
+            moved_seen = seen.new_empty(len(images), 1, *blank.shape[1:])
+            for i, seed in enumerate(drawn["seed"].tolist()):
+                out = self._run(images[i], seed)
+                if out.shape != blank.shape:
+                    raise ValueError(
+                        f"Borrowed: {self._name()} must give images of one size, got "
+                        f"{list(blank.shape)} and {list(out.shape)}; add a crop or resize to it"
+                    )
+                moved[i], moved_seen[i] = out, self._carry(seen[i], len(images[i]), out, seed)
+        return in_layout_of(images, moved), moved_seen
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        with _random_state_kept(torch.device("cpu")):
+            # A fill may have a value for each of 3 channels, or of 1 or 4.
+            for channels in (3, 1):
+                with suppress(Exception):
+                    out = self._run(torch.zeros(channels, height, width), seed=0)
+                    return out.shape[1], out.shape[2]
+            out = self._run(torch.zeros(4, height, width), seed=0)
+        return out.shape[1], out.shape[2]
+
+    def _run(self, image: Shaped[Tensor, "c h w"], seed: int) -> Shaped[Tensor, "k y x"]:
+        """What the transform makes of a copy of the image with the random numbers of a seed."""
+        _seed_all(seed, image.device)
+        out = self.transform(image.clone())
+        if isinstance(out, Tensor) and out.ndim == 4 and len(out) == 1:
+            out = out[0]
+        if not isinstance(out, Tensor) or out.ndim != 3:
+            got = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise ValueError(
+                f"Borrowed: {self._name()} must give an image [C,H,W] or [1,C,H,W] for "
+                f"{list(image.shape)}, got {got}"
+            )
+        return out.as_subclass(Tensor)
+
+    @torch.no_grad()
+    def _carry(
+        self, seen: Float[Tensor, "1 h w"], channels: int, out: Tensor, seed: int
+    ) -> Float[Tensor, "1 y x"]:
+        """The map of one sample after the transform."""
+        if self.colour:
+            if out.shape[1:] != seen.shape[1:]:
+                raise ValueError(
+                    f"Borrowed: {self._name()} changes the size of images from "
+                    f"{list(seen.shape[1:])} to {list(out.shape[1:])}: leave out colour=True"
+                )
+            return seen
+        try:
+            carried = carry(lambda image: self._run(image, seed), seen[0], channels)
+            if carried.shape != out.shape[1:]:
+                raise ValueError("it gives another size for a float32 image")
+            return carried[None]
+        except ValueError as reason:
+            raise ValueError(
+                f"Borrowed: {self._name()} cannot be measured: {reason}. Split a Compose as "
+                "Chain([Borrowed(a), Borrowed(b)]), which measures each step; changes of colour, "
+                "blur and noise must stay outside: Chain([Borrowed(geometry), Borrowed(colours, "
+                "colour=True)]), where colour=True states that a transform moves and hides nothing"
+            ) from reason.__cause__
+
+    def _name(self) -> str:
+        return textwrap.shorten(str(self.transform), 200)
+
+    __call__ = call
+
+
+def _seed_all(seed: int, device: torch.device) -> None:
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index].manual_seed(seed)
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed)
+
+
+@contextmanager
+def _random_state_kept(device: torch.device) -> Iterator[None]:
+    """Put the global random states back: torch's, Python's, and NumPy's if anything uses it."""
+    python, numpy = random.getstate(), sys.modules.get("numpy")
+    state = numpy.random.get_state() if numpy else None
+    with torch.random.fork_rng([device.index] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            if numpy:
+                numpy.random.set_state(state)

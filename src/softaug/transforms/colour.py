@@ -1,0 +1,124 @@
+"""Views of an image for self-supervised learning: changes of colour, and two views in one draw.
+
+They move no pixel, so `seen` is only carried. n samples, c channels, h w pixels."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from softaug import Drawn
+from softaug.transforms.base import Images, Seen, call
+from softaug.transforms.pixels import in_dtype_of, ones
+from softaug.transforms.policies.operations import check_range
+
+LUMA = (0.2989, 0.587, 0.114)  # of red, green and blue in grey, as torchvision has it
+
+
+@dataclass(frozen=True)
+class ColourJitter:
+    """Change brightness, contrast, saturation and hue of each sample, in an order of its own.
+
+    Images are uint8, or float in [0, 1]; without three channels, brightness and contrast alone.
+    brightness, contrast, saturation: factors are uniform in 1 plus and minus these; hue: shifts are
+    uniform in plus and minus this share of the circle; probability: of any change at all.
+    The law and the pixels are those of torchvision's `v2.ColorJitter` on float images, which draws
+    once for a batch. Source: Chen and He 2021, arXiv 2011.10566, appendix A, for the strengths.
+    """
+
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    probability: float = 0.8
+
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
+        del height, width
+        uniform = 2 * torch.rand(n, 4, generator=generator) - 1
+        most = torch.tensor([self.brightness, self.contrast, self.saturation, self.hue])
+        return {
+            "change": uniform * most,
+            "order": torch.rand(n, 4, generator=generator).argsort(dim=1),
+            "applied": torch.rand(n, generator=generator) < self.probability,
+        }
+
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        check_range(images)
+        white = 1.0 if images.is_floating_point() else 255.0
+        pixels = images.float() / white
+        change, order, applied = (
+            drawn[k].to(images.device) for k in ("change", "order", "applied")
+        )
+        changes = [_brighten, _contrast] + [_saturate, _turn] * (images.shape[1] == 3)
+        for step in range(4):
+            for number, function in enumerate(changes):
+                members = (applied & (order[:, step] == number)).nonzero()[:, 0]
+                amount = change[members, number, None, None, None]
+                pixels[members] = function(pixels[members], amount).clamp(0, 1)
+        # What is not changed is not rounded either.
+        changed = in_dtype_of(images, pixels * white)
+        kept = torch.where(applied[:, None, None, None], changed, images)
+        return kept, ones(images) if seen is None else seen.clone()
+
+    __call__ = call
+
+
+@dataclass(frozen=True)
+class Greyscale:
+    """Make a sample grey, in all three channels; images of other channels stay as they are.
+
+    Source: Chen and He 2021, appendix A, for the probability.
+    """
+
+    probability: float = 0.2
+
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
+        del height, width
+        return {"grey": torch.rand(n, generator=generator) < self.probability}
+
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        seen = ones(images) if seen is None else seen.clone()
+        if images.shape[1] != 3:
+            return images.clone(), seen
+        grey = in_dtype_of(images, _grey(images.float()).expand(images.shape))
+        members = drawn["grey"].to(images.device)[:, None, None, None]
+        return torch.where(members, grey, images), seen
+
+    __call__ = call
+
+
+def _brighten(pixels: Tensor, change: Tensor) -> Tensor:
+    return pixels * (1 + change)
+
+
+def _contrast(pixels: Tensor, change: Tensor) -> Tensor:
+    grey = _grey(pixels) if pixels.shape[1] == 3 else pixels
+    mean = grey.mean(dim=(1, 2, 3), keepdim=True)
+    return mean + (1 + change) * (pixels - mean)
+
+
+def _saturate(pixels: Tensor, change: Tensor) -> Tensor:
+    grey = _grey(pixels)
+    return grey + (1 + change) * (pixels - grey)
+
+
+def _turn(pixels: Tensor, change: Tensor) -> Tensor:
+    """Turn the hue by a share of the circle; value and chroma stay (Smith 1978, HSV)."""
+    red, green, blue = pixels.split(1, dim=1)
+    value = pixels.amax(dim=1, keepdim=True)
+    chroma = value - pixels.amin(dim=1, keepdim=True)
+    divisor = torch.where(chroma == 0, 1.0, chroma)
+    # In sixths of the circle, from the channel that is largest.
+    sixths = torch.where(
+        value == red,
+        (green - blue) / divisor,
+        torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
+    )
+    place = (sixths + 6 * change + pixels.new_tensor([5.0, 3.0, 1.0])[:, None, None]) % 6
+    return value - chroma * torch.minimum(place, 4 - place).clamp(0, 1)
+
+
+def _grey(pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
+    weights = pixels.new_tensor(LUMA)[:, None, None]
+    return (pixels * weights).sum(dim=1, keepdim=True)

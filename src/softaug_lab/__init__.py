@@ -1,0 +1,1 @@
+"""Experiments with softaug: data, training, evaluation, comparison, report, command line."""

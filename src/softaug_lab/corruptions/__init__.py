@@ -1,0 +1,25 @@
+"""The 19 corruptions of ImageNet-C, computed or read from files."""
+
+from softaug_lab.corruptions.apply import corrupt, names_for, require_size
+from softaug_lab.corruptions.constants import (
+    BENCHMARKS,
+    COMMON,
+    EXTRA,
+    GROUPS,
+    SEVERITIES,
+    benchmark,
+)
+from softaug_lab.corruptions.files import open_corrupted
+
+__all__ = [
+    "BENCHMARKS",
+    "COMMON",
+    "EXTRA",
+    "GROUPS",
+    "SEVERITIES",
+    "benchmark",
+    "corrupt",
+    "names_for",
+    "open_corrupted",
+    "require_size",
+]

@@ -1,0 +1,187 @@
+"""What an experiment will take, from its first steps: parameters, memory, time.
+
+The steps are real ones, of the real data and augmentation, on the device, in a folder that is
+thrown away.
+"""
+
+import math
+import re
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from softaug_lab.basics.processes import Processes
+from softaug_lab.data import Data
+from softaug_lab.evaluation import OCCLUSION_SHARES, predict_logits
+from softaug_lab.experiments.run_one import fit, occlusion_fills
+from softaug_lab.models import Classifier, ModelCard, build
+from softaug_lab.recipes import Recipe, read_arm
+from softaug_lab.runs import RunFolder
+from softaug_lab.training import Progress, SimSiam, pixel_statistics
+
+WARM_UP = 2  # steps before any is timed
+STEPS, SECONDS = 10, 10.0  # that are timed: until the first of the two
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the training of a recipe takes; `peak` in bytes above what was in use, None: unknown."""
+
+    steps: int
+    seconds_per_step: float
+    peak: int | None
+
+    @property
+    def seconds(self) -> float:
+        return self.steps * self.seconds_per_step
+
+
+class _EnoughError(Exception):
+    """Enough steps were taken."""
+
+
+def measure(recipe: Recipe, data: Data, processes: Processes) -> Cost:
+    """Train a few steps of a recipe and time them, after those that warm up."""
+    ends = [time.perf_counter()]
+    steps = 0
+    device, in_use = processes.device, _reset_peak(processes.device)
+
+    def watch(step: Progress) -> None:
+        nonlocal steps
+        steps = step.steps
+        ends.append(time.perf_counter())
+        if step.step == 1:
+            # The statistics of the pixels, before it, may have taken more than any step.
+            _reset_peak(device)
+        timed = len(ends) - 1 - WARM_UP
+        if timed >= STEPS or (timed >= 1 and ends[-1] - ends[WARM_UP] > SECONDS):
+            raise _EnoughError
+
+    with tempfile.TemporaryDirectory() as folder, suppress(_EnoughError):
+        fit(recipe, data, RunFolder(Path(folder)), processes, watch)
+    peak = _peak(device)
+    first = min(WARM_UP, len(ends) - 2)
+    return Cost(
+        steps,
+        (ends[-1] - ends[first]) / (len(ends) - 1 - first),
+        None if peak is None or in_use is None else max(0, peak - in_use),
+    )
+
+
+def plan(
+    recipe: Recipe, arms: Sequence[str], seeds: int, data: Data, processes: Processes
+) -> dict[str, str]:
+    """What the arms of a recipe will take, in words: a heading and a text for each line."""
+    channels, height, width = data.image_shape
+    card = ModelCard(recipe.model, data.classes, channels, height, width)
+    model = build(card, *pixel_statistics(data.train.images)).to(processes.device)
+    costs = {}
+    for arm in arms:
+        one = measure(replace(recipe, arm=arm), data, processes)
+        costs[arm] = replace(one, steps=one.steps * read_arm(arm).members)
+    evaluation, parameters = _evaluation_seconds(model, recipe, data), _count(model)
+    without = read_arm(arms[0]).self_supervised
+    trained = SimSiam(model) if without else model  # which takes the model's last layer off
+    first, runs = next(iter(costs.values())), len(arms) * seeds
+    total = seeds * sum(cost.seconds for cost in costs.values()) + runs * evaluation
+    images = sum(part.images.nbytes for part in (data.train, data.test))
+    return {
+        "model": f"{recipe.model}, {parameters:,} parameters"
+        + (f"; with the heads of pre-training {_count(trained):,}" if without else ""),
+        "data": f"{data.name}: {data.train_images:,} training and {len(data.test):,} test images "
+        f"of {channels} x {height} x {width}, {data.num_classes} classes, {_size(images)}",
+        "steps": f"{first.steps:,} of {recipe.batch_size} images, "
+        f"{first.steps // recipe.epochs:,} in each of {recipe.epochs:,} epochs",
+        "schedule": _schedule(recipe, " for 256 images" if without else ""),
+        "memory": _memory(recipe, trained, first.peak) + f"; on {processes.device}",
+        **{
+            f"time, {arm}": f"{_duration(cost.seconds)}: "
+            f"{recipe.batch_size / cost.seconds_per_step:,.0f} images/s in the first steps"
+            for arm, cost in costs.items()
+        },
+        "evaluation": f"{_duration(evaluation)} for each run",
+        "total": f"{_duration(total)} for {runs:,} runs" if runs > 1 else _duration(total),
+    }
+
+
+def state_bytes(recipe: Recipe, model: nn.Module) -> tuple[int, int, int]:
+    """Bytes of the weights (with the norms' statistics), the gradients, the optimizer's state."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    gradients = sum(p.nbytes for p in trained)
+    momenta = {"sgd": int(recipe.momentum > 0), "adamw": 2}[recipe.optimizer]
+    # AdamW counts its steps for each tensor, in float32.
+    counters = 4 * len(trained) if recipe.optimizer == "adamw" else 0
+    weights = sum(tensor.nbytes for tensor in model.state_dict().values())
+    return weights, gradients, momenta * gradients + counters
+
+
+def _count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def _schedule(recipe: Recipe, per: str) -> str:
+    return (
+        f"{recipe.optimizer}, lr {recipe.lr:g}{per}, half a cosine to 0; epochs of warm-up: "
+        f"{recipe.warmup_epochs:g}, at the end without augmentation: {recipe.end_epochs}"
+    )
+
+
+def _memory(recipe: Recipe, model: nn.Module, peak: int | None) -> str:
+    parts = state_bytes(recipe, model)
+    names = ("weights", "gradients", "optimizer")
+    shown = ", ".join(f"{name} {_size(part)}" for name, part in zip(names, parts, strict=True))
+    if peak is None:
+        return f"{shown}, activations not measured here"
+    activations = max(0, peak - sum(parts))
+    total = _size(sum(parts) + activations)
+    return f"{total}: {shown}, activations and workspace {_size(activations)} (measured)"
+
+
+def _evaluation_seconds(model: Classifier, recipe: Recipe, data: Data) -> float:
+    """For all passes over the test images, from one batch after another that warms up."""
+    some = data.test.images[: recipe.batch_size]
+    predict_logits(model, some)
+    began = time.perf_counter()
+    predict_logits(model, some)
+    passes = 1 + (len(OCCLUSION_SHARES) - 1) * len(occlusion_fills(data))
+    return (time.perf_counter() - began) / len(some) * len(data.test) * passes
+
+
+def _reset_peak(device: torch.device) -> int | None:
+    """Begin to look for the peak of the memory in use, and return what is in use now."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # not Linux
+        return None
+    return _peak(device)
+
+
+def _peak(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    except OSError:
+        return None
+    return 1024 * int(found[1]) if found else None
+
+
+def _size(number: float) -> str:
+    unit = min(3, int(math.log(max(number, 1), 1000)))
+    return f"{number / 1000**unit:.3g} {('B', 'kB', 'MB', 'GB')[unit]}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"

@@ -1,0 +1,142 @@
+"""Models: a network between uint8 images and logits, saved as one file that can be shipped."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from softaug_lab.basics.errors import SoftaugError, UsageError
+from softaug_lab.basics.storage import write_atomically
+from softaug_lab.models.card import ModelCard
+from softaug_lab.models.network import check_images, network_of
+
+MOST_PIXELS = 89_478_485  # of the images a model file may ask for: Pillow's limit for a file
+
+
+class Classifier(nn.Module):
+    """uint8 images [N,C,H,W] to logits [N,K]: normalisation, then the network.
+
+    mean, std: one number for each channel, in units of the pixels (0 to 255).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        card: ModelCard,
+        mean: tuple[float, ...] = (127.5,),
+        std: tuple[float, ...] = (127.5,),
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.card = card
+        shape = (1, card.channels, 1, 1)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1).expand(shape).clone())
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1).expand(shape).clone())
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = images.contiguous(memory_format=torch.channels_last).float()
+        return cast(Tensor, self.network((pixels - self.mean).div_(self.std)))
+
+
+def build(card: ModelCard, mean: tuple[float, ...], std: tuple[float, ...]) -> Classifier:
+    """Build one of OWN_MODELS, or a model of timm by its name, for the card's classes and images.
+
+    For images up to 64 px ResNets get a 3x3 stem without max-pool, and EfficientNets a stem that
+    keeps the size, as the field does for CIFAR; pretrained ones keep the stem that their weights
+    were made for, and timm's normalisation.
+    Raises UsageError for an unknown model and for images it cannot take, SoftaugError where
+    pretrained weights can't be had.
+    """
+    network = network_of(card, fetch=card.pretrained)
+    check_images(network, card)
+    if card.pretrained:
+        config = network.pretrained_cfg
+        mean, std = (tuple(255 * value for value in config[key]) for key in ("mean", "std"))
+        if card.channels != len(mean):
+            mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+    return Classifier(network, card, mean, std)
+
+
+def take_head(model: Classifier) -> tuple[str, nn.Linear]:
+    """Put the identity in place of the last layer, so that the model gives features [N,D].
+
+    Returns the name of that layer within the model, and the layer. Raises UsageError where a
+    network does not end in one linear layer for its classes.
+    """
+    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)]
+    name, head = layers[-1] if layers else ("", None)
+    if head is None or head.out_features != len(model.card.classes):
+        raise UsageError(_no_features(model.card))
+    parent, _, own = name.rpartition(".")
+    setattr(model.get_submodule(parent), own, nn.Identity())
+    if not _gives(model, head.in_features):
+        raise UsageError(_no_features(model.card))
+    return name, head
+
+
+def _no_features(card: ModelCard) -> str:
+    return (
+        f"model {card.model!r} does not end in one linear layer for its {len(card.classes)} "
+        "classes, so it has no features to pre-train or to probe; choose another --model"
+    )
+
+
+def _gives(model: Classifier, features: int) -> bool:
+    """Whether an image gives so many numbers; a mean of two last layers fails without one."""
+    card, was_training = model.card, model.training
+    blank = torch.zeros(1, card.channels, card.height, card.width, device=model.mean.device)
+    try:
+        with torch.inference_mode():
+            given: Tensor = model.eval()(blank)
+        return given.shape == (1, features)
+    except RuntimeError:
+        return False
+    finally:
+        model.train(was_training)
+
+
+def save_model(card: ModelCard, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write a Classifier's state dict, class names and configuration as one safetensors file."""
+    from safetensors.torch import save
+
+    tensors = {name: value.cpu().contiguous() for name, value in weights.items()}
+    content = save(tensors, metadata={"softaug": json.dumps(asdict(card))})
+    write_atomically(path, content)
+
+
+def load_model(path: Path) -> Classifier:
+    """Read a model that `save_model` wrote, in evaluation mode.
+
+    Raises SoftaugError where the file is absent, broken or not ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dict
+        fields = json.loads(metadata["softaug"])
+    except FileNotFoundError as error:
+        raise SoftaugError(f"{path}: no model here; train one with `softaug train`") from error
+    except KeyError as error:
+        raise SoftaugError(f"{path}: a safetensors file, but not one softaug wrote") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise SoftaugError(f"{path}: not a whole safetensors file ({error})") from error
+    fields["classes"] = tuple(fields["classes"])
+    card = ModelCard(**fields)
+    # A convolutional network takes any size, and `predict` makes images of it.
+    if card.height * card.width > MOST_PIXELS:
+        raise SoftaugError(f"{path}: images of {card.width} x {card.height} px are too large")
+    model = Classifier(network_of(card, fetch=False), card)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise SoftaugError(f"{path}: its weights do not fit its model {card.model!r}") from error
+    return model.eval()

@@ -1,0 +1,56 @@
+"""How a model that softaug did not train wants its images."""
+
+import math
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from softaug_lab.basics.errors import UsageError
+from softaug_lab.data import centre_crop, fit, with_channels
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a model wants its images, float32 in [0, 1]: scaled, cropped, less mean, over std.
+
+    mean, std: one number, or one for each channel. channels, scaled, size: None is as the data.
+    scaled: height and width that the image is to cover; size: what is cut from its centre.
+    """
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    channels: int | None = None
+    scaled: tuple[int, int] | None = None
+    size: tuple[int, int] | None = None
+
+    def changed(
+        self, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, side: int | None
+    ) -> "Preprocessing":
+        """With what the user says instead; raises UsageError where it does not fit."""
+        mean, std = mean or self.mean, std or self.std
+        channels = self.channels or max(len(mean), len(std))
+        for key, values in (("--mean", mean), ("--std", std)):
+            if len(values) not in (1, channels) or not all(map(math.isfinite, values)):
+                expected = "one number" + (f" or {channels}" if channels > 1 else "")
+                raise UsageError(f"{key} must be {expected}, got {values}")
+        if min(std) <= 0:
+            raise UsageError(f"--std must be above 0, got {std}")
+        if side is not None and side < 1:
+            raise UsageError(f"--input-size must be at least 1 pixel, got {side}")
+        square = None if side is None else (side, side)
+        return replace(
+            self,
+            mean=mean,
+            std=std,
+            scaled=square or self.scaled,
+            size=square or self.size,
+        )
+
+    def of(self, images: Tensor) -> Tensor:
+        """uint8 images [N,C,H,W] as this model takes them, but for mean and std: in [0, 1]."""
+        pixels = images.float() / 255
+        if self.channels is not None:
+            pixels = with_channels(pixels, self.channels)
+        if self.scaled is not None:
+            pixels = fit(pixels, *self.scaled)
+        return pixels if self.size is None else centre_crop(pixels, *self.size)

@@ -1,0 +1,80 @@
+"""The network of a model card: ours by name, or timm's."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from softaug_lab.basics.errors import SoftaugError, UsageError, unknown_name
+from softaug_lab.models.card import SMALL_IMAGE, ModelCard
+from softaug_lab.models.cifar import pyramid_net, wide_resnet
+from softaug_lab.models.small import small_resnet
+
+
+def network_of(card: ModelCard, fetch: bool) -> Any:
+    """The network of a card: a torch module, with timm's attributes where timm has built it."""
+    if card.model in OWN_MODELS:
+        if card.pretrained:
+            raise UsageError(
+                f"model {card.model!r} has no pretrained weights; choose one of timm's"
+            )
+        return OWN_MODELS[card.model](card.channels, len(card.classes))
+    import timm
+
+    if not timm.is_model(card.model):
+        raise unknown_name("model", card.model, [*OWN_MODELS, *timm.list_models()])
+    # Transformers are built for one size of image.
+    fixed = getattr(timm.get_pretrained_cfg(card.model), "fixed_input_size", False)
+    options: dict[str, Any] = {"img_size": (card.height, card.width)} if fixed else {}
+    try:
+        network = timm.create_model(
+            card.model,
+            pretrained=fetch,
+            num_classes=len(card.classes),
+            in_chans=card.channels,
+            **options,
+        )
+    except Exception as error:
+        what = "built with pretrained weights" if fetch else "built"
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SoftaugError(
+            f"model {card.model!r} could not be {what} for {card.channels} channels: {reason}"
+        ) from error
+    if max(card.height, card.width) <= SMALL_IMAGE and not card.pretrained:
+        _small_stem(network)
+    return network
+
+
+def check_images(network: nn.Module, card: ModelCard) -> None:
+    """Refuse, before any work, images that the network cannot take."""
+    try:
+        with torch.inference_mode():
+            network.eval()(torch.zeros(1, card.channels, card.height, card.width))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UsageError(
+            f"model {card.model!r} cannot take images of {card.width} x {card.height} px "
+            f"({reason}); choose another --model, or another --size for a folder or Parquet files"
+        ) from error
+    network.train()
+
+
+def _small_stem(network: nn.Module) -> None:
+    """Replace timm's stem for large images by the one of CIFAR networks."""
+    stem, pool = getattr(network, "conv1", None), getattr(network, "maxpool", None)
+    if isinstance(stem, nn.Conv2d) and pool is not None:
+        network.conv1 = nn.Conv2d(stem.in_channels, stem.out_channels, 3, 1, 1, bias=False)
+        network.maxpool = nn.Identity()
+    stem = getattr(network, "conv_stem", None)
+    if isinstance(stem, nn.Conv2d):
+        # EfficientNet divides the side by 32: of 32 px one would be left, now it is 2.
+        stem.stride = (1, 1)
+
+
+# Ours by channels and classes; all other names are timm's.
+OWN_MODELS: dict[str, Callable[[int, int], nn.Module]] = {
+    "small": small_resnet,
+    "wrn-28-10": wide_resnet,
+    "pyramidnet-272-shakedrop": pyramid_net,
+}

@@ -1,0 +1,277 @@
+"""Plain arrays for the figures and tables of a report, from its record alone.
+
+What is absent, None or not finite is NaN here, so that a record with holes still gives a page.
+s seeds, p points of a line, b bins.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from softaug_lab.recipes import swept
+
+Results = dict[str, Any]
+Array = npt.NDArray[np.float64]
+
+# Errors with part of the image hidden, named as in the comparisons: by what, and how much.
+OCCLUDED = {"occluded_error": ("mean", 0.4), "occluded_black": ("black", 0.4)}
+DRAWN = 8  # arms with lines and pictures of their own: more can't be told apart
+
+
+@dataclass(frozen=True)
+class Lines:
+    """One arm in one panel: x [p], and y [s,p] with a line for each seed."""
+
+    arm: str
+    x: Array
+    y: Array
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """One arm's bins, its seeds pooled, all [b]; confidence and accuracy are NaN in empty bins.
+
+    ece: the mean of the seeds' own, in [0, 1], as in the table; not that of the pooled bins.
+    """
+
+    arm: str
+    low: Array
+    width: Array
+    count: Array
+    confidence: Array
+    accuracy: Array
+    ece: float
+
+
+def number(value: object) -> float:
+    """A finite float, or NaN for None, infinity and what is no number."""
+    try:
+        found = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan
+    return found if math.isfinite(found) else math.nan
+
+
+def arm_names(results: Results) -> list[str]:
+    """Every arm there is something to show of, in the order of the record."""
+    named = [arm["name"] for arm in results["arms"]]
+    used = [one["arm"] for part in ("runs", "samples", "softening") for one in results[part]]
+    return list(dict.fromkeys([*named, *used]))
+
+
+def drawn_arms(results: Results) -> list[str]:
+    """All arms, or DRAWN of them: those without settings of their own, and others evenly spread.
+
+    By names and order alone, so that no result has a part in what is shown.
+    """
+    names = arm_names(results)
+    if len(names) <= DRAWN:
+        return names
+    plain = [name for name in names if not set(name) & set("@(")][:DRAWN]
+    rest = [name for name in names if name not in plain]
+    spread = np.linspace(0, len(rest) - 1, DRAWN - len(plain)).round().astype(int)
+    chosen = {*plain, *(rest[i] for i in spread)}
+    return [name for name in names if name in chosen]
+
+
+def only(results: Results, arms: list[str]) -> Results:
+    """The record as if there were these arms alone."""
+    parts = {
+        part: [one for one in results[part] if one["arm"] in arms]
+        for part in ("runs", "samples", "softening")
+    }
+    return {**results, **parts, "arms": [arm for arm in results["arms"] if arm["name"] in arms]}
+
+
+def runs_of(results: Results, arm: str) -> list[dict[str, Any]]:
+    return [run for run in results["runs"] if run["arm"] == arm]
+
+
+def evaluations_of(results: Results, arm: str) -> list[dict[str, Any]]:
+    return [run["evaluation"] for run in runs_of(results, arm) if run.get("evaluation")]
+
+
+def seed_count(results: Results) -> int:
+    return len(results["seeds"] or {run.get("seed") for run in results["runs"]})
+
+
+def recorded(evaluation: dict[str, Any], name: str) -> object:
+    """One figure of an evaluation as it stands, None where absent.
+
+    OCCLUDED are levels of it, and scaled_NAME what temperature scaling makes of NAME.
+    """
+    if name.startswith("scaled_"):
+        return (evaluation.get("scaled") or {}).get(name.removeprefix("scaled_"))
+    if name not in OCCLUDED:
+        return evaluation.get(name)
+    fill, share = OCCLUDED[name]
+    for level in occlusion_levels(evaluation, fill):
+        if math.isclose(number(level.get("share")), share):
+            return level.get("top1_error")
+    return None
+
+
+def figure(evaluation: dict[str, Any], name: str) -> float:
+    """One figure of an evaluation, NaN where it is absent or not finite."""
+    return number(recorded(evaluation, name))
+
+
+def mean_and_sd(values: list[float]) -> tuple[float, float]:
+    """Mean and standard deviation, NaN where there are too few or where one is not finite."""
+    # A seed that diverged is not left out: the mean of the others would flatter the arm.
+    if not values or not all(math.isfinite(value) for value in values):
+        return math.nan, math.nan
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def mean_over(rows: Array) -> Array:
+    """The mean over the first axis of what is finite, NaN where nothing is."""
+    mean: Array = np.ma.filled(np.ma.masked_invalid(rows).mean(axis=0), np.nan)
+    return mean
+
+
+def occlusion_levels(evaluation: dict[str, Any] | None, fill: str) -> list[dict[str, Any]]:
+    return ((evaluation or {}).get("occlusion") or {}).get(fill) or []
+
+
+def prepare_occlusion(results: Results, key: str, fill: str) -> list[Lines]:
+    """A figure of the evaluation against the share hidden in truth, both in percent."""
+    return _lines(
+        results,
+        lambda run: [
+            (100 * number(level.get("actual_share", level.get("share"))), 100 * number(level[key]))
+            for level in occlusion_levels(run.get("evaluation"), fill)
+            if key in level
+        ],
+    )
+
+
+def prepare_corruptions(results: Results, key: str, names: Sequence[str]) -> list[Lines]:
+    """A figure's mean over some corruptions, in percent, against their severity."""
+
+    def points(run: dict[str, Any]) -> list[tuple[float, float]]:
+        found = (run.get("corruptions") or {}).get("corruptions") or {}
+        levels: dict[float, list[float]] = {}
+        for name in names:
+            for level in found.get(name, []):
+                levels.setdefault(number(level["severity"]), []).append(100 * number(level[key]))
+        return [(severity, sum(values) / len(values)) for severity, values in levels.items()]
+
+    return _lines(results, points)
+
+
+def prepare_training(results: Results, key: str, scale: float = 1.0) -> list[Lines]:
+    """A figure of the training history against the epoch."""
+    return _lines(
+        results,
+        lambda run: [
+            (number(epoch.get("epoch")), scale * number(epoch[key]))
+            for epoch in run.get("history") or []
+            if key in epoch
+        ],
+    )
+
+
+def sweep_curves(results: Results) -> list[str]:
+    """The names of the curves that prepare_sweep has."""
+    lines = [
+        line for axis in ("sigma", "alpha") for line in prepare_sweep(results, "top1_error", axis)
+    ]
+    return list(dict.fromkeys(line.arm for line in lines))
+
+
+def prepare_sweep(results: Results, key: str, axis: str) -> list[Lines]:
+    """A figure in percent against sigma or alpha, for arms of which there are several on one.
+
+    The standard arm is a line across them. Seeds that lack a point have NaN there.
+    """
+    curves: dict[str, dict[float, str]] = {}
+    for arm in arm_names(results):
+        point = swept(arm)
+        if point is not None and point[1] == axis:
+            curves.setdefault(point[0], {})[point[2]] = arm
+    curves = {name: points for name, points in curves.items() if len(points) > 1}
+    everywhere = sorted({x for points in curves.values() for x in points})
+    if curves and evaluations_of(results, "standard"):
+        curves["standard"] = dict.fromkeys(everywhere, "standard")
+    found = []
+    for name, points in curves.items():
+        x = sorted(points)
+        seeds = sorted({run["seed"] for at in x for run in runs_of(results, points[at])})
+        y = np.array([[_of_seed(results, points[at], seed, key) for at in x] for seed in seeds])
+        if np.isfinite(y).any():
+            found.append(Lines(name, np.array(x), 100 * y))
+    return found
+
+
+def _of_seed(results: Results, arm: str, seed: int, key: str) -> float:
+    figures = [
+        figure(run.get("evaluation") or {}, key)
+        for run in runs_of(results, arm)
+        if run["seed"] == seed
+    ]
+    return figures[0] if figures else math.nan
+
+
+def prepare_reliability(results: Results) -> list[Reliability]:
+    """The bins of each arm, seeds pooled by their counts."""
+    pooled = []
+    for arm in arm_names(results):
+        evaluations = [e for e in evaluations_of(results, arm) if e.get("reliability")]
+        if not evaluations or len({len(e["reliability"]) for e in evaluations}) > 1:
+            continue
+        seeds = [_bins(e["reliability"]) for e in evaluations]  # each [5,b]
+        low, high = seeds[0][:2]
+        count = sum(seed[2] for seed in seeds)
+        if not np.nansum(count):
+            continue
+        with np.errstate(invalid="ignore"):
+            confidence, accuracy = (
+                sum(np.nan_to_num(seed[row] * seed[2]) for seed in seeds) / count for row in (3, 4)
+            )
+        ece, _ = mean_and_sd([figure(e, "ece") for e in evaluations])
+        pooled.append(Reliability(arm, low, high - low, count, confidence, accuracy, ece))
+    return pooled
+
+
+def prepare_softening(results: Results) -> tuple[list[Lines], list[Lines]]:
+    """Curves, and histograms in percent: x are the b+1 edges, y [1,b]."""
+    curves, histograms = [], []
+    for one in results["softening"]:
+        x, y = _numbers(one["visibility"]), _numbers(one["confidence"])
+        if np.isfinite(x + y).any():
+            curves.append(Lines(one["arm"], x, y[None]))
+        histogram = one.get("histogram")
+        if histogram and len(histogram["edges"]) == len(histogram["share"]) + 1:
+            edges, share = _numbers(histogram["edges"]), _numbers(histogram["share"])
+            if np.isfinite(edges).all() and np.isfinite(share).any():
+                histograms.append(Lines(one["arm"], edges, 100 * share[None]))
+    return curves, histograms
+
+
+def _lines(
+    results: Results, points: Callable[[dict[str, Any]], list[tuple[float, float]]]
+) -> list[Lines]:
+    """Lines of all arms that have any finite point; seeds that lack a point have NaN there."""
+    found = []
+    for arm in arm_names(results):
+        seeds = [dict(points(run)) for run in runs_of(results, arm)]
+        x = sorted({at for seed in seeds for at in seed if math.isfinite(at)})
+        y = np.array([[seed.get(at, math.nan) for at in x] for seed in seeds])
+        if np.isfinite(y).any():
+            found.append(Lines(arm, np.array(x), y))
+    return found
+
+
+def _bins(bins: list[dict[str, Any]]) -> Array:
+    rows = ("low", "high", "count", "confidence", "accuracy")
+    return np.array([[number(one.get(row)) for one in bins] for row in rows])
+
+
+def _numbers(values: list[Any]) -> Array:
+    return np.array([number(value) for value in values])

@@ -1,0 +1,50 @@
+"""environment: TODO."""
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import softaug
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and commit, for the record of a run."""
+    packages = ("torch", "torchvision", "timm", "numpy")
+    versions = {"softaug": softaug.__version__, "python": platform.python_version()}
+    return {
+        "versions": versions | {name: metadata.version(name) for name in packages},
+        "machine": {
+            "processor": _processor(),
+            "cores": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        },
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of the softaug sources in use, None for an installed package."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()

@@ -1,0 +1,194 @@
+"""The batches of an epoch: in an order and with draws that depend on seed and epoch alone.
+
+Each process gets its share of every global batch, which is the same for any number of processes.
+Of images in memory, number i of epoch e is augmented alike whatever the batch size too. n samples,
+c channels, h w pixels.
+"""
+
+import math
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain, islice
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from softaug import Drawn, Transform, take
+from softaug_lab.basics.errors import SoftaugError, UsageError
+from softaug_lab.basics.processes import Processes
+from softaug_lab.basics.seeds import keyed
+from softaug_lab.data import ImageSet, Sample, Stream, decode, decoders
+
+AHEAD = 4  # batches that are read and decoded while others are trained on
+_Decoded = tuple[str, int, Tensor]  # name, label, pixels
+_Share = list[_Decoded | str]  # a text says what is wrong with an image
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This process's share of a global batch of `count` images; their names are for messages.
+
+    unreadable: what is wrong with the images of the global batch that are left out.
+    """
+
+    images: UInt8[Tensor, "n c h w"]
+    labels: Int64[Tensor, "n"]
+    drawn: Drawn
+    count: int
+    names: list[str]
+    unreadable: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryFeed:
+    """Images that are all in memory, each once in an epoch."""
+
+    train: ImageSet
+    batch_size: int
+    seed: int
+    processes: Processes
+
+    @property
+    def steps(self) -> int:
+        """Without a last batch that leaves a process less than two images: batch norm needs two."""
+        n, batch = len(self.train), self.batch_size
+        return n // batch if 0 < n % batch < 2 * self.processes.count else math.ceil(n / batch)
+
+    def epoch(self, epoch: int, transform: Transform, done: int) -> Iterator[Batch]:
+        """The batches of an epoch after the first `done`."""
+        n, (height, width) = len(self.train), self.train.images.shape[-2:]
+        order = torch.randperm(n, generator=keyed(self.seed, epoch, "order"))
+        drawn = transform.draw(n, height, width, keyed(self.seed, epoch, "augment"))
+        for position in range(done, self.steps):
+            whole = order[position * self.batch_size : (position + 1) * self.batch_size]
+            index = whole[self.processes.share(len(whole))]
+            yield Batch(
+                self.train.images[index],
+                self.train.labels[index],
+                take(drawn, index),
+                count=len(whole),
+                names=[f"training image {i}" for i in index.tolist()],
+                unreadable=[],
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class StreamFeed:
+    """Images that are read and decoded a few batches ahead, each once in an epoch.
+
+    Every reader gives an equal part of a batch, and every process has an equal part of the readers.
+    Raises UsageError where that does not come out even.
+    """
+
+    stream: Stream
+    batch_size: int
+    seed: int
+    processes: Processes
+
+    def __post_init__(self) -> None:
+        readers, processes = self.stream.options.readers, self.processes.count
+        if self.batch_size % readers or readers % processes:
+            multiples = range(processes, self.batch_size + 1, processes)
+            fitting = [n for n in multiples if self.batch_size % n == 0]
+            raise UsageError(
+                f"readers must divide the batch size, {self.batch_size}, and be a multiple of the "
+                f"processes, {processes}, got {readers}; fitting are "
+                f"{', '.join(map(str, fitting)) or 'none: take another batch size'}"
+            )
+        if self.batch_size < 2 * processes:
+            raise UsageError(
+                f"batch size must be at least {2 * processes}, two images for each of the "
+                f"processes, {processes}, got {self.batch_size}"
+            )
+        if not self.steps:
+            raise UsageError(f"{len(self.stream)} training images are too few to stream")
+
+    @property
+    def steps(self) -> int:
+        """Without a last batch that leaves a process less than two images, as in memory."""
+        steps = math.ceil(math.ceil(len(self.stream) / self.stream.options.readers) / self._each)
+        least = min(self._share_size(rank, steps - 1) for rank in range(self.processes.count))
+        return steps if least >= 2 else steps - 1
+
+    def epoch(self, epoch: int, transform: Transform, done: int) -> Iterator[Batch]:
+        """The batches of an epoch after the first `done`.
+
+        Raises SoftaugError where a process could not read two images of a batch.
+        """
+        size, processes = self.stream.size, self.processes
+        with closing(self._shares(epoch, done)) as shares:
+            for position, share in enumerate(shares, done):
+                sizes = [self._share_size(rank, position) for rank in range(processes.count)]
+                before, whole = sum(sizes[: processes.rank]), sum(sizes)
+                generator = keyed(self.seed, epoch, position, "augment")
+                drawn = transform.draw(whole, size, size, generator)
+                places = enumerate(share, before)
+                kept = [(place, *one) for place, one in places if not isinstance(one, str)]
+                faults = [one for one in share if isinstance(one, str)]
+                # Over all processes, so that all of them stop or none.
+                count, too_few = processes.total(torch.tensor([len(kept), len(kept) < 2])).tolist()
+                if count < whole:
+                    faults = processes.gather_texts(faults)
+                if too_few:
+                    raise SoftaugError(
+                        f"{len(faults)} of {whole} images of a batch are unreadable, too many to "
+                        f"go on: {'; '.join(faults[:3])}"
+                    )
+                yield Batch(
+                    torch.stack([pixels for _, _, _, pixels in kept]),
+                    torch.tensor([label for _, _, label, _ in kept]),
+                    take(drawn, torch.tensor([place for place, _, _, _ in kept])),
+                    count=count,
+                    names=[name for _, name, _, _ in kept],
+                    unreadable=faults,
+                )
+
+    @property
+    def _each(self) -> int:
+        """What a reader gives to a batch."""
+        return self.batch_size // self.stream.options.readers
+
+    def _readers(self, rank: int) -> range:
+        """The readers of a process."""
+        share = self.stream.options.readers // self.processes.count
+        return range(rank * share, (rank + 1) * share)
+
+    def _share_size(self, rank: int, position: int) -> int:
+        """How many images of a batch are a process's; less than its due at the end of an epoch."""
+        left = (len(self.stream.stretch(r)) - position * self._each for r in self._readers(rank))
+        return sum(min(self._each, max(0, n)) for n in left)
+
+    def _decode(self, sample: Sample | str) -> _Decoded | str:
+        pixels = decode(sample, 3, (self.stream.size, self.stream.size))
+        if isinstance(sample, str) or isinstance(pixels, str):
+            return str(pixels)
+        return sample.name, sample.label, pixels
+
+    def _shares(self, epoch: int, done: int) -> Generator[_Share]:
+        """This process's shares of the batches after the first `done`, a few of them made ahead."""
+        skipped = done * self._each
+        readers = [
+            self.stream.reader(reader, self.seed, epoch, skipped)
+            for reader in self._readers(self.processes.rank)
+        ]
+        reading, decoding = ThreadPoolExecutor(len(readers), "read"), decoders()
+
+        def next_share() -> _Share:
+            parts = reading.map(lambda reader: list(islice(reader, self._each)), readers)
+            return list(decoding.map(self._decode, chain.from_iterable(parts)))
+
+        with reading, decoding, ThreadPoolExecutor(1, "ahead") as ahead:
+            waiting: deque[Future[_Share]] = deque()
+            try:
+                for position in range(done, self.steps + AHEAD):
+                    if position < self.steps:
+                        waiting.append(ahead.submit(next_share))
+                    if position >= done + AHEAD:
+                        yield waiting.popleft().result()
+            finally:
+                for share in waiting:
+                    share.cancel()

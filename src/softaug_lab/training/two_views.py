@@ -1,0 +1,33 @@
+"""two_views: TODO."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from softaug import Drawn, Transform
+from softaug.transforms.base import Images, Seen, size_after
+
+
+@dataclass(frozen=True)
+class TwoViews:
+    """Two independent draws of one transform for each image.
+
+    `apply` gives the views [N,2,C,H,W] and their maps [N,2,1,H,W], both of the images as they are.
+    """
+
+    transform: Transform
+
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
+        return {
+            name: self.transform.draw(n, height, width, generator) for name in ("first", "second")
+        }
+
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        first, second = (
+            self.transform.apply(images, seen, drawn[name]) for name in ("first", "second")
+        )
+        return torch.stack([first[0], second[0]], dim=1), torch.stack([first[1], second[1]], dim=1)
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        return size_after(self.transform, height, width)
