@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types unit test-slow bench docs clean
+.PHONY: demo test lint types unit test-slow bench gpu docs clean
 
 demo: .venv/ready
 	$(BIN)/softaug compare demo --run runs/demo --seeds 1 --epochs 10 --sigma 0.15 --arms \
@@ -27,6 +27,11 @@ test-slow: .venv/ready
 bench: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
+
+# With the Python that has torch for CUDA: that of .venv where it is made, else the machine's own.
+gpu:
+	PYTHONPATH=src $(if $(wildcard .venv/ready),$(BIN)/python,$(PYTHON)) scripts/gpu_check.py \
+		--page docs/gpu.md --json build/gpu.json
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
