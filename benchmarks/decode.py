@@ -1,4 +1,4 @@
-"""JPEG files to tensors at 224 px, on one core: softaug and others, against decoding alone."""
+"""Time JPEG files to tensors at 224 px on one core: softaug and others, and decoding alone."""
 
 import io
 from collections.abc import Callable
@@ -13,24 +13,23 @@ from torchvision.io import decode_jpeg
 from torchvision.transforms import v2
 
 from benchmarks.timing import per_image
-from softaug_lab.data.decode import decode
-from softaug_lab.data.sample import Sample
+from softaug_lab.data import Sample, decode_image
 
 SIDE = 224
-SIZES = {"500 x 333 px": (500, 333), "4000 x 2667 px": (4000, 2667)}  # ImageNet's; a telephone's
+SIZES = {"500 x 333 px": (500, 333), "4000 x 2667 px": (4000, 2667)}  # as ImageNet's; as a phone's
 PACKAGES = ("torchvision", "pillow", "simplejpeg")
 standard = v2.Compose([v2.Resize(SIDE, antialias=True), v2.CenterCrop(SIDE)])
 
 
 def measure(rounds: int = 7) -> list[dict[str, Any]]:
-    """Milliseconds and images a second of each way, and its share of the fastest decoder's."""
+    """Time each way; `of_limit`: its speed as a share of that of the fastest decoder alone."""
     records = []
     for size, sides in SIZES.items():
         files = [photo(name, sides) for name in ("china.jpg", "flower.jpg")]
         programs = {name: over(files, way) for name, way in WAYS.items()}
-        found = per_image(programs, len(files), rounds)
-        limit = min(found[name].least for name in WAYS if "alone" in name)
-        for name, timing in found.items():
+        timings = per_image(programs, len(files), rounds)
+        limit = min(timings[name].least for name in WAYS if "alone" in name)
+        for name, timing in timings.items():
             records.append(
                 {
                     "name": name,
@@ -44,7 +43,7 @@ def measure(rounds: int = 7) -> list[dict[str, Any]]:
 
 
 def photo(name: str, size: tuple[int, int]) -> bytes:
-    """One of scikit-learn's photos as a JPEG of this size, with grain as a camera's."""
+    """Encode one of scikit-learn's photos as a JPEG of this size, with camera-like noise."""
     pixels = np.asarray(Image.fromarray(load_sample_image(name)).resize(size), dtype=np.float64)
     grain = np.random.default_rng(0).normal(0, 3, pixels.shape)
     file = io.BytesIO()
@@ -65,7 +64,7 @@ def with_pillow(file: bytes) -> Image.Image:
 
 
 WAYS: dict[str, Callable[[bytes], object]] = {
-    "softaug": lambda file: decode(Sample("", file, 0), 3, (SIDE, SIDE)),
+    "softaug": lambda file: decode_image(Sample("", file, 0), (3, SIDE, SIDE)),
     "Pillow, scaled by torchvision": lambda file: v2.functional.pil_to_tensor(
         standard(with_pillow(file))
     ),

@@ -2,8 +2,8 @@
 
     python scripts/make_demo_data.py [FOLDER]
 
-FOLDER holds Fashion-MNIST's four .gz files; Debian's package dataset-fashion-mnist puts them into
-the default. The result is the same on every run.
+FOLDER holds Fashion-MNIST's four .gz files; the default is where Debian's package
+dataset-fashion-mnist installs them. The result is the same on every run.
 """
 
 import gzip
@@ -21,11 +21,12 @@ TARGET = Path(__file__).parent.parent / "src" / "softaug_lab" / "data" / "assets
 
 
 def read_idx(path: Path, header: int) -> npt.NDArray[np.uint8]:
+    """Read the bytes of an IDX file after a header of so many bytes."""
     return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header)
 
 
 def balanced(folder: Path, part: str, per_class: int) -> dict[str, npt.NDArray[np.uint8]]:
-    """The first `per_class` images of each class, in the order of the original."""
+    """Select the first `per_class` images of each class, in the original order."""
     images = read_idx(folder / f"{part}-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
     labels = read_idx(folder / f"{part}-labels-idx1-ubyte.gz", 8)
     chosen = np.sort(

@@ -30,7 +30,7 @@ from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import RunFolder, open_run
 from softaug_lab.training import loop as training
 from softaug_lab.training.augmentation import build_arm, build_end_phase, mean_confidence
-from softaug_lab.training.loop import initial_model, pixel_statistics, train
+from softaug_lab.training.loop import initial_model, train
 from softaug_lab.training.progress import Progress
 from softaug_lab.training.signals import InterruptedRunError, caught_signals
 from softaug_lab.training.step import backward
@@ -476,7 +476,7 @@ def test_training_error_is_of_the_original_labels(data: Data, tmp_path: Path) ->
 
 
 def test_pixel_statistics(data: Data) -> None:
-    mean, std = pixel_statistics(data.train.images)
+    mean, std = data.pixel_statistics
     pixels = data.train.images.double()
     assert mean[0] == pytest.approx(pixels.mean().item())
     assert std[0] == pytest.approx(pixels.std(correction=0).item())

@@ -1,12 +1,12 @@
-"""The processes of a run: one, or as many as `torchrun` began, and what they do together.
+"""Distributed processes: one, or as many as `torchrun` started, and their collective operations.
 
-torch's own DistributedDataParallel and fully_shard, with nothing between: Accelerate and Fabric
-keep one global state for a process, where a comparison trains many recipes of its own precision one
-after another; and the reading and drawing of data, which they would take over, is keyed here.
+Built on torch's DistributedDataParallel and fully_shard directly. Accelerate and Fabric hold one
+global state per process, while a comparison trains many recipes in turn, each in its own precision;
+and they would take over data loading and random draws, which are keyed here.
 
-Every process reads the same recipe and takes its share of each global batch. Gradients are of the
-mean over the global batch; statistics of batch norm are those of the share, and the first
-process's are kept.
+Every process reads the same recipe and takes its share of each global batch. Gradients are those of
+the mean loss over the global batch. Batch norm uses the statistics of each process's share, and the
+statistics of process 0 are saved.
 """
 
 import contextlib
@@ -34,10 +34,11 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of a run, and its device.
+    """The distributed processes of a run, seen from this one.
 
-    rank: of `count`, from 0. shard: split weights, gradients and the optimiser's state over the
-    processes (FSDP) instead of copying them (DDP).
+    device: of this process. rank: of this process, from 0. count: how many processes there are.
+    shard: split weights, gradients and optimiser state over the processes (FSDP) instead of
+    copying them (DDP).
     """
 
     device: torch.device
@@ -47,15 +48,15 @@ class Processes:
 
     @property
     def main(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def share(self, n: int) -> slice:
-        """This process's part of n samples; parts differ by one at most."""
+        """Return this process's share of n samples; shares differ by one sample at most."""
         return slice(n * self.rank // self.count, n * (self.rank + 1) // self.count)
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model as the loop calls it; make the optimiser after this, on `model`."""
+        """Wrap a model to train it on all processes; build the optimiser afterwards, on `model`."""
         if self.count == 1:
             return model
         if not self.shard:
@@ -63,7 +64,7 @@ class Processes:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
-        # It takes no parameters in channels_last.
+        # fully_shard refuses parameters in channels_last.
         model = model.to(memory_format=torch.contiguous_format)
         mesh = init_device_mesh(self.device.type, (self.count,))
         containers = (nn.Sequential, nn.ModuleList)
@@ -77,16 +78,16 @@ class Processes:
 
     @contextlib.contextmanager
     def gradients_held(self, wrapped: nn.Module) -> Iterator[None]:
-        """Add up gradients in this process, to be exchanged with those of a later backward."""
+        """Accumulate gradients locally; a later backward pass outside exchanges them."""
         if isinstance(wrapped, nn.parallel.DistributedDataParallel):
             with wrapped.no_sync():
                 yield
             return
-        # Sharded gradients are reduced each time: whole ones would not fit.
+        # Sharded gradients are reduced each time: unsharded ones would not fit.
         yield
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum over all processes, on the CPU."""
+        """Sum the values over all processes (all-reduce); the result is on the CPU."""
         if self.count == 1:
             return values.cpu()
         on_device = values.to(self.device, copy=True)
@@ -94,26 +95,30 @@ class Processes:
         return on_device.cpu()
 
     def gather(self, rows: Tensor) -> Tensor:
-        """The rows [n,...] of all processes, in their order; n may differ. On the same device."""
+        """Concatenate the rows [n,...] of all processes by rank; n may differ. Keeps the device."""
         if self.count == 1:
             return rows
-        mine = [len(rows) if rank == self.rank else 0 for rank in range(self.count)]
-        counts = self.total(torch.tensor(mine)).tolist()
+        lengths = [len(rows) if rank == self.rank else 0 for rank in range(self.count)]
+        counts = self.total(torch.tensor(lengths)).tolist()
         padded = rows.new_zeros(max(counts), *rows.shape[1:], device=self.device)
         padded[: len(rows)] = rows
-        every = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(every, padded)
-        return torch.cat([one[:n] for one, n in zip(every, counts, strict=True)]).to(rows.device)
+        gathered = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(gathered, padded)
+        parts = [part[:n] for part, n in zip(gathered, counts, strict=True)]
+        return torch.cat(parts).to(rows.device)
 
     def gather_texts(self, texts: list[str]) -> list[str]:
-        """The texts of all processes, in their order."""
-        every: list[list[str]] = [texts] * self.count
+        """Concatenate the texts of all processes by rank."""
+        gathered: list[list[str]] = [texts] * self.count
         if self.count > 1:
-            dist.all_gather_object(every, texts)
-        return [text for some in every for text in some]
+            dist.all_gather_object(gathered, texts)
+        return [text for process_texts in gathered for text in process_texts]
 
     def over_global_batch(self, weight: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        """A rule for weights that sees the confidences of the global batch, not of the share."""
+        """Make a weight function of a share compute its weights from the global batch.
+
+        weight: maps confidences [N] to weights [N].
+        """
 
         def weigh_share(confidence: Tensor) -> Tensor:
             counts = self.gather(torch.tensor([len(confidence)])).tolist()
@@ -123,12 +128,12 @@ class Processes:
         return weight if self.count == 1 else weigh_share
 
     def wait(self) -> None:
-        """Go on when all processes are here."""
+        """Wait until all processes have reached this call (barrier)."""
         if self.count > 1:
             dist.barrier()
 
     def state(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """Weights and the optimiser's state, whole and on the CPU, however they are split."""
+        """Collect the weights and the optimiser state, unsharded, on the CPU."""
         return {
             "model": get_model_state_dict(model, options=WHOLE),
             "optimizer": get_optimizer_state_dict(model, optimizer, options=WHOLE),
@@ -137,28 +142,29 @@ class Processes:
     def load(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
     ) -> None:
-        """Put back what `state` gave, into as many processes as there are now."""
+        """Restore the result of `state`, which may come from another number of processes."""
         options = StateDictOptions(full_state_dict=True)
         set_model_state_dict(model, state["model"], options=options)
         set_optimizer_state_dict(model, optimizer, state["optimizer"], options=options)
 
 
 def processes_begun() -> int:
-    """How many processes torchrun began, of which this is one; 1 without it."""
+    """Return how many processes torchrun started, 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextlib.contextmanager
 def started(device: str, shard: bool = False) -> Iterator[Processes]:
-    """This process among those of a run; joins the others where torchrun's variables are set.
+    """Join the other processes where torchrun started several, and leave them at the end.
 
-    device: auto, cpu, cuda, ...; with several processes of one machine each takes a GPU of its own.
+    device: auto, cpu, cuda, ...; with cuda, each process of a machine takes a GPU of its own.
+    Raises UsageError for `shard` with one process, SoftaugError where the processes cannot connect.
     """
     count = processes_begun()
     if count == 1:
         if shard:
             raise UsageError(
-                "--shard splits the model over processes, and there is one; begin several with "
+                "--shard splits the model over processes, and there is one; start several with "
                 "torchrun --nproc-per-node N -m -- softaug ..."
             )
         yield Processes(choose_device(device))
@@ -171,19 +177,19 @@ def started(device: str, shard: bool = False) -> Iterator[Processes]:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     except (RuntimeError, ValueError) as error:
         raise SoftaugError(
-            f"the {count} processes did not find each other ({error}); "
-            "begin them with torchrun --nproc-per-node N -m -- softaug ..."
+            f"the {count} processes could not connect to each other ({error}); "
+            "start them with torchrun --nproc-per-node N -m -- softaug ..."
         ) from error
     try:
         yield Processes(chosen, dist.get_rank(), count, shard)
     finally:
-        # Sharded models in reference cycles would end after their processes' group, with an abort.
+        # Freed after the process group, sharded models in reference cycles would abort.
         gc.collect()
         dist.destroy_process_group()
 
 
 def choose_device(name: str) -> torch.device:
-    """The device by its name; `auto` takes the first accelerator there is, else the CPU."""
+    """Return the device of a name; `auto` is the first available accelerator, else the CPU."""
     if name != "auto":
         try:
             device = torch.device(name)
@@ -196,7 +202,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is computed by the hardware, not emulated."""
+    """Return whether the hardware computes in bfloat16 without emulation."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Atomic writes, JSON files and the cache folder."""
 
 import contextlib
 import json
@@ -13,10 +13,10 @@ from softaug_lab.basics.errors import SoftaugError
 def write_atomically(path: Path, content: bytes | str, keep_old_as: Path | None = None) -> None:
     """Write to a temporary file beside `path`, sync it, and rename it into place.
 
-    A crash or a full disk leaves what stood at `path` whole, there or at `keep_old_as`. Raises
-    SoftaugError when the system refuses to write.
+    A crash or a full disk leaves the previous file whole, at `path` or at `keep_old_as`. Raises
+    SoftaugError where the system refuses to write.
     """
-    # File names can hold bytes that are no text, which UTF-8 refuses.
+    # File names can hold bytes that are not text, and UTF-8 refuses to encode those.
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     temporary = ""
     try:
@@ -34,7 +34,7 @@ def write_atomically(path: Path, content: bytes | str, keep_old_as: Path | None 
         if temporary:
             with contextlib.suppress(OSError):
                 Path(temporary).unlink()
-        kept = "; what was there before is kept" if path.exists() else ""
+        kept = "; the previous file is kept" if path.exists() else ""
         raise SoftaugError(
             f"{path}: could not be written ({error.strerror}), {len(data):,} bytes are needed; "
             f"free some space or check the permissions{kept}"
@@ -42,14 +42,14 @@ def write_atomically(path: Path, content: bytes | str, keep_old_as: Path | None 
 
 
 def cache_folder() -> Path:
-    """Where data are kept that were fetched, or that took long to make: SOFTAUG_DATA, if set."""
+    """Return the folder for downloads and label counts: SOFTAUG_DATA, else ~/.cache/softaug."""
     # An empty variable counts as unset (XDG Base Directory Specification).
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("SOFTAUG_DATA") or f"{home}/softaug").expanduser()
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make renames last through a loss of power, where the system lets folders be synced."""
+    """Sync a folder, so that renames in it survive a power failure, where the system allows it."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -59,11 +59,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON atomically; NaN and infinity are written as `NaN` and `Infinity`."""
     write_atomically(path, json.dumps(value, indent=1, allow_nan=True) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; raises SoftaugError where it is absent or broken."""
+    """Read a JSON file; raise SoftaugError where it is missing or broken."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError as error:

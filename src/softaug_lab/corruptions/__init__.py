@@ -1,4 +1,4 @@
-"""The 19 corruptions of ImageNet-C, computed or read from files."""
+"""The 19 corruptions of ImageNet-C, computed or read from files. Imports basics and data."""
 
 from softaug_lab.corruptions.apply import corrupt, names_for, require_size
 from softaug_lab.corruptions.constants import (
@@ -10,6 +10,7 @@ from softaug_lab.corruptions.constants import (
     benchmark,
 )
 from softaug_lab.corruptions.files import open_corrupted
+from softaug_lab.corruptions.source import CorruptedSet, Source, computed
 
 __all__ = [
     "BENCHMARKS",
@@ -17,7 +18,10 @@ __all__ = [
     "EXTRA",
     "GROUPS",
     "SEVERITIES",
+    "CorruptedSet",
+    "Source",
     "benchmark",
+    "computed",
     "corrupt",
     "names_for",
     "open_corrupted",

@@ -1,13 +1,14 @@
-"""The 15 common corruptions and the 4 extra ones, in five severities, on whole batches.
+"""The 15 common and the 4 extra corruptions, in five severities, for whole batches.
 
-Hendrycks & Dietterich 2019, arXiv 1903.12261, section 4, with their constants
-(`corruption_constants`). Written for batches, since imagecorruptions and its like take an image at
-a time, know the constants of 224 pixels alone, draw from a global state, and would bring OpenCV and
-scikit-image. What differs from the benchmark: values are rounded, where the benchmark cuts them
-off, which darkens by half a level; frost is a texture computed here, where the benchmark has
-photographs; grey images have no saturation, so `saturate` refuses them.
+Hendrycks & Dietterich 2019, arXiv 1903.12261, section 4, with their constants (`constants`).
+Implemented for batches: imagecorruptions and similar packages take one image at a time, know only
+the constants of 224 pixels, draw from a global state, and depend on OpenCV and scikit-image.
 
-How near the images are is measured in scripts/check_corruptions.py, whose figures stand there.
+Three differences from the benchmark: values are rounded, while the benchmark truncates them, which
+darkens by half a level; frost is a computed texture, while the benchmark uses photographs; grey
+images have no saturation, so `saturate` refuses them. scripts/check_corruptions.py measures how
+near the images are to those of other packages, and lists the results.
+
 n samples, c channels (1 or 3), h w pixels; pixels are float32 in [0, 1] inside.
 """
 
@@ -30,20 +31,20 @@ from softaug_lab.corruptions.constants import COMMON, EXTRA, SEVERITIES, constan
 from softaug_lab.corruptions.parts import Draws
 
 Pixels = Float[Tensor, "n c h w"]
-SMALLEST = 8  # pixels a side
+MIN_SIDE = 8  # pixels
 WATER, MUD = (175, 238, 238), (63, 42, 20)
 
 
 def names_for(channels: int) -> tuple[str, ...]:
-    """The corruptions that images of so many channels can have."""
+    """Return the corruptions for images of 1 or 3 channels: all but `saturate` for grey ones."""
     return tuple(n for n in (*COMMON, *EXTRA) if channels == 3 or n != "saturate")
 
 
 def require_size(images: UInt8[Tensor, "n c h w"]) -> None:
-    """Raise UsageError where the images are too small to be corrupted."""
-    if min(images.shape[-2:]) < SMALLEST:
+    """Raise UsageError where the images are smaller than 8 pixels."""
+    if min(images.shape[-2:]) < MIN_SIDE:
         raise UsageError(
-            f"corruptions need images of {SMALLEST} pixels a side at least, got "
+            f"corruptions need images of {MIN_SIDE} pixels a side at least, got "
             f"{list(images.shape[-2:])} [H,W]; take a larger --size or leave out --corruptions"
         )
 
@@ -55,16 +56,16 @@ def corrupt(
     numbers: Sequence[int],
     seed: int = 0,
 ) -> UInt8[Tensor, "n c h w"]:
-    """The images under one corruption.
+    """Apply one corruption to images.
 
-    severity: 1 to 5. numbers: of the images in their data set; an image's draws depend on name,
-    severity, its number and the seed, so that every model sees the same, in batches of any size.
-    Raises ValueError for images, names and severities that there are not.
+    severity: 1 to 5. numbers: the index of each image in its data set. The random draws of an image
+    depend on name, severity, index and seed, so that every model sees the same images, in batches
+    of any size. Raises ValueError for an unknown name or severity, and for images of other kinds.
     """
     channels, height, width = images.shape[1:]
-    if images.dtype != torch.uint8 or channels not in (1, 3) or min(height, width) < SMALLEST:
+    if images.dtype != torch.uint8 or channels not in (1, 3) or min(height, width) < MIN_SIDE:
         raise ValueError(
-            f"corruptions take uint8 images [N,C,H,W] with 1 or 3 channels and sides of {SMALLEST} "
+            f"corruptions take uint8 images [N,C,H,W] with 1 or 3 channels and sides of {MIN_SIDE} "
             f"pixels at least, got {images.dtype} {list(images.shape)}"
         )
     if name not in names_for(channels):
@@ -110,7 +111,7 @@ def _gaussian_blur(x: Pixels, sigma: float, _: Draws) -> Pixels:
 def _glass_blur(x: Pixels, c: tuple[float, int, int], draws: Draws) -> Pixels:
     sigma, reach, times = c
     height, width = x.shape[-2:]
-    # Cut off to whole levels between the two blurs, as published.
+    # Truncated to whole levels between the two blurs, as published.
     x = (parts.gaussian_blur(x, sigma) * 255 + 1e-3).floor() / 255
     for _ in range(times):
         u = draws.uniform(2, height, width)
@@ -172,21 +173,21 @@ def _spatter(x: Pixels, c: tuple[float, float, float, float, float, bool], draws
 
 
 def _brightness(x: Pixels, added: float, _: Draws) -> Pixels:
-    """The value of HSV is the largest channel; at one hue and saturation, all grow with it."""
+    """Add to the value of HSV, the largest channel; the other channels are scaled with it."""
     value = x.amax(1, keepdim=True)
     brighter = (value + added).clamp(max=1)
     return torch.where(value > 0, x * brighter / value.clamp_min(1e-9), brighter)
 
 
 def _saturate(x: Pixels, c: tuple[float, float], _: Draws) -> Pixels:
-    """At one hue and value, the distance to the largest channel grows with the saturation."""
+    """Scale the saturation of HSV: each channel's distance to the largest one scales with it."""
     factor, added = c
     value, least = x.amax(1, keepdim=True), x.amin(1, keepdim=True)
     saturation = (value - least) / value.clamp_min(1e-9)
-    wanted = (saturation * factor + added).clamp(0, 1)
-    coloured = value - (value - x) * wanted / saturation.clamp_min(1e-9)
-    # Grey has the hue 0, red.
-    red = torch.cat([value, value * (1 - wanted), value * (1 - wanted)], dim=1)
+    target = (saturation * factor + added).clamp(0, 1)
+    coloured = value - (value - x) * target / saturation.clamp_min(1e-9)
+    # Grey pixels have hue 0, which is red.
+    red = torch.cat([value, value * (1 - target), value * (1 - target)], dim=1)
     return torch.where(saturation > 0, coloured, red)
 
 
@@ -196,7 +197,7 @@ def _contrast(x: Pixels, left: float, _: Draws) -> Pixels:
 
 
 def _elastic_transform(x: Pixels, c: tuple[float, float, float], draws: Draws) -> Pixels:
-    """An affine map of three points near the middle, then a smooth displacement of each pixel."""
+    """Map three points near the middle affinely, then displace each pixel smoothly."""
     amplitude, sigma, reach = c
     n, _, height, width = x.shape
     middle, arm = torch.tensor([width // 2, height // 2]), min(height, width) // 3
@@ -208,7 +209,8 @@ def _elastic_transform(x: Pixels, c: tuple[float, float, float], draws: Draws) -
     place = torch.stack([x_, y, torch.ones_like(y)], dim=2).double()
     source = (place.view(1, -1, 3) @ back).view(n, height, width, 2)
     size = torch.tensor([width, height])
-    # The published code reflects at the pixels' centres here, and at their outer sides below.
+    # The published code reflects at the centres of the border pixels here, at their outer edges
+    # below.
     grid = 2 * source / (size - 1) - 1
     x = F.grid_sample(x, grid.float(), padding_mode="reflection", align_corners=True)
     if amplitude == 0:
@@ -224,7 +226,7 @@ def _pixelate(x: Pixels, share: float, _: Draws) -> Pixels:
     small_height, small_width = int(height * share), int(width * share)
     shrink = parts.box_matrix(height, small_height), parts.box_matrix(width, small_width)
     enlarge = parts.box_matrix(small_height, height), parts.box_matrix(small_width, width)
-    small = (255 * parts.along_both(x, *shrink)).round() / 255  # an image of its own
+    small = (255 * parts.along_both(x, *shrink)).round() / 255  # stored as uint8
     return parts.along_both(small, *enlarge)
 
 

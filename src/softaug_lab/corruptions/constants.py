@@ -1,12 +1,12 @@
-"""How strong each corruption is: the constants of the published benchmarks, for five severities.
+"""The strength of each corruption: constants of the published benchmarks, for five severities.
 
 CIFAR-C (32 px), Tiny ImageNet-C (64 px) and ImageNet-C (224 px) as their authors made them:
 Hendrycks & Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and
 Perturbations", arXiv 1903.12261, section 4, and ImageNet-C/create_c of
 github.com/hendrycks/robustness.
 
-Between and beyond these sizes nothing is interpolated: an image takes the constants, in pixels, of
-the benchmark whose side is nearest to its short side as a ratio.
+Constants are not interpolated between these sizes: an image takes the constants, in pixels, of the
+benchmark whose side is nearest to the image's short side, as a ratio.
 """
 
 import math
@@ -31,13 +31,13 @@ _TABLE: dict[str, dict[int, tuple[Any, ...]]] = {
         64: (0.04, 0.08, 0.12, 0.15, 0.18),
         224: (0.08, 0.12, 0.18, 0.26, 0.38),
     },
-    # Photons that a white pixel is counted by.
+    # Photons counted for a white pixel.
     "shot_noise": {
         32: (500, 250, 100, 75, 50),
         64: (250, 100, 50, 30, 15),
         224: (60, 25, 12, 5, 3),
     },
-    # Share of the values that become black or white.
+    # Share of the values that are set to 0 or 1.
     "impulse_noise": {
         32: (0.01, 0.02, 0.03, 0.05, 0.07),
         64: (0.01, 0.02, 0.05, 0.08, 0.14),
@@ -200,18 +200,18 @@ _UNIT = {32: 32, 64: 64, 224: 244}  # 244 as published, though the images have 2
 
 
 def benchmark(height: int, width: int) -> int:
-    """The side, 32, 64 or 224, of the benchmark whose constants an image of this size takes."""
+    """Return the side of the benchmark whose constants apply to this size: 32, 64 or 224."""
     short = min(height, width)
     return min(BENCHMARKS, key=lambda side: abs(math.log(side / short)))
 
 
 def constants(name: str, severity: int, height: int, width: int) -> Any:
-    """The published constants, a number or a tuple, lengths in pixels.
+    """Return the published constants, a number or a tuple; lengths are in pixels.
 
     name: one of COMMON and EXTRA; severity: 1 to 5.
     """
     side = benchmark(height, width)
-    found = _TABLE[name][side][severity - 1]
+    published = _TABLE[name][side][severity - 1]
     if name == "elastic_transform":
-        return tuple(share * _UNIT[side] for share in found)
-    return found
+        return tuple(share * _UNIT[side] for share in published)
+    return published

@@ -1,6 +1,6 @@
-"""What corruptions are made of: draws for each image, blurs, zooms, clouds, ice, drops.
+"""Building blocks of corruptions: random draws per image, blurs, zooms, clouds, ice, drops.
 
-Deterministic, but for `Draws`. n samples, c channels, h w pixels; pixels are float32 in [0, 1].
+All but `Draws` are deterministic. n samples, c channels, h w pixels; pixels are float32 in [0, 1].
 """
 
 import math
@@ -12,43 +12,43 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from scipy.ndimage import distance_transform_edt, label  # type: ignore[attr-defined]
 from torch import Generator, Tensor
 
-GREY = (0.299, 0.587, 0.114)  # luminance (ITU-R BT.601)
+from softaug_lab.data import with_channels
 
 
 class Draws:
-    """Random numbers for each image from a generator of its own: no other image matters."""
+    """Random numbers for a batch, each image's from its own generator, independent of the batch."""
 
     def __init__(self, generators: Sequence[Generator]) -> None:
         self.generators = generators
 
     def normal(self, *shape: int) -> Tensor:
-        """Mean 0, standard deviation 1, [N, *shape]."""
+        """Draw from the standard normal distribution, [N, *shape]."""
         return torch.stack([torch.randn(shape, generator=g) for g in self.generators])
 
     def uniform(self, *shape: int) -> Tensor:
-        """In [0, 1), [N, *shape]."""
+        """Draw uniformly from [0, 1), [N, *shape]."""
         return torch.stack([torch.rand(shape, generator=g) for g in self.generators])
 
     def poisson(self, rates: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Draw from Poisson distributions of these means."""
         pairs = zip(rates, self.generators, strict=True)
         return torch.stack([torch.poisson(rate, generator=g) for rate, g in pairs])
 
 
 def luminance(x: Tensor) -> Tensor:
-    """Grey of RGB, [N,1,H,W]; what is grey stays."""
-    return x if x.shape[1] == 1 else (x * torch.tensor(GREY)[:, None, None]).sum(1, keepdim=True)
+    """Convert RGB to grey [N,1,H,W] (ITU-R BT.601); grey images are returned as they are."""
+    return with_channels(x, 1)
 
 
 def along_both(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Each axis as a linear map of its own: rows @ x @ columns^T."""
+    """Apply one linear map to each axis: rows @ x @ columns^T."""
     return rows @ (x @ columns.T)
 
 
 def reflected(index: Tensor, n: int) -> Tensor:
-    """Indices beyond 0 ... n - 1 thrown back at the outermost pixels' centres: 2 1 | 0 1 2."""
+    """Reflect indices beyond 0 ... n - 1 at the centres of the border pixels: 2 1 | 0 1 2."""
     if n == 1:
         return torch.zeros_like(index)
     index = index % (2 * n - 2)
@@ -56,9 +56,10 @@ def reflected(index: Tensor, n: int) -> Tensor:
 
 
 def gaussian_blur(x: Tensor, sigma: float, truncate: float = 4.0, mirror: bool = False) -> Tensor:
-    """Gaussian of the standard deviation in pixels, cut at `truncate` of them.
+    """Convolve with a Gaussian of standard deviation `sigma` pixels.
 
-    Beyond the border stands the border's pixel, or with `mirror` the image's mirror image.
+    truncate: radius of the kernel in standard deviations. Beyond the border the image is continued
+    by its border pixels, or with `mirror` by its mirror image.
     """
     height, width = x.shape[-2:]
     return along_both(
@@ -70,7 +71,7 @@ def gaussian_blur(x: Tensor, sigma: float, truncate: float = 4.0, mirror: bool =
 
 @lru_cache(maxsize=64)
 def _gaussian_matrix(n: int, sigma: float, truncate: float, mirror: bool) -> Tensor:
-    """The blur as a matrix, [n,n], with the border folded in."""
+    """Build the matrix [n,n] of the blur, its border handling included."""
     radius = int(truncate * sigma + 0.5)
     if radius == 0:
         return torch.eye(n)
@@ -87,7 +88,7 @@ def _gaussian_matrix(n: int, sigma: float, truncate: float, mirror: bool) -> Ten
 
 @lru_cache(maxsize=16)
 def disc(radius: float, sigma: float) -> Float[Tensor, "k k"]:
-    """A disc of the radius in pixels, of sum 1, its rim smoothed by a small Gaussian."""
+    """Build the kernel of a disc, of sum 1; radius in pixels; sigma: of a Gaussian on its rim."""
     reach, half = (8, 1) if radius <= 8 else (math.ceil(radius), 2)
     grid = torch.arange(-reach, reach + 1, dtype=torch.float64)
     inside = (grid[:, None].square() + grid.square() <= radius**2).double()
@@ -102,7 +103,7 @@ def disc(radius: float, sigma: float) -> Float[Tensor, "k k"]:
 
 
 def convolve(x: Tensor, kernel: Float[Tensor, "k k"]) -> Tensor:
-    """The kernel at each pixel of each channel; the border reflects at its pixels' centres."""
+    """Convolve each channel with a kernel; the border reflects at the centres of its pixels."""
     n, channels, height, width = x.shape
     reach = len(kernel) // 2
     rows = reflected(torch.arange(-reach, height + reach), height)
@@ -112,9 +113,10 @@ def convolve(x: Tensor, kernel: Float[Tensor, "k k"]) -> Tensor:
 
 
 def motion_blur(x: Tensor, radius: int, sigma: float, angle: Float[Tensor, "n"]) -> Tensor:
-    """Half a Gaussian along a line at each image's angle, in degrees, as ImageMagick blurs.
+    """Blur along a line with one half of a Gaussian, as ImageMagick's motion blur.
 
-    A pixel sees 2 radius + 1 pixels on one side of it; beyond the border stands the border's pixel.
+    angle: of each image, in degrees. Each pixel averages 2 radius + 1 pixels to one side of it;
+    beyond the border the image is continued by its border pixels.
     """
     n, channels, height, width = x.shape
     step = torch.arange(2 * radius + 1)
@@ -126,7 +128,7 @@ def motion_blur(x: Tensor, radius: int, sigma: float, angle: Float[Tensor, "n"])
     y, x_ = torch.arange(height)[:, None], torch.arange(width)
     flat, out = x.reshape(n, channels, -1), torch.zeros_like(x)
     for i in step.tolist():
-        if weight[i] < 1e-6:  # of 255 levels, nothing
+        if weight[i] < 1e-6:  # changes none of 255 levels
             break
         rows = (y + down[:, i, None, None]).clamp(0, height - 1)
         columns = (x_ + right[:, i, None, None]).clamp(0, width - 1)
@@ -136,13 +138,13 @@ def motion_blur(x: Tensor, radius: int, sigma: float, angle: Float[Tensor, "n"])
 
 
 def zoom(x: Tensor, factor: float) -> Tensor:
-    """The middle of the image enlarged to the whole of it, bilinear between pixels' centres."""
+    """Enlarge the middle of the image to the whole of it, bilinear between pixel centres."""
     return along_both(x, _zoom_matrix(x.shape[-2], factor), _zoom_matrix(x.shape[-1], factor))
 
 
 @lru_cache(maxsize=256)
 def _zoom_matrix(n: int, factor: float) -> Tensor:
-    """[n,n]: the middle ceil(n / factor) pixels on all n."""
+    """Build the matrix [n,n] that enlarges the middle ceil(n / factor) pixels to n."""
     kept = math.ceil(n / factor)
     enlarged = max(n, round(kept * factor))
     first, trim = (n - kept) // 2, (enlarged - n) // 2
@@ -157,7 +159,7 @@ def _zoom_matrix(n: int, factor: float) -> Tensor:
 
 @lru_cache(maxsize=64)
 def box_matrix(n: int, m: int) -> Tensor:
-    """[m,n]: n pixels to m by the mean of those whose centres lie in the box of the new pixel."""
+    """Build the matrix [m,n] that averages the pixels whose centres lie in each new pixel's box."""
     scale = n / m
     centre = (torch.arange(m, dtype=torch.float64)[:, None] + 0.5) * scale
     offset = (torch.arange(n) + 0.5 - centre) / max(scale, 1.0)
@@ -168,10 +170,10 @@ def box_matrix(n: int, m: int) -> Tensor:
 def cloud(
     uniform: Float[Tensor, "n m m"], decay: float, height: int, width: int
 ) -> Float[Tensor, "n 1 h w"]:
-    """A cloud in [0, 1] by the diamond-square algorithm on a torus, cut from one of m x m pixels.
+    """Make a cloud in [0, 1] by the diamond-square algorithm on a torus, cropped from m x m pixels.
 
-    uniform: in [-1, 1], one draw for each pixel; m: a power of 2; decay: of the amplitude's root
-    from a scale to the next finer one.
+    uniform: draws in [-1, 1], one for each pixel; m is a power of 2. decay: the square root of the
+    amplitude is divided by it from each scale to the next finer one.
     """
     side = uniform.shape[-1]
     heights = torch.zeros_like(uniform)
@@ -198,11 +200,12 @@ def cloud(
 def ice(
     noise: Float[Tensor, "n 1 h w"], angle: Float[Tensor, "n"], light: Float[Tensor, "n"]
 ) -> Float[Tensor, "n 3 h w"]:
-    """A texture of ice: needles at 60 degrees to each other, in the colours of frost.
+    """Make a texture of ice: needles at 60 degrees to each other, in the colours of frost.
 
-    noise: standard normal; angle: of the first needles, in degrees; light: in [0, 1]. Mean colours
-    from (90, 120, 135) to (198, 202, 212) and a standard deviation of 24 levels, as the benchmark's
-    five photographs of frosted glass have (14 to 35); needles and clumps grow with the image.
+    noise: standard normal. angle: of the first needles, in degrees. light: in [0, 1], chooses the
+    mean colour between (90, 120, 135) and (198, 202, 212). The standard deviation is
+    24 levels. Both follow the benchmark's five photographs of frosted glass (14 to 35). Needles and
+    clumps scale with the image.
     """
 
     def standard(x: Tensor) -> Tensor:
@@ -220,41 +223,45 @@ def ice(
 
 
 def shuffled(reach: int, offset: Int64[Tensor, "n 2 h w"]) -> Int64[Tensor, "n hw"]:
-    """Which pixel stands where after each, from the last to the first, took one within reach.
+    """Return the source of each pixel after a local shuffle (glass blur).
 
-    offset: rows and columns, in -reach ... reach - 1. The benchmark means to swap the two pixels;
-    but numpy's views make its code copy one over the other, and its images are so made.
+    From the last pixel to the first, each is overwritten by the pixel at its offset. offset: in
+    rows and columns, in -reach ... reach - 1. The benchmark's code intends to swap the two pixels,
+    but as NumPy's views alias it copies one over the other, and its images are made that way.
     """
     n, _, height, width = offset.shape
-    # Pixels by turns, so that a turn reads and writes none that another of the turn does: the
-    # result is that of one pixel after another.
+    # Pixels are processed in groups within which no pixel reads what another writes: the result is
+    # that of one pixel after another.
     source = torch.arange(height * width)[:, None].repeat(1, n)
     move = (offset[:, 0] * width + offset[:, 1]).view(n, -1).T
-    for pixels in _turns(height, width, reach):
+    for pixels in _independent_groups(height, width, reach):
         source[pixels] = source.gather(0, pixels[:, None] + move[pixels])
     return source.T
 
 
 @lru_cache(maxsize=16)
-def _turns(height: int, width: int, reach: int) -> tuple[Tensor, ...]:
-    """Pixels, by their number, in turns: an antidiagonal so steep that none is in reach."""
+def _independent_groups(height: int, width: int, reach: int) -> tuple[Tensor, ...]:
+    """Group pixels, by index, in antidiagonals so steep that no two are within reach."""
     y = torch.arange(reach + 1, height - reach + 1)
     x = torch.arange(reach + 1, width - reach + 1)
-    turn = ((reach + 1) * (height - reach - y)[:, None] + (width - reach - x)).flatten()
+    group = ((reach + 1) * (height - reach - y)[:, None] + (width - reach - x)).flatten()
     number = (y[:, None] * width + x).flatten()
-    order = turn.argsort(stable=True)
-    counts = turn.bincount()
-    turns: tuple[Tensor, ...] = number[order].split(counts[counts > 0].tolist())
-    return turns
+    order = group.argsort(stable=True)
+    counts = group.bincount()
+    groups: tuple[Tensor, ...] = number[order].split(counts[counts > 0].tolist())
+    return groups
 
 
 def relief(layer: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
-    """How light falls on drops, in 0 to 255: the distance to their rims, equalised and embossed.
+    """Compute the light on drops, 0 to 255: the distance to their rims, equalised and embossed.
 
-    layer: in 0 to 255, 0 where there is no drop.
+    layer: amount of liquid, 0 to 255, 0 where there is no drop.
     """
+    # SciPy takes half a second to import.
+    from scipy.ndimage import distance_transform_edt
+
     away = torch.from_numpy(
-        # Images are as far apart as no pixel is from a rim: none sees another's.
+        # The sampling puts images so far apart that no pixel is nearer to another image's rim.
         distance_transform_edt(~_rims(layer[:, 0]), sampling=(1e3, 1, 1)).clip(max=20)
     ).float()[:, None]
     mean = torch.full((3, 3), 1 / 9)
@@ -272,7 +279,9 @@ def relief(layer: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
 
 
 def _rims(layer: Float[Tensor, "n h w"]) -> Any:
-    """Edges by Canny's detector (1986), thresholds 50 and 150: an array of bool [n,h,w]."""
+    """Detect edges by Canny's method (1986), thresholds 50 and 150: a boolean array [n,h,w]."""
+    from scipy.ndimage import label  # type: ignore[attr-defined]
+
     padded = F.pad(layer[:, None], (1, 1, 1, 1), mode="replicate")
     across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
     gx = F.conv2d(padded, across[None, None])
@@ -292,7 +301,7 @@ def _rims(layer: Float[Tensor, "n h w"]) -> Any:
     diagonal = torch.where(gx * gy >= 0, falling, rising)
     peak = torch.where(slope < flat, horizontal, torch.where(slope > steep, vertical, diagonal))
     weak = (peak & (here > 50))[:, 0].numpy()
-    # Weak edges stand where they touch a strong one, within an image.
+    # Weak edges remain where they are connected to a strong one in the same image.
     within = np.zeros((3, 3, 3), dtype=bool)
     within[1] = True
     part, count = label(weak, within)

@@ -1,29 +1,42 @@
-"""Labelled images from anywhere: found, decoded, split, in memory or streamed."""
+"""Labelled images from any source, decoded to memory or streamed. Imports basics.
 
-from softaug_lab.data.dataset import Data, ImageSet
-from softaug_lab.data.decode import IMAGE_ENDINGS, decode, decoders, read_image
+`load` reads a data set; `Data`, `ImageSet` and `Stream` hold it. `decode_all` and `read_image`
+decode single files; `fit`, `centre_crop` and `with_channels` bring tensors to a model's shape.
+"""
+
+from softaug_lab.data.dataset import Data, ImageSet, pixel_statistics
+from softaug_lab.data.decode import (
+    IMAGE_ENDINGS,
+    Decoded,
+    decode_all,
+    decode_image,
+    decoders,
+    read_image,
+)
 from softaug_lab.data.load import load, read_images
 from softaug_lab.data.resize import centre_crop, fit, with_channels
-from softaug_lab.data.sample import Sample
-from softaug_lab.data.sources.built_in import BUILT_IN
-from softaug_lab.data.sources.found import report_faults
+from softaug_lab.data.sample import Sample, Unreadable
+from softaug_lab.data.sources import BUILT_IN
 from softaug_lab.data.stream import Stream, StreamOptions
 
 __all__ = [
     "BUILT_IN",
     "IMAGE_ENDINGS",
     "Data",
+    "Decoded",
     "ImageSet",
     "Sample",
     "Stream",
     "StreamOptions",
+    "Unreadable",
     "centre_crop",
-    "decode",
+    "decode_all",
+    "decode_image",
     "decoders",
     "fit",
     "load",
+    "pixel_statistics",
     "read_image",
     "read_images",
-    "report_faults",
     "with_channels",
 ]

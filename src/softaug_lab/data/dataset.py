@@ -1,6 +1,10 @@
-"""dataset: TODO."""
+"""A loaded data set: images and labels in memory, class names, and the stream if there is one.
+
+n samples, c channels, h w pixels.
+"""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -8,10 +12,12 @@ from torch import Tensor
 
 from softaug_lab.data.stream import Stream
 
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images uint8 [N,C,H,W] and their labels int64 [N]."""
+    """Images uint8 [N,C,H,W] with their labels int64 [N]."""
 
     images: UInt8[Tensor, "n c h w"]
     labels: Int64[Tensor, "n"]
@@ -22,11 +28,12 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Data:
-    """A training and a test set of the same classes and image shape.
+    """Training and test images of the same classes and shape.
 
-    notes: for the user; split: how the test part was set aside, where the data had none. stream:
-    the training images where they are not in memory; train then holds some of them, to be looked
-    at. held_out: training images that no model is trained on, to fit its temperature.
+    notes: remarks for the user. split: how the test part was split off, where the source has none.
+    stream: the training images, where they are read while training; `train` then holds a sample of
+    them, for statistics and previews. held_out: training images that no model is trained on, to
+    fit a temperature.
     """
 
     name: str
@@ -40,6 +47,7 @@ class Data:
 
     @property
     def train_images(self) -> int:
+        """Number of training images, streamed or in memory."""
         return len(self.train if self.stream is None else self.stream)
 
     @property
@@ -48,11 +56,33 @@ class Data:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
 
+    @cached_property
+    def pixel_statistics(self) -> Statistics:
+        """Mean and standard deviation of each channel of the training images, 0 to 255."""
+        return pixel_statistics(self.train.images)
+
     def all_images(self) -> ImageSet:
+        """Concatenate the training and test images in memory."""
         return ImageSet(
             torch.cat([self.train.images, self.test.images]),
             torch.cat([self.train.labels, self.test.labels]),
         )
+
+
+def pixel_statistics(images: UInt8[Tensor, "n c h w"]) -> Statistics:
+    """Compute mean and standard deviation of each channel of uint8 images, 0 to 255.
+
+    A channel of one colour has the standard deviation 1, so that it can be divided by.
+    """
+    levels = torch.arange(256, dtype=torch.float64)
+    means, deviations = [], []
+    for channel in images.unbind(dim=1):
+        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
+        mean = (share * levels).sum()
+        means.append(mean.item())
+        deviations.append((share * (levels - mean) ** 2).sum().sqrt().item() or 1.0)
+    return tuple(means), tuple(deviations)

@@ -1,195 +1,158 @@
-"""Image files to uint8 pixels: grey or RGB, upright, without alpha, of one size."""
+"""Image files to uint8 pixels: grey or RGB, upright, without alpha, of one size.
+
+c channels, h w pixels; a shape is (channels, height, width).
+"""
 
 import io
 import math
 import os
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Int64, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from softaug_lab.basics.errors import SoftaugError, UsageError
+from softaug_lab.basics.errors import SoftaugError
 from softaug_lab.data.resize import centre_crop, fit
-from softaug_lab.data.sample import Sample, Slice
+from softaug_lab.data.sample import Sample, Slice, Unreadable
 
 IMAGE_ENDINGS = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 )
-# None that Pillow gives to another program, as PostScript, whatever a file is called.
+# Pillow hands other formats, such as PostScript, to another program, whatever the file is called.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-RIBBON = 100  # an image is one that is this many times longer than what is left by the crop
-GREY = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L"})
+MAX_ELONGATION = 100  # longer images are cropped to their middle before they are scaled
+AT_ONCE = 256  # samples that are decoded before the results are stored
+GREY_MODES = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L"})  # of Pillow
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """The images that could be read, and which of the samples they are."""
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Upright size in pixels and colour of an image, known without decoding it."""
 
-    images: UInt8[Tensor, "m c h w"]
-    kept: Bool[Tensor, "n"]
-
-
-@dataclass(frozen=True)
-class _Header:
     width: int
     height: int
     grey: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One decoded image with the name and label of its sample."""
+
+    name: str
+    label: int
+    pixels: UInt8[Tensor, "c h w"]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A sequence of samples after decoding: the readable images, and why the others are not.
+
+    names, places: of the images; a place is an index into the sequence of samples.
+    """
+
+    images: UInt8[Tensor, "m c h w"]
+    labels: Int64[Tensor, "m"]
+    names: list[str]
+    places: list[int]
+    unreadable: list[Unreadable]
+
+
 def decode_all(
-    samples: Sequence[Sample | str], size: int | None, max_unreadable: float, source: str
-) -> tuple[Decoded, list[str]]:
-    """Decode all samples to one tensor, and return notes for the user with it.
+    samples: Iterable[Sample | Unreadable],
+    n: int,
+    shape: tuple[int, int, int],
+    pool: ThreadPoolExecutor | None = None,
+) -> Decoded:
+    """Decode at most n samples to one tensor, in order, on several threads.
 
-    Grey if all are, else RGB. samples: a text stands for one that could not be had, and says why.
-    size: short side to `size`, then centre crop; None where all have one size already.
-    Unreadable images up to a share of `max_unreadable` are left out and counted; more are all
-    named in one SoftaugError.
+    At most 256 samples are held encoded at a time. pool: threads to use, else new ones.
     """
-    with decoders() as pool:
-        headers = list(pool.map(_header, samples))
-        faults = {i: h for i, h in enumerate(headers) if isinstance(h, str)}
-        good = [h for h in headers if isinstance(h, _Header)]
-        if not good:
-            raise SoftaugError(unreadable_summary(source, list(faults.values())))
-        if size is None:
-            sizes = Counter((h.width, h.height) for h in good)
-            if len(sizes) > 1:
-                shown = ", ".join(f"{w} x {h} ({n})" for (w, h), n in sizes.most_common(4))
-                side = min(min(s) for s in sizes)
-                raise UsageError(
-                    f"{source}: images of {len(sizes)} sizes ({shown}, ...); "
-                    f"--size {side} makes them one (short side to {side}, centre crop)"
-                )
-            target = next(iter(sizes))
-        else:
-            target = (size, size)
-        channels = 1 if all(h.grey for h in good) else 3
-        notes = check_memory(source, len(samples), channels, *target)
-        images = torch.zeros(len(samples), channels, target[1], target[0], dtype=torch.uint8)
-
-        def fill(i: int) -> str | None:
-            pixels = decode(samples[i], channels, target)
-            if isinstance(pixels, str):
-                return pixels
-            images[i] = pixels
-            return None
-
-        readable = [i for i in range(len(samples)) if i not in faults]
-        for i, fault in zip(readable, pool.map(fill, readable), strict=True):
-            if fault is not None:
-                faults[i] = fault
-    kept = torch.ones(len(samples), dtype=torch.bool)
-    if faults:
-        named = [faults[i] for i in sorted(faults)]
-        if len(named) > max_unreadable * len(samples):
-            # Rounded up, so that it is enough.
-            enough = math.ceil(1000 * len(named) / len(samples)) / 1000
-            raise SoftaugError(
-                f"{unreadable_summary(source, named)}; "
-                f"--max-unreadable {enough:g} would leave them out"
-            )
-        notes.append(f"{len(named)} unreadable images were left out, such as {named[0]}")
-        kept[sorted(faults)] = False
-        images = images[kept]
-    return Decoded(images, kept), notes
-
-
-def read_image(path: Path, channels: int, height: int, width: int) -> UInt8[Tensor, "c h w"]:
-    """One image file as a model takes it: scaled to cover height x width, then centre crop.
-
-    Raises SoftaugError naming the file where it cannot be read.
-    """
-    pixels = decode(Sample(str(path), path, 0), channels, (width, height))
-    if isinstance(pixels, str):
-        raise SoftaugError(pixels)
-    return pixels
+    if pool is None:
+        with decoders() as new_pool:
+            return decode_all(samples, n, shape, new_pool)
+    images = torch.empty(n, *shape, dtype=torch.uint8)
+    names: list[str] = []
+    labels: list[int] = []
+    places: list[int] = []
+    unreadable: list[Unreadable] = []
+    remaining, place = iter(samples), 0
+    while chunk := list(islice(remaining, AT_ONCE)):
+        for outcome in pool.map(lambda sample: decode_image(sample, shape), chunk):
+            if isinstance(outcome, Unreadable):
+                unreadable.append(outcome)
+            else:
+                images[len(labels)] = outcome.pixels
+                names.append(outcome.name)
+                labels.append(outcome.label)
+                places.append(place)
+            place += 1
+    label_tensor = torch.tensor(labels, dtype=torch.int64)
+    return Decoded(images[: len(labels)], label_tensor, names, places, unreadable)
 
 
 def decoders() -> ThreadPoolExecutor:
-    """Threads to decode in; Pillow lets go of Python's lock meanwhile."""
+    """Make the threads to decode in; Pillow releases Python's global lock while it decodes."""
     return ThreadPoolExecutor(min(8, os.cpu_count() or 1), "decode")
 
 
-def _header(sample: Sample | str) -> _Header | str:
-    """Size and kind of an image, upright, or what is wrong with it."""
-    if isinstance(sample, str):
-        return sample
-    try:
-        with Image.open(_file(sample), formats=FORMATS) as image:
-            _refuse_bomb(image)
-            width, height = image.size[::-1] if _on_its_side(image) else image.size
-            if image.mode == "F":
-                return f"{sample.name}: floating-point pixels; convert it to 8 or 16 bits"
-            return _Header(width, height, image.mode in GREY)
-    except Exception as error:
-        return _unreadable(sample, error)
+def read_image(path: Path, channels: int, height: int, width: int) -> UInt8[Tensor, "c h w"]:
+    """Decode one image file, scaled to cover height x width, then cropped to its centre.
 
-
-def decode(
-    sample: Sample | str, channels: int, target: tuple[int, int]
-) -> UInt8[Tensor, "c h w"] | str:
-    """Decode to [C,H,W] of the target (width, height), or say what is wrong."""
-    if isinstance(sample, str):
-        return sample
-    try:
-        with Image.open(_file(sample), formats=FORMATS) as opened:
-            _refuse_bomb(opened)
-            _decode_smaller(opened, target)
-            image = _flat(ImageOps.exif_transpose(opened), channels)
-        array = np.array(image, dtype=np.uint8).reshape(image.height, image.width, channels)
-    except Exception as error:
-        return _unreadable(sample, error)
-    width, height = target
-    pixels = torch.from_numpy(array).permute(2, 0, 1)[None]
-    return fit(_middle(pixels, height, width), height, width)[0]
-
-
-def _middle(images: UInt8[Tensor, "1 c h w"], height: int, width: int) -> UInt8[Tensor, "1 c y x"]:
-    """Of a ribbon the middle: scaling the ends too, for the crop to drop, would take gigabytes."""
-    tall, wide = images.shape[-2:]
-    tallest = max(1, RIBBON * height * wide // width)
-    widest = max(1, RIBBON * width * tall // height)
-    return centre_crop(images, min(tall, tallest), min(wide, widest))
-
-
-def _decode_smaller(image: Image.Image, target: tuple[int, int]) -> None:
-    """Have a JPEG decoded at a half, a quarter or an eighth, if that is twice the target or more.
-
-    Antialiased scaling of what is twice as large differs little from that of the whole, and photos
-    are often ten times as large.
+    Raises SoftaugError that names the file where it is unreadable.
     """
-    goals = target[::-1] if _on_its_side(image) else target
-    factor = 2 * max(goal / side for goal, side in zip(goals, image.size, strict=True))
-    image.draft(None, (math.ceil(factor * image.width), math.ceil(factor * image.height)))
+    outcome = decode_image(Sample(str(path), path, 0), (channels, height, width))
+    if isinstance(outcome, Unreadable):
+        raise SoftaugError(str(outcome))
+    return outcome.pixels
 
 
-def _on_its_side(image: Image.Image) -> bool:
-    orientation: int = image.getexif().get(0x0112, 1)
-    return orientation >= 5
+def decode_image(sample: Sample | Unreadable, shape: tuple[int, int, int]) -> Picture | Unreadable:
+    """Decode one sample to a shape [C,H,W], or return why that is impossible.
+
+    A sample that is unreadable already is returned as it is.
+    """
+    if isinstance(sample, Unreadable):
+        return sample
+    channels, height, width = shape
+    try:
+        with Image.open(_open_content(sample), formats=FORMATS) as opened:
+            _refuse_bomb(opened)
+            _decode_smaller(opened, height, width)
+            image = _flatten(ImageOps.exif_transpose(opened), channels)
+        array = np.array(image, dtype=np.uint8).reshape(image.height, image.width, channels)
+    # Pillow's decoders raise errors of many types.
+    except Exception as error:
+        return Unreadable(sample.name, _reason(error))
+    pixels = torch.from_numpy(array).permute(2, 0, 1)[None]
+    pixels = fit(_without_far_ends(pixels, height, width), height, width)[0]
+    return Picture(sample.name, sample.label, pixels)
 
 
-def _flat(image: Image.Image, channels: int) -> Image.Image:
-    """8 bits, grey or RGB; what is transparent shows white, the colour of a page."""
-    if image.mode.startswith("I"):
-        # 16-bit grey: 65535 is white.
-        values = np.clip(np.asarray(image, dtype=np.float64) / 257, 0, 255).round()
-        image = Image.fromarray(values.astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        page = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(page, image)
-    return image.convert("L" if channels == 1 else "RGB")
+def read_header(sample: Sample | Unreadable) -> Header | Unreadable:
+    """Read size and colour of an image, or return why it is unreadable."""
+    if isinstance(sample, Unreadable):
+        return sample
+    try:
+        with Image.open(_open_content(sample), formats=FORMATS) as image:
+            _refuse_bomb(image)
+            width, height = image.size[::-1] if _is_sideways(image) else image.size
+            if image.mode == "F":
+                why = "floating-point pixels; convert it to 8 or 16 bits"
+                return Unreadable(sample.name, why)
+            return Header(width, height, image.mode in GREY_MODES)
+    except Exception as error:
+        return Unreadable(sample.name, _reason(error))
 
 
-def _file(sample: Sample) -> Path | io.BytesIO:
+def _open_content(sample: Sample) -> Path | io.BytesIO:
+    """Return what Pillow opens: a path, or the bytes of the encoded image."""
     content = sample.content
     if isinstance(content, Slice):
         with content.path.open("rb") as file:
@@ -199,51 +162,61 @@ def _file(sample: Sample) -> Path | io.BytesIO:
 
 
 def _refuse_bomb(image: Image.Image) -> None:
-    """Raise where Pillow only warns: a small file may ask for more memory than there is."""
+    """Raise where Pillow only warns: a small file may decode to more pixels than fit in memory."""
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise Image.DecompressionBombError
 
 
-def _unreadable(sample: Sample, error: Exception) -> str:
+def _decode_smaller(image: Image.Image, height: int, width: int) -> None:
+    """Let Pillow decode a JPEG at 1/2, 1/4 or 1/8 where that is still twice height x width.
+
+    Scaling from twice the size with antialiasing differs little from scaling the whole image, and
+    photographs are often ten times as large.
+    """
+    goals = (height, width) if _is_sideways(image) else (width, height)
+    factor = 2 * max(goal / side for goal, side in zip(goals, image.size, strict=True))
+    image.draft(None, (math.ceil(factor * image.width), math.ceil(factor * image.height)))
+
+
+def _is_sideways(image: Image.Image) -> bool:
+    """Return whether the EXIF orientation swaps height and width."""
+    orientation: int = image.getexif().get(0x0112, 1)
+    return orientation >= 5
+
+
+def _flatten(image: Image.Image, channels: int) -> Image.Image:
+    """Convert to 8-bit grey or RGB; transparent pixels are blended with white."""
+    if image.mode.startswith("I"):
+        # 16-bit grey: 65535 is white.
+        values = np.clip(np.asarray(image, dtype=np.float64) / 257, 0, 255).round()
+        image = Image.fromarray(values.astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        background = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(background, image)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def _without_far_ends(
+    images: UInt8[Tensor, "1 c h w"], height: int, width: int
+) -> UInt8[Tensor, "1 c y x"]:
+    """Crop a very elongated image to its middle before it is scaled.
+
+    Scaling the ends, which the centre crop drops, would take gigabytes.
+    """
+    old_height, old_width = images.shape[-2:]
+    max_height = max(1, MAX_ELONGATION * height * old_width // width)
+    max_width = max(1, MAX_ELONGATION * width * old_height // height)
+    return centre_crop(images, min(old_height, max_height), min(old_width, max_width))
+
+
+def _reason(error: Exception) -> str:
+    """Word an error of Pillow or the file system."""
     if isinstance(error, FileNotFoundError):
-        return f"{sample.name}: no such file"
+        return "no such file"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
-        return (
-            f"{sample.name}: more than {Image.MAX_IMAGE_PIXELS:,} pixels, too large to be decoded"
-        )
+        return f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, too large to be decoded"
     if isinstance(error, UnidentifiedImageError):
-        return f"{sample.name}: no image, or of an unknown format"
-    return f"{sample.name}: unreadable ({' '.join(str(error).split()) or type(error).__name__})"
-
-
-def unreadable_summary(source: str, faults: list[str]) -> str:
-    count = "1 unreadable image" if len(faults) == 1 else f"{len(faults)} unreadable images"
-    more = f"; and {len(faults) - 10} more" if len(faults) > 10 else ""
-    return f"{source}: {count}: {'; '.join(faults[:10])}{more}"
-
-
-def check_memory(source: str, n: int, channels: int, width: int, height: int) -> list[str]:
-    """A note where the decoded images take over half of the free memory; an error for all of it."""
-    free = _available_memory()
-    if free is None:
-        return []
-    needed = n * channels * width * height
-    text = (
-        f"{source}: {n:,} images of {width} x {height} px take {needed / 2**30:.1f} GiB decoded, "
-        f"{free / 2**30:.1f} GiB are free; a smaller --size would help"
-    )
-    if needed > free:
-        raise SoftaugError(text)
-    return [text] if needed > free / 2 else []
-
-
-def _available_memory() -> int | None:
-    """Bytes that can be had without swapping, None where the system does not say."""
-    # Free pages alone would leave out those that only cache files, most of them after reading data.
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    kilobytes = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-    return next((1024 * int(number) for number in kilobytes), None)
+        return "no image, or of an unknown format"
+    return f"unreadable ({' '.join(str(error).split()) or type(error).__name__})"

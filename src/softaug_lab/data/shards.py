@@ -1,8 +1,8 @@
-"""Data in shards: pieces that are read from their beginning to their end.
+"""Shards: pieces of a data set, each read from its beginning to its end.
 
-A shard is one image file, a group of rows of a Parquet file, a tar archive, a part of a data set on
-the Hub. To know how many images of which class there are, the labels are read once, before any
-image is decoded; the images are then read as often as wanted. s shards, k classes.
+A shard is one image file, a row group of a Parquet file, a tar archive, or a part of a data set on
+the Hub. All labels are read once, before any image is decoded, to count the images of each class;
+the images themselves can then be read any number of times. s shards, k classes.
 """
 
 import logging
@@ -19,17 +19,21 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from softaug_lab.basics.errors import SoftaugError, one_line
+from softaug_lab.basics.errors import SoftaugError, listed, one_line, plural
 from softaug_lab.basics.storage import cache_folder
-from softaug_lab.data.sample import Content, Sample
+from softaug_lab.data.sample import Content, Sample, Unreadable
 
-MOST_ABSENT = 1000  # numbers of classes that no label has; with more, labels number other things
-AT_ONCE = 8  # shards whose labels are read at once: most wait for a disk or a network
+# Numeric labels may leave this many class numbers unused; with more gaps they are no class numbers.
+MAX_UNUSED_NUMBERS = 1000
+SHARDS_AT_ONCE = 8  # whose labels are read concurrently: most threads wait for a disk or a network
 log = logging.getLogger(__name__)
 
 
 class Row(NamedTuple):
-    """One image as its shard has it: a name for messages, what encodes it, and its label."""
+    """One image as stored in its shard: a name for messages, the encoded image, and its label.
+
+    content: None where there is no image. label: a number, a class name, or anything wrong.
+    """
 
     name: str
     content: Content | None
@@ -37,21 +41,21 @@ class Row(NamedTuple):
 
 
 class Shard(Protocol):
-    """What is read from its beginning to its end, always in the same order."""
+    """A piece of a data set that is read from its beginning to its end, in a fixed order."""
 
     @property
     def name(self) -> str: ...
 
     def labels(self) -> Iterable[tuple[str, Any]]:
-        """The name and the label of each image: a number or a class name."""
+        """Yield the name of each image with its label: a number or a class name."""
 
     def read(self, start: int) -> Iterator[Row]:
-        """The images after the first `start`."""
+        """Yield the images after the first `start`."""
 
 
 @dataclass(frozen=True, slots=True)
 class OneFile:
-    """A shard of one image, which lies in a file or in a part of one."""
+    """A shard of one image, which is a file or a range of bytes of one."""
 
     name: str
     content: Content
@@ -66,7 +70,10 @@ class OneFile:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A shard with the names of its classes as labels, for data that number them otherwise."""
+    """A shard whose numeric labels are replaced by class names.
+
+    For a source that numbers the same classes in another order. classes: names by number.
+    """
 
     shard: Shard
     classes: tuple[str, ...]
@@ -76,173 +83,197 @@ class Named:
         return self.shard.name
 
     def labels(self) -> Iterable[tuple[str, Any]]:
-        return ((where, self._named(label)) for where, label in self.shard.labels())
+        return ((name, self._class_name(label)) for name, label in self.shard.labels())
 
     def read(self, start: int) -> Iterator[Row]:
-        return (row._replace(label=self._named(row.label)) for row in self.shard.read(start))
+        return (row._replace(label=self._class_name(row.label)) for row in self.shard.read(start))
 
-    def _named(self, label: Any) -> Any:
-        known = isinstance(label, int) and 0 <= label < len(self.classes)
-        return self.classes[label] if known else label
+    def _class_name(self, label: Any) -> Any:
+        is_number = isinstance(label, int) and 0 <= label < len(self.classes)
+        return self.classes[label] if is_number else label
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The shards of a training or test part, how many images each has, and how many each class."""
+    """The counted shards of a training or test part.
+
+    counts: images per shard. per_class: images per class. class_numbers: by class name.
+    """
 
     shards: Sequence[Shard]
     counts: Int64[Tensor, "s"]
     per_class: Int64[Tensor, "k"]
-    numbers: dict[str, int]  # of the classes
+    class_numbers: dict[str, int]
 
     def __len__(self) -> int:
         return int(self.counts.sum())
 
-    def read(self, shard: int, start: int = 0) -> Iterator[Sample | str]:
-        """The images of one shard after the first `start`, as many as were counted.
+    def read(self, shard: int, start: int = 0) -> Iterator[Sample | Unreadable]:
+        """Yield the images of one shard after the first `start`.
 
-        A text stands for one that cannot be had, and says why.
+        Yields exactly as many as were counted: `Unreadable` stands for an image that is missing
+        or broken.
         """
-        own = self.shards[shard]
-        left = int(self.counts[shard]) - start
+        piece, total, position = self.shards[shard], int(self.counts[shard]), start
         reason = "the shard ended before it"
         try:
-            rows = iter(own.read(start))
-            for row in islice(rows, left):
-                left -= 1
-                label = _number(row.label, self.numbers)
-                if row.content is None:
-                    yield f"{row.name}: no image"
-                elif label is None:
-                    yield f"{row.name}: label {row.label!r}, not there when labels were counted"
-                else:
-                    yield Sample(row.name, row.content, label)
+            rows = iter(piece.read(start))
+            for row in islice(rows, total - start):
+                position += 1
+                yield self._sample(row)
             if next(rows, None) is not None:
                 log.warning(
                     "%s: has more than the %s images that were counted; the others are left out. "
-                    "Counts of archives elsewhere are kept in %s",
-                    own.name,
-                    f"{int(self.counts[shard]):,}",
+                    "Counts of remote archives are cached in %s",
+                    piece.name,
+                    f"{total:,}",
                     cache_folder() / "labels",
                 )
-        # Files, networks and archives have no one error for what cannot be read.
+        # Files, networks and archives raise errors of many types.
         except Exception as error:
             reason = one_line(error)
-        for missing in range(int(self.counts[shard]) - left, int(self.counts[shard])):
-            yield f"{own.name}: image {missing + 1:,} could not be read ({reason})"
+        for missing in range(position, total):
+            why = f"image {missing + 1:,} could not be read ({reason})"
+            yield Unreadable(piece.name, why)
 
-    def read_all(self) -> Iterator[Sample | str]:
+    def read_all(self) -> Iterator[Sample | Unreadable]:
+        """Yield the images of all shards in order."""
         return (sample for shard in range(len(self.shards)) for sample in self.read(shard))
 
+    def _sample(self, row: Row) -> Sample | Unreadable:
+        if row.content is None:
+            return Unreadable(row.name, "no image")
+        number = _class_number(row.label, self.class_numbers)
+        if number is None:
+            why = f"label {row.label!r}, which was absent when the labels were counted"
+            return Unreadable(row.name, why)
+        return Sample(row.name, row.content, number)
 
-def count(
+
+# How often each label occurs in a shard, and the name of the first image that has it.
+_LabelCounts = dict[Any, tuple[int, str]]
+
+
+def count_labels(
     parts: Sequence[Sequence[Shard]], classes: Sequence[str] | None
 ) -> tuple[tuple[str, ...], list[Part]]:
-    """Read all labels, and return the names of the classes with the counted parts.
+    """Read the labels of all shards; return the class names and the counted parts.
 
-    classes: where the data name them; else they are named by the labels, in the order of names or
-    numbers. Raises one SoftaugError that names all labels out of place.
+    classes: the class names, where the source has them; None names the classes by their labels, in
+    alphabetical or numeric order. Raises SoftaugError that names the labels of no class.
     """
-    found = [_all_labels(shards) for shards in parts]
-    values = {value for part in found for shard in part for value in shard}
+    counts = [_read_labels(shards) for shards in parts]
     if classes is None:
-        strings = sorted(value for value in values if isinstance(value, str))
-        whole = [value for value in values if isinstance(value, int) and value >= 0]
-        top = max(whole, default=-1)
-        if not strings and top - len(whole) > MOST_ABSENT:
-            where = next(s[top][1] for part in found for s in part if top in s)
-            raise SoftaugError(
-                f"{where}: label {top}, but only {len(whole):,} different labels; "
-                "expected classes numbered from 0 without gaps"
-            )
-        classes = strings or [str(i) for i in range(top + 1)]
-        _refuse_mixed(found)
+        classes = _classes_of_labels(counts)
     numbers = {name: i for i, name in enumerate(classes)}
     if len(numbers) < len(classes):
         twice = next(name for name, n in Counter(classes).items() if n > 1)
         raise SoftaugError(f"class name {twice!r} stands for two classes; expected one for each")
     faults = [
-        f"{where}: label {'missing' if value is None else repr(value)}, "
-        f"expected {_expected(classes, value)}"
-        for part in found
+        f"{name}: label {'missing' if label is None else repr(label)}, "
+        f"expected {_expected(classes, label)}"
+        for part in counts
         for shard in part
-        for value, (_, where) in shard.items()
-        if _number(value, numbers) is None
+        for label, (_, name) in shard.items()
+        if _class_number(label, numbers) is None
     ]
     if faults:
-        how_many = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        more = f"; and {len(faults) - 10} more" if len(faults) > 10 else ""
-        raise SoftaugError(f"{how_many}: {'; '.join(faults[:10])}{more}")
-    counted = []
-    for shards, part in zip(parts, found, strict=True):
-        per_class = torch.zeros(len(classes), dtype=torch.int64)
-        for shard in part:
-            for value, (n, _) in shard.items():
-                per_class[_number(value, numbers)] += n
-        counts = torch.tensor([sum(n for n, _ in s.values()) for s in part], dtype=torch.int64)
-        counted.append(Part(shards, counts, per_class, numbers))
+        raise SoftaugError(f"{plural(len(faults), 'fault')}: {listed(faults, 10, '; ')}")
+    counted = [_counted(*pair, numbers) for pair in zip(parts, counts, strict=True)]
     return tuple(classes), counted
 
 
-# How often each label stands in a shard, and where first.
-_Counts = dict[Any, tuple[int, str]]
+def _counted(
+    shards: Sequence[Shard], counts: Sequence[_LabelCounts], numbers: dict[str, int]
+) -> Part:
+    per_class = torch.zeros(len(numbers), dtype=torch.int64)
+    for shard in counts:
+        for label, (n, _) in shard.items():
+            per_class[_class_number(label, numbers)] += n
+    per_shard = [sum(n for n, _ in shard.values()) for shard in counts]
+    return Part(shards, torch.tensor(per_shard, dtype=torch.int64), per_class, numbers)
 
 
-def _all_labels(shards: Sequence[Shard]) -> list[_Counts]:
-    # A few heaps of shards, not a task for each: shards may be a million files.
-    heaps = [range(i, len(shards), AT_ONCE) for i in range(AT_ONCE)]
-    counted: list[_Counts] = [{}] * len(shards)
-    stopped = threading.Event()  # by Ctrl-C or an error: the others may have hours to go
+def _classes_of_labels(parts: Sequence[Sequence[_LabelCounts]]) -> list[str]:
+    """Name the classes by the labels: the names in order, or the numbers from 0 to the largest.
 
-    def count_heap(heap: range) -> None:
-        for i in heap:
+    Raises SoftaugError where a part has both names and numbers, or numbers with too many gaps.
+    """
+    labels = {label for part in parts for shard in part for label in shard}
+    names = sorted(label for label in labels if isinstance(label, str))
+    numbers = [label for label in labels if isinstance(label, int) and label >= 0]
+    largest = max(numbers, default=-1)
+    if not names and largest - len(numbers) > MAX_UNUSED_NUMBERS:
+        image = next(shard[largest][1] for part in parts for shard in part if largest in shard)
+        raise SoftaugError(
+            f"{image}: label {largest}, but only {len(numbers):,} different labels; "
+            "expected classes numbered from 0 without gaps"
+        )
+    for part in parts:
+        _refuse_mixed(part)
+    return names or [str(i) for i in range(largest + 1)]
+
+
+def _refuse_mixed(part: Sequence[_LabelCounts]) -> None:
+    """Raise SoftaugError where a part has names and numbers: how they correspond is unknown."""
+    firsts = {
+        isinstance(label, str): (label, shard[label][1])
+        for shard in part
+        for label in shard
+        if label is not None
+    }
+    if len(firsts) > 1:
+        (name, first), (number, second) = firsts[True], firsts[False]
+        raise SoftaugError(
+            f"{first}: label {name!r}, and {second}: label {number!r}; expected names or numbers"
+        )
+
+
+def _read_labels(shards: Sequence[Shard]) -> list[_LabelCounts]:
+    """Count the labels of each shard, several shards at a time."""
+    # One task per thread, not one per shard: there may be a million shards.
+    tasks = [range(i, len(shards), SHARDS_AT_ONCE) for i in range(SHARDS_AT_ONCE)]
+    counts: list[_LabelCounts] = [{}] * len(shards)
+    stopped = threading.Event()  # set by Ctrl-C or an error: the other threads may need hours
+
+    def count_shards(task: range) -> None:
+        for i in task:
             if stopped.is_set():
                 return
-            counted[i] = _count_labels(shards[i])
+            counts[i] = _shard_labels(shards[i])
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(SHARDS_AT_ONCE) as pool:
         try:
-            for heap in as_completed([pool.submit(count_heap, heap) for heap in heaps]):
-                heap.result()
+            for done in as_completed([pool.submit(count_shards, task) for task in tasks]):
+                done.result()
         finally:
             stopped.set()
-    return counted
+    return counts
 
 
-def _refuse_mixed(parts: Sequence[Sequence[_Counts]]) -> None:
-    """Raise SoftaugError where one part has names and numbers, whose classes nobody can tell."""
-    for part in parts:
-        firsts = {isinstance(v, str): (v, s[v][1]) for s in part for v in s if v is not None}
-        if len(firsts) > 1:
-            (name, at), (number, where) = firsts[True], firsts[False]
-            raise SoftaugError(
-                f"{at}: label {name!r}, and {where}: label {number!r}; expected names or numbers"
-            )
-
-
-def _count_labels(shard: Shard) -> _Counts:
+def _shard_labels(shard: Shard) -> _LabelCounts:
     times: Counter[Any] = Counter()
     first: dict[Any, str] = {}
-    for where, value in shard.labels():
-        label = None if isinstance(value, float) and math.isnan(value) else value
+    for name, stored in shard.labels():
+        label = None if isinstance(stored, float) and math.isnan(stored) else stored
         try:
             times[label] += 1
         except TypeError:
-            text = repr(value)[:100]
-            raise SoftaugError(f"{where}: label {text}, expected one number or name") from None
-        first.setdefault(label, where)
+            text = repr(stored)[:100]
+            raise SoftaugError(f"{name}: label {text}, expected one number or name") from None
+        first.setdefault(label, name)
     return {label: (n, first[label]) for label, n in times.items()}
 
 
-def _number(label: Any, numbers: dict[str, int]) -> int | None:
-    """The class that a label means, by its name or its number; None for no class."""
+def _class_number(label: Any, numbers: dict[str, int]) -> int | None:
+    """Return the class number of a label, which is a name or a number; None for no class."""
     if isinstance(label, str):
         return numbers.get(label)
-    known = isinstance(label, int) and 0 <= label < len(numbers)
-    return int(label) if known else None
+    is_number = isinstance(label, int) and 0 <= label < len(numbers)
+    return int(label) if is_number else None
 
 
-def _expected(classes: Sequence[str], value: Any) -> str:
-    if isinstance(value, str):
-        return f"one of {', '.join(classes[:5])}" + (", ..." if len(classes) > 5 else "")
+def _expected(classes: Sequence[str], label: Any) -> str:
+    if isinstance(label, str):
+        return f"one of {listed(classes, 5)}"
     return f"0 to {len(classes) - 1}" if classes else "a whole number from 0, or a name"

@@ -1,4 +1,4 @@
-"""split: TODO."""
+"""Random splits by class: test images, held-out images, balanced subsets."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,34 +8,41 @@ from torch import Generator, Tensor
 
 from softaug_lab.basics.errors import UsageError
 from softaug_lab.data.dataset import Data, ImageSet
-from softaug_lab.data.sample import Sample
+from softaug_lab.data.sample import Sample, Unreadable
 
-TEST_SHARE = 0.2  # of each class, where the data has no test part of its own
+TEST_SHARE = 0.2  # of each class, where a source has no test part
 
 
 def split_off_test(
-    samples: Sequence[Sample | str], num_classes: int, seed: int
-) -> tuple[list[Sample | str], list[Sample | str]]:
-    """Set a share of each class aside, at least one image where a class has two."""
+    samples: Sequence[Sample | Unreadable], num_classes: int, seed: int
+) -> tuple[list[Sample | Unreadable], list[Sample | Unreadable]]:
+    """Split samples into a training and a test part.
+
+    The test part is 20 % of each class, at least one image where the class has two. Unreadable
+    samples stay in the training part, where they are reported.
+    """
     generator = Generator().manual_seed(seed)
     members: list[list[Sample]] = [[] for _ in range(num_classes)]
-    train: list[Sample | str] = []
-    test: list[Sample | str] = []
+    train: list[Sample | Unreadable] = []
+    test: list[Sample | Unreadable] = []
     for sample in samples:
-        if isinstance(sample, str):
-            train.append(sample)  # to be reported
+        if isinstance(sample, Unreadable):
+            train.append(sample)
         else:
             members[sample.label].append(sample)
-    for own in members:
-        order = torch.randperm(len(own), generator=generator).tolist()
-        aside = min(max(1, round(TEST_SHARE * len(own))), len(own) - 1)
-        test += [own[i] for i in sorted(order[:aside])]
-        train += [own[i] for i in sorted(order[aside:])]
+    for images in members:
+        order = torch.randperm(len(images), generator=generator).tolist()
+        n_test = min(max(1, round(TEST_SHARE * len(images))), len(images) - 1)
+        test += [images[i] for i in sorted(order[:n_test])]
+        train += [images[i] for i in sorted(order[n_test:])]
     return train, test
 
 
 def subset(data: Data, n: int, seed: int) -> ImageSet:
-    """n training images, as balanced over the classes as they allow."""
+    """Choose n training images, as balanced over the classes as the data allow.
+
+    Raises UsageError where n is below the number of classes or above that of the images.
+    """
     labels = data.train.labels
     if not data.num_classes <= n <= len(labels):
         raise UsageError(
@@ -43,26 +50,32 @@ def subset(data: Data, n: int, seed: int) -> ImageSet:
             f"(the training images of {data.name}), got {n}"
         )
     order, rank = _random_ranks(data, seed)
-    # The n lowest ranks are balanced.
+    # The images of the n lowest ranks within their classes are balanced.
     chosen = order[rank[order].argsort(stable=True)[:n]].sort().values
     return ImageSet(data.train.images[chosen], labels[chosen])
 
 
 def hold_out(data: Data, share: float, seed: int) -> Data:
-    """Set a share of each class's training images aside, at least one of each and never all."""
+    """Move a share of each class from the training images to `held_out`.
+
+    At least one image of each class is moved, and at least one stays. Raises UsageError where
+    every class has one image only.
+    """
     labels = data.train.labels
     counts = labels.bincount(minlength=data.num_classes)
-    aside = (share * counts).round().clamp(min=1).minimum(counts - 1)
+    n_held = (share * counts).round().clamp(min=1).minimum(counts - 1)
     _, rank = _random_ranks(data, seed)
-    held = rank < aside[labels]
+    held = rank < n_held[labels]
     if not held.any():
         raise UsageError(f"{data.name} has one training image of each class, and none to hold out")
-    train, apart = (ImageSet(data.train.images[some], labels[some]) for some in (~held, held))
-    return replace(data, train=train, held_out=apart)
+    train, held_out = (
+        ImageSet(data.train.images[chosen], labels[chosen]) for chosen in (~held, held)
+    )
+    return replace(data, train=train, held_out=held_out)
 
 
 def _random_ranks(data: Data, seed: int) -> tuple[Tensor, Tensor]:
-    """The training images in a random order, and the rank of each within its class in it."""
+    """Return a random order of the training images, and each image's rank within its class."""
     labels = data.train.labels
     order = torch.randperm(len(labels), generator=Generator().manual_seed(seed))
     by_class = order[labels[order].argsort(stable=True)]

@@ -17,16 +17,15 @@ from softaug_lab.corruptions import (
     EXTRA,
     GROUPS,
     SEVERITIES,
+    Source,
     benchmark,
-    corrupt,
+    computed,
     names_for,
 )
-from softaug_lab.corruptions.source import CorruptedSet, Source
 from softaug_lab.data import ImageSet
 from softaug_lab.evaluation.predictions import predict_logits
 from softaug_lab.metrics import proper as metrics
 
-AT_ONCE = 2**22  # values of pixels that are corrupted together: some float copies fit in 100 MB
 FIGURES = ("top1_error", "nll", "ece")
 
 
@@ -48,22 +47,11 @@ def evaluate_corruptions(
     and severity that is done. engine: its processes share the work and have the whole result.
     """
 
-    def made(name: str, severity: int) -> CorruptedSet:
-        def images(some: slice) -> Tensor:
-            numbers = range(len(test))[some]
-            few = max(1, AT_ONCE // test.images[0].numel())
-            parts = [numbers[i : i + few] for i in range(0, len(numbers), few)]
-            return torch.cat(
-                [corrupt(test.images[p.start : p.stop], name, severity, p, seed) for p in parts]
-            )
-
-        return CorruptedSet(test.labels, images)
-
     channels, height, width = test.images.shape[1:]
     names = names_for(channels)
     result = evaluate_sets(
         model,
-        made,
+        computed(test, seed),
         names,
         processes,
         bins=bins,

@@ -23,7 +23,7 @@ from softaug_lab.experiments.run_one import fit, occlusion_fills
 from softaug_lab.models import Classifier, ModelCard, build
 from softaug_lab.recipes import Recipe, read_arm
 from softaug_lab.runs import RunFolder
-from softaug_lab.training import Progress, SimSiam, pixel_statistics
+from softaug_lab.training import Progress, SimSiam
 
 WARM_UP = 2  # steps before any is timed
 STEPS, SECONDS = 10, 10.0  # that are timed: until the first of the two
@@ -80,7 +80,7 @@ def plan(
     """What the arms of a recipe will take, in words: a heading and a text for each line."""
     channels, height, width = data.image_shape
     card = ModelCard(recipe.model, data.classes, channels, height, width)
-    model = build(card, *pixel_statistics(data.train.images)).to(processes.device)
+    model = build(card, *data.pixel_statistics).to(processes.device)
     costs = {}
     for arm in arms:
         one = measure(replace(recipe, arm=arm), data, processes)

@@ -31,7 +31,7 @@ from softaug_lab.metrics import detect
 from softaug_lab.models import load_model, save_model
 from softaug_lab.recipes import Recipe, member_of, read_arm
 from softaug_lab.runs import RunFolder, open_run
-from softaug_lab.training import Progress, pixel_statistics, pretrain, train
+from softaug_lab.training import Progress, pretrain, train
 
 FAR = 1_000_000  # between the seeds of an ensemble's members, so that no two ensembles share one
 
@@ -193,7 +193,7 @@ def occlusion_fills(data: Data) -> dict[str, Fill]:
     that an arm with harsh crops has learned to look past it; noise has the edges and the contrast
     that a plain colour lacks.
     """
-    mean, _ = pixel_statistics(data.train.images)
+    mean, _ = data.pixel_statistics
     return {"mean": mean, "black": (0,), "noise": "noise"}
 
 

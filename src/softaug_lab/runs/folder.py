@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from softaug_lab.basics.errors import SoftaugError, UsageError
+from softaug_lab.basics.errors import SoftaugError, UsageError, listed
 from softaug_lab.basics.storage import read_json, write_atomically, write_json
 from softaug_lab.data import Data
 from softaug_lab.recipes import Recipe
@@ -201,7 +201,7 @@ def _refuse_changes(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> N
         ]
         if changed:
             raise UsageError(
-                f"{folder}: made with another {part}: {'; '.join(changed[:4])}; "
+                f"{folder}: made with another {part}: {listed(changed, 4, '; ')}; "
                 "resume with the same, or name another folder with --run"
             )
 

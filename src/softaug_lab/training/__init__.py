@@ -1,7 +1,7 @@
 """The training loop, its objectives and its batches."""
 
 from softaug_lab.training.augmentation import build_arm, drawn_visibility
-from softaug_lab.training.loop import build_feed, pixel_statistics, train
+from softaug_lab.training.loop import build_feed, train
 from softaug_lab.training.progress import Progress
 from softaug_lab.training.signals import InterruptedRunError, caught_signals
 from softaug_lab.training.simsiam import SimSiam, pretrain
@@ -14,7 +14,6 @@ __all__ = [
     "build_feed",
     "caught_signals",
     "drawn_visibility",
-    "pixel_statistics",
     "pretrain",
     "train",
 ]

@@ -18,14 +18,12 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from softaug import Drawn, Transform, take
-from softaug_lab.basics.errors import SoftaugError, UsageError
+from softaug_lab.basics.errors import SoftaugError, UsageError, listed
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.seeds import keyed
-from softaug_lab.data import ImageSet, Sample, Stream, decode, decoders
+from softaug_lab.data import Decoded, ImageSet, Stream, decode_all, decoders
 
 AHEAD = 4  # batches that are read and decoded while others are trained on
-_Decoded = tuple[str, int, Tensor]  # name, label, pixels
-_Share = list[_Decoded | str]  # a text says what is wrong with an image
 
 
 @dataclass(frozen=True)
@@ -126,24 +124,23 @@ class StreamFeed:
                 before, whole = sum(sizes[: processes.rank]), sum(sizes)
                 generator = keyed(self.seed, epoch, position, "augment")
                 drawn = transform.draw(whole, size, size, generator)
-                places = enumerate(share, before)
-                kept = [(place, *one) for place, one in places if not isinstance(one, str)]
-                faults = [one for one in share if isinstance(one, str)]
+                faults = [str(image) for image in share.unreadable]
+                n = len(share.labels)
                 # Over all processes, so that all of them stop or none.
-                count, too_few = processes.total(torch.tensor([len(kept), len(kept) < 2])).tolist()
+                count, too_few = processes.total(torch.tensor([n, n < 2])).tolist()
                 if count < whole:
                     faults = processes.gather_texts(faults)
                 if too_few:
                     raise SoftaugError(
                         f"{len(faults)} of {whole} images of a batch are unreadable, too many to "
-                        f"go on: {'; '.join(faults[:3])}"
+                        f"go on: {listed(faults, 3, '; ')}"
                     )
                 yield Batch(
-                    torch.stack([pixels for _, _, _, pixels in kept]),
-                    torch.tensor([label for _, _, label, _ in kept]),
-                    take(drawn, torch.tensor([place for place, _, _, _ in kept])),
+                    share.images,
+                    share.labels,
+                    take(drawn, before + torch.tensor(share.places)),
                     count=count,
-                    names=[name for _, name, _, _ in kept],
+                    names=share.names,
                     unreadable=faults,
                 )
 
@@ -162,13 +159,7 @@ class StreamFeed:
         left = (len(self.stream.stretch(r)) - position * self._each for r in self._readers(rank))
         return sum(min(self._each, max(0, n)) for n in left)
 
-    def _decode(self, sample: Sample | str) -> _Decoded | str:
-        pixels = decode(sample, 3, (self.stream.size, self.stream.size))
-        if isinstance(sample, str) or isinstance(pixels, str):
-            return str(pixels)
-        return sample.name, sample.label, pixels
-
-    def _shares(self, epoch: int, done: int) -> Generator[_Share]:
+    def _shares(self, epoch: int, done: int) -> Generator[Decoded]:
         """This process's shares of the batches after the first `done`, a few of them made ahead."""
         skipped = done * self._each
         readers = [
@@ -177,12 +168,15 @@ class StreamFeed:
         ]
         reading, decoding = ThreadPoolExecutor(len(readers), "read"), decoders()
 
-        def next_share() -> _Share:
+        shape = (3, self.stream.size, self.stream.size)
+
+        def next_share() -> Decoded:
             parts = reading.map(lambda reader: list(islice(reader, self._each)), readers)
-            return list(decoding.map(self._decode, chain.from_iterable(parts)))
+            samples = list(chain.from_iterable(parts))
+            return decode_all(samples, len(samples), shape, decoding)
 
         with reading, decoding, ThreadPoolExecutor(1, "ahead") as ahead:
-            waiting: deque[Future[_Share]] = deque()
+            waiting: deque[Future[Decoded]] = deque()
             try:
                 for position in range(done, self.steps + AHEAD):
                     if position < self.steps:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.basics.errors import SoftaugError, listed
 from softaug_lab.basics.processes import Processes
 from softaug_lab.data import Data
 from softaug_lab.recipes import Recipe
@@ -38,8 +38,7 @@ def skip_or_stop(
 ) -> None:
     """Say that the `skipped`-th step is left out, or raise SoftaugError if it is one too many."""
     what = f"loss is {loss}" if not math.isfinite(loss) else "gradient of the loss is not finite"
-    shown = ", ".join(batch.names[:3]) + (", ..." if len(batch.names) > 3 else "")
-    text = f"{run.folder}: the {what} {where}: {shown}"
+    text = f"{run.folder}: the {what} {where}: {listed(batch.names, 3)}"
     if skipped <= recipe.skip_nonfinite:
         log.warning("%s; step left out, %d of %d", text, skipped, recipe.skip_nonfinite)
         return

@@ -208,23 +208,10 @@ def initial_model(recipe: Recipe, data: Data) -> Classifier:
     """The model with the weights of the recipe's seed, normalised by the training images."""
     channels, height, width = data.image_shape
     card = ModelCard(recipe.model, data.classes, channels, height, width, recipe.pretrained)
-    mean, std = pixel_statistics(data.train.images)
+    mean, std = data.pixel_statistics
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(recipe.seed, 0, "weights"))
         return build(card, mean, std)
-
-
-def pixel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, 0 to 255, of uint8 images [N,C,H,W]."""
-    levels = torch.arange(256, dtype=torch.float64)
-    means, deviations = [], []
-    for channel in images.unbind(dim=1):
-        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
-        mean = (share * levels).sum()
-        means.append(mean.item())
-        # A channel of one colour has nothing to scale.
-        deviations.append((share * (levels - mean) ** 2).sum().sqrt().item() or 1.0)
-    return tuple(means), tuple(deviations)
 
 
 def _over_processes(augment: SoftAugment, processes: Processes) -> SoftAugment:

@@ -1,4 +1,4 @@
-"""built_in: TODO."""
+"""Data sets with a name of their own: the embedded demo, CIFAR-10 and CIFAR-100."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,10 +7,11 @@ import numpy as np
 import torch
 
 from softaug_lab.data.dataset import Data, ImageSet
+from softaug_lab.data.sources.cifar import read_cifar
 
 
 def _demo(name: str) -> Data:
-    """The embedded part of Fashion-MNIST: 8,000 training and 2,000 test images, 28 x 28, grey."""
+    """Load the embedded part of Fashion-MNIST: 8,000 training, 2,000 test images, 28 x 28, grey."""
     with np.load(Path(__file__).parents[1] / "assets" / "demo.npz", allow_pickle=False) as file:
         parts = {
             part: ImageSet(
@@ -24,9 +25,7 @@ def _demo(name: str) -> Data:
 
 
 def _cifar(name: str) -> Data:
-    """CIFAR, fetched on first use."""
-    from softaug_lab.data.sources.cifar import read_cifar
-
+    """Load CIFAR, which is fetched on first use."""
     classes, train, test = read_cifar(name)
     return Data(name, classes, ImageSet(*train), ImageSet(*test))
 

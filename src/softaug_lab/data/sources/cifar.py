@@ -1,6 +1,6 @@
-"""CIFAR-10 and CIFAR-100 from their authors' archives, which are read without running a pickle.
+"""CIFAR-10 and CIFAR-100 from their authors' archives, read without executing their pickles.
 
-An archive is fetched once, checked against its MD5 and read in memory; nothing is unpacked.
+An archive is downloaded once, checked against its MD5 and read in memory; nothing is unpacked.
 """
 
 import pickle
@@ -19,9 +19,9 @@ Part = tuple[Tensor, Tensor]  # images uint8 [N,3,32,32], labels int64 [N]
 
 
 def read_cifar(name: str) -> tuple[tuple[str, ...], Part, Part]:
-    """Class names, training and test part of `cifar10` or `cifar100`.
+    """Read the class names, the training part and the test part of `cifar10` or `cifar100`.
 
-    Raises SoftaugError where the archive cannot be had, and where it is not what it should be.
+    Raises SoftaugError where the archive cannot be downloaded, and where it is broken.
     """
     from torchvision.datasets import CIFAR10, CIFAR100
 
@@ -35,7 +35,7 @@ def read_cifar(name: str) -> tuple[tuple[str, ...], Part, Part]:
         content = {Path(path).name: _unpickle(data) for path, data in _members(archive, wanted)}
         classes = tuple(str(word) for word in content[kind.meta["filename"]][kind.meta["key"]])
         train, test = (_joined([content[file] for file in part], len(classes)) for part in parts)
-    # A pickle that is not what it should be can fail in any way.
+    # A broken pickle raises errors of many types.
     except Exception as error:
         reason = str(error) if isinstance(error, pickle.UnpicklingError) else repr(error)
         raise SoftaugError(
@@ -45,7 +45,7 @@ def read_cifar(name: str) -> tuple[tuple[str, ...], Part, Part]:
 
 
 def _fetch(name: str, kind: Any) -> Path:
-    """The archive in the cache; what stands there with the right MD5 is kept."""
+    """Return the archive in the cache; download it unless it is there with the right MD5."""
     from torchvision.datasets import utils
 
     cache = cache_folder()
@@ -62,18 +62,18 @@ def _fetch(name: str, kind: Any) -> Path:
 
 
 def _members(archive: Path, wanted: set[str]) -> list[tuple[str, bytes]]:
-    """Names and contents of the files that are wanted, in one pass over the archive."""
-    found = []
+    """Read the names and contents of the wanted files in one pass over the archive."""
+    members = []
     with tarfile.open(archive, "r|gz") as tar:
         for member in tar:
             file = tar.extractfile(member) if member.name in wanted else None
             if file is not None:
-                found.append((member.name, file.read()))
-    return found
+                members.append((member.name, file.read()))
+    return members
 
 
 class _Array:
-    """What stands for an array of bytes, and for its type, until its content is known."""
+    """Replaces a NumPy array of uint8, and its dtype, while unpickling."""
 
     def __init__(self, *_: object) -> None:
         self.state: Any = None
@@ -82,15 +82,15 @@ class _Array:
         self.state = state
 
     def tensor(self) -> Tensor:
-        """uint8, of the shape that the pickle gives; fails where it has other bytes than these."""
+        """Build a uint8 tensor of the pickled shape; raises where the bytes do not fit it."""
         _, shape, _, _, data = self.state
         data = data.encode("latin1") if isinstance(data, str) else data
         return torch.frombuffer(bytearray(data), dtype=torch.uint8).reshape(shape)
 
 
-# All that a pickle may ask for: the names of numpy before and since 2.0, and of bytes as Python 3
-# writes them for Python 2. Nothing of numpy itself is called.
-KNOWN = {
+# All that a pickle may name: NumPy's array before and since version 2.0, and bytes as Python 3
+# pickles them for Python 2. NumPy itself is never called.
+ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy._core.multiarray", "_reconstruct"): _Array,
     ("numpy", "ndarray"): _Array,
@@ -100,12 +100,12 @@ KNOWN = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds dicts, lists, numbers and strings, and what KNOWN lists; refuses all else."""
+    """Builds dicts, lists, numbers, strings and the objects in ALLOWED; refuses all others."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in KNOWN:
+        if (module, name) not in ALLOWED:
             raise pickle.UnpicklingError(f"a pickle that asks for {module}.{name}")
-        return KNOWN[module, name]
+        return ALLOWED[module, name]
 
 
 def _unpickle(data: bytes) -> Any:
@@ -113,6 +113,7 @@ def _unpickle(data: bytes) -> Any:
 
 
 def _joined(batches: list[Any], num_classes: int) -> Part:
+    """Join batches to images and labels; raises where they differ in number or labels in range."""
     images = torch.cat([batch["data"].tensor().reshape(-1, 3, 32, 32) for batch in batches])
     key = "labels" if "labels" in batches[0] else "fine_labels"
     labels = torch.tensor([label for batch in batches for label in batch[key]])

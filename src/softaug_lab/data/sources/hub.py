@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face Hub, or of a folder laid out like one, read as streams."""
+"""Data sets of the Hugging Face Hub, or of a folder laid out like one, streamed by `datasets`."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -6,17 +6,20 @@ from typing import Any
 
 from softaug_lab.basics.errors import SoftaugError, UsageError, one_line
 from softaug_lab.data.shards import Row
-from softaug_lab.data.sources.found import TEST, TRAIN, Found
-from softaug_lab.data.sources.parquet import IMAGE_COLUMNS, LABEL_COLUMNS
+from softaug_lab.data.sources.columns import encoded_image, find_columns
+from softaug_lab.data.sources.listing import Listing, named_parts
 
 PREFIX = "hf:"
 
 
 @dataclass(frozen=True, eq=False)
 class HubShard:
-    """One of the pieces in which a streamed data set of `datasets` comes, its images encoded."""
+    """One shard of a streamed data set of `datasets`, its images encoded.
 
-    part: Any  # an IterableDataset
+    part: an IterableDataset. index: of the shard in it.
+    """
+
+    part: Any
     index: int
     name: str
     image_column: str
@@ -29,22 +32,21 @@ class HubShard:
     def read(self, start: int) -> Iterator[Row]:
         rows = self._rows(self.image_column, self.label_column).skip(start)
         for i, row in enumerate(rows, start):
-            content = row[self.image_column]
-            if isinstance(content, dict):
-                content = content.get("bytes")
-            is_image = isinstance(content, bytes)
-            name = f"{self.name} row {i}"
-            yield Row(name, content if is_image else None, row[self.label_column])
+            content = encoded_image(row[self.image_column])
+            yield Row(f"{self.name} row {i}", content, row[self.label_column])
 
     def _rows(self, *columns: str) -> Any:
-        # Made anew each time: an iteration leaves its place in what it goes through, from where
-        # another one at the same time would go on.
+        # A new object each time: iterating stores the position in the object, and a concurrent
+        # iteration would continue from there.
         shard = self.part.shard(self.part.num_shards, self.index)
         return shard.select_columns(list(columns))
 
 
-def find(source: str) -> Found:
-    """The parts of `hf:NAME` or `hf:NAME:CONFIGURATION`; NAME may be a folder."""
+def list_hub(source: str) -> Listing:
+    """List the shards of `hf:NAME` or `hf:NAME:CONFIGURATION`; NAME may be a folder.
+
+    Raises UsageError where `datasets` is not installed, SoftaugError where it cannot open NAME.
+    """
     try:
         import datasets
     except ImportError as error:
@@ -52,30 +54,23 @@ def find(source: str) -> Found:
     name, _, configuration = source.removeprefix(PREFIX).partition(":")
     try:
         parts = datasets.load_dataset(name, configuration or None, streaming=True)
-    # It has no one error for a name that is not there, a network or a file that is broken.
+    # For an unknown name, a missing network or a broken file, it raises errors of many types.
     except Exception as error:
         reason = one_line(error)
         raise SoftaugError(f"{source}: could not be opened ({reason})") from error
-    train, *tests = (
-        next((parts[name] for name in kind if name in parts), None) for kind in (TRAIN, *TEST)
-    )
+    train, tests = named_parts(parts)
     if train is None:
         raise SoftaugError(f"{source}: no training part among {', '.join(map(str, parts))}")
-    test = next((part for part in tests if part is not None), None)
     shards, classes = _shards(source, train)
-    return Found(shards, None if test is None else _shards(source, test)[0], classes)
+    return Listing(shards, _shards(source, tests[0])[0] if tests else None, classes)
 
 
 def _shards(source: str, part: Any) -> tuple[list[HubShard], list[str] | None]:
-    """The shards of a part, and the names of its classes where it has them."""
+    """Return the shards of a part, and its class names where the data set has them."""
     from datasets import Image
 
     features = part.features or part._resolve_features().features
-    image = next((name for name in IMAGE_COLUMNS if name in features), None)
-    label = next((name for name in LABEL_COLUMNS if name in features), None)
-    if image is None or label is None:
-        missing = " or ".join(IMAGE_COLUMNS if image is None else LABEL_COLUMNS)
-        raise SoftaugError(f"{source}: no column {missing}; it has {', '.join(features)}")
+    image, label = find_columns(source, features)
     if isinstance(features[image], Image):
         part = part.cast_column(image, Image(decode=False))
     n = part.num_shards

@@ -1,4 +1,4 @@
-"""ImageNet as it is handed out: two archives of images and one of labels, read where they lie."""
+"""ImageNet as distributed: two archives of images and one of labels, read without unpacking."""
 
 import io
 import tarfile
@@ -7,21 +7,22 @@ from pathlib import Path
 from softaug_lab.basics.errors import SoftaugError, one_line
 from softaug_lab.data.sample import Slice
 from softaug_lab.data.shards import OneFile
-from softaug_lab.data.sources.found import Found
+from softaug_lab.data.sources.listing import Listing
 
 TRAIN_FILE, TEST_FILE = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 LABELS_FILE = "ILSVRC2012_devkit_t12.tar.gz"
 
 
 def is_imagenet(root: Path) -> bool:
+    """Return whether a folder has ImageNet's archive of training images."""
     return (root / TRAIN_FILE).exists()
 
 
-def find(root: Path) -> Found:
-    """The images of the two archives as parts of these files; nothing is unpacked.
+def list_imagenet(root: Path) -> Listing:
+    """List the images of the two archives as byte ranges of these files; nothing is unpacked.
 
-    The classes are WordNet ids in their order, as torchvision and timm have them. Raises
-    SoftaugError where a file is missing or broken.
+    The classes are the sorted WordNet ids, as in torchvision and timm. Raises SoftaugError where
+    a file is missing or broken.
     """
     missing = [name for name in (TEST_FILE, LABELS_FILE) if not (root / name).exists()]
     if missing:
@@ -33,28 +34,28 @@ def find(root: Path) -> Found:
         test = _test(root / file, classes)
         file = TRAIN_FILE
         train = _train(root / file)
-    # Archives and MATLAB's files have no one error for what is broken in them.
+    # Broken archives and MATLAB files raise errors of many types.
     except Exception as error:
         reason = one_line(error)
         raise SoftaugError(f"{root / file}: not readable as ImageNet's ({reason})") from error
-    return Found(train, test, sorted({shard.label for shard in train}))
+    return Listing(train, test, sorted({shard.label for shard in train}))
 
 
 def _train(path: Path) -> list[OneFile]:
-    """An archive of archives, one for each class and named for it."""
+    """List the training images: an archive that holds one archive per class, named by the class."""
     images = []
     with tarfile.open(path, "r:") as outer:
         for member in outer:
-            inside = outer.extractfile(member)
-            if inside is None:
+            class_file = outer.extractfile(member)
+            if class_file is None:
                 continue
-            with tarfile.open(fileobj=inside, mode="r:") as inner:
+            with tarfile.open(fileobj=class_file, mode="r:") as inner:
                 images += _images(path, inner, member.offset_data, Path(member.name).stem)
     return images
 
 
 def _test(path: Path, classes: list[str]) -> list[OneFile]:
-    """Images named ..._00000001.JPEG, whose classes stand in a list by these numbers."""
+    """List the test images, named ..._00000001.JPEG; classes: by these numbers, from 1."""
     with tarfile.open(path, "r:") as archive:
         images = _images(path, archive, 0, "")
     if len(images) != len(classes):
@@ -67,6 +68,7 @@ def _test(path: Path, classes: list[str]) -> list[OneFile]:
 
 
 def _images(path: Path, archive: tarfile.TarFile, offset: int, label: str) -> list[OneFile]:
+    """List the files of an archive that begins at `offset` bytes of the file `path`."""
     return [
         OneFile(
             f"{path.name} {member.name}",
@@ -79,7 +81,7 @@ def _images(path: Path, archive: tarfile.TarFile, offset: int, label: str) -> li
 
 
 def _test_classes(path: Path) -> list[str]:
-    """The WordNet id of each test image, by the numbers of the development kit."""
+    """Read the WordNet id of each test image from the development kit."""
     from scipy.io import loadmat
 
     with tarfile.open(path, "r:gz") as kit:
@@ -89,6 +91,6 @@ def _test_classes(path: Path) -> list[str]:
             if (file := kit.extractfile(member)) is not None
         }
     synsets = loadmat(io.BytesIO(contents["meta.mat"]), squeeze_me=True)["synsets"]
-    ids = {int(one["ILSVRC2012_ID"]): str(one["WNID"]) for one in synsets}
+    ids = {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
     numbers = contents["ILSVRC2012_validation_ground_truth.txt"].split()
     return [ids[int(number)] for number in numbers]

@@ -8,20 +8,20 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.basics.errors import SoftaugError, listed
 from softaug_lab.data.shards import Row
+from softaug_lab.data.sources.columns import encoded_image, find_columns
+from softaug_lab.data.sources.listing import Listing
 
-IMAGE_COLUMNS = ("img", "image")
-LABEL_COLUMNS = ("label", "labels", "fine_label")
-ROWS, BUFFER = 16, 1 << 20  # rows and bytes that are read at once
-FILES = 64  # whose lists of groups are kept
+BATCH_ROWS, BUFFER_BYTES = 16, 1 << 20  # read at a time
+CACHED_FILES = 64  # files whose metadata are cached
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """A group of rows of a Parquet file, the least that its format lets be read alone.
+    """A row group of a Parquet file, the smallest piece that the format allows to read alone.
 
-    first: the number of its first row in the file.
+    group: its index in the file. first: the number of its first row in the file.
     """
 
     path: Path
@@ -40,44 +40,51 @@ class RowGroup:
         with ParquetFile(self.path, metadata=self._metadata()) as file:
             column = file.read_row_group(self.group, columns=[self.label_column])
         labels = column[self.label_column].to_pylist()
-        return ((self._name(i), label) for i, label in enumerate(labels))
+        return ((self._row_name(i), label) for i, label in enumerate(labels))
 
     def read(self, start: int) -> Iterator[Row]:
         from pyarrow.parquet import ParquetFile
 
         columns = [self.image_column, self.label_column]
-        row = 0
-        # Buffered so, it reads page by page; where a page is a group, it holds about two.
+        first = 0
+        # With this buffer, pages are read one by one; where a page is as large as its group, about
+        # two are in memory.
         with ParquetFile(
-            self.path, metadata=self._metadata(), buffer_size=BUFFER, pre_buffer=False
+            self.path, metadata=self._metadata(), buffer_size=BUFFER_BYTES, pre_buffer=False
         ) as file:
-            for some in file.iter_batches(ROWS, row_groups=[self.group], columns=columns):
-                for i in range(max(0, start - row), len(some)):
-                    content = some[self.image_column][i].as_py()
-                    if isinstance(content, dict):
-                        content = content.get("bytes")
-                    label = some[self.label_column][i].as_py()
-                    is_image = isinstance(content, bytes)
-                    yield Row(self._name(row + i), content if is_image else None, label)
-                row += len(some)
+            for batch in file.iter_batches(BATCH_ROWS, row_groups=[self.group], columns=columns):
+                for i in range(max(0, start - first), len(batch)):
+                    content = encoded_image(batch[self.image_column][i].as_py())
+                    label = batch[self.label_column][i].as_py()
+                    yield Row(self._row_name(first + i), content, label)
+                first += len(batch)
 
-    def _name(self, row: int) -> str:
+    def _row_name(self, row: int) -> str:
         return f"{self.path.name} row {self.first + row}"
 
     def _metadata(self) -> Any:
         return _metadata(self.path, self.path.stat().st_mtime_ns)
 
 
-@lru_cache(FILES)
+@lru_cache(CACHED_FILES)
 def _metadata(path: Path, _changed: int) -> Any:
-    """A file's list of its groups. Read anew for each, thousands of groups would take minutes."""
+    """Read a file's metadata once: with thousands of groups, reading it for each takes minutes."""
     from pyarrow.parquet import read_metadata
 
     return read_metadata(path)
 
 
+def list_files(train: Sequence[Path], test: Sequence[Path] | None) -> Listing:
+    """List the row groups of Parquet files, and the class names where the Hub stored them.
+
+    Raises one SoftaugError that names all files without the columns of images and labels.
+    """
+    shards, classes = row_groups(train)
+    return Listing(shards, None if test is None else row_groups(test)[0], classes)
+
+
 def row_groups(files: Sequence[Path]) -> tuple[list[RowGroup], list[str] | None]:
-    """The row groups of Parquet files, and the names of the classes where the Hub wrote them.
+    """Return the row groups of Parquet files, and the class names where the Hub stored them.
 
     Images are structs of `bytes` (as the Hub writes them) or plain bytes. Labels are integers or
     strings. Raises one SoftaugError that names all files without such columns.
@@ -93,21 +100,21 @@ def row_groups(files: Sequence[Path]) -> tuple[list[RowGroup], list[str] | None]
                 rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         except (OSError, ArrowException) as error:
             raise SoftaugError(f"{path}: not readable as Parquet ({error})") from error
-        image = next((name for name in IMAGE_COLUMNS if name in columns), None)
-        label = next((name for name in LABEL_COLUMNS if name in columns), None)
-        if image is None or label is None:
-            missing = " or ".join(IMAGE_COLUMNS if image is None else LABEL_COLUMNS)
-            faults.append(f"{path}: no column {missing}; it has {', '.join(columns)}")
+        try:
+            image, label = find_columns(path, columns)
+        except SoftaugError as error:
+            faults.append(str(error))
             continue
         names = names or _hub_names(metadata.metadata or {}, label)
         firsts = [0, *accumulate(rows)]
         groups += [RowGroup(path, i, firsts[i], image, label) for i in range(len(rows))]
     if faults:
-        raise SoftaugError("; ".join(faults[:10]))
+        raise SoftaugError(listed(faults, 10, "; "))
     return groups, names
 
 
 def _hub_names(metadata: dict[bytes, bytes], label: str) -> list[str] | None:
+    """Return the class names that the Hub stored in a file's metadata, None where it did not."""
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
         return [str(name) for name in features[label]["names"]]

@@ -1,10 +1,10 @@
-"""Tar archives as WebDataset has them: files of one name are one sample, an image and its label."""
+"""Tar archives in WebDataset's layout: an image and its label are two files of one name."""
 
 import json
 import re
 import tarfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,60 +16,74 @@ from softaug_lab.basics.errors import SoftaugError, UsageError, one_line
 from softaug_lab.basics.storage import cache_folder, read_json, write_json
 from softaug_lab.data.decode import IMAGE_ENDINGS
 from softaug_lab.data.shards import Row
+from softaug_lab.data.sources.listing import Listing
 
-MOST_BYTES = 1 << 26  # of a file that is read
-BUFFER = 1 << 20  # bytes that are read at once after the last file
-TRIES, PAUSE = 4, 1.0  # of reading what is not on this machine; seconds before the second
+MAX_FILE_BYTES = 1 << 26  # larger files are not read
+BUFFER_BYTES = 1 << 20  # read at a time after the last file
+REMOTE_TRIES = 4  # attempts to read an archive that is not on this machine
 
 
 def is_tar(source: str) -> bool:
-    """Whether a source names archives: by their ending, an address, or a command to pipe from."""
+    """Return whether a source names archives, by their ending, an address, or `pipe:` a command."""
     return bool(re.match(r"pipe:|\w+://", source) or re.search(r"\.(tar(\.\w+)?|tgz)$", source))
 
 
-def expand(source: str) -> list[str]:
-    """The archives that `train-{000..146}.tar` stands for; `::` joins several such."""
-    require_library()
+def list_archives(source: str) -> Listing:
+    """List the archives of a pattern such as `train-{000..146}.tar`; `::` joins several patterns.
+
+    All of them are for training. Raises UsageError where webdataset is not installed.
+    """
+    _require_webdataset()
     from webdataset.shardlists import expand_urls
 
-    return list(expand_urls(source))
+    return Listing([Tar(url) for url in expand_urls(source)], None)
+
+
+def list_files(train: Sequence[Path], test: Sequence[Path] | None) -> Listing:
+    """List archives on this machine. Raises UsageError where webdataset is not installed."""
+    _require_webdataset()
+    shards = [Tar(str(file)) for file in train]
+    return Listing(shards, None if test is None else [Tar(str(file)) for file in test])
 
 
 @dataclass(frozen=True)
 class Tar:
-    """One archive: a path, an address, or `pipe:` and a command that writes it.
+    """One archive: a path, an address, or `pipe:` and a command that writes the archive.
 
-    The label stands in a file ending in `.cls`, or is `label` of one ending in `.json`.
+    The label is the text of a file ending in `.cls`, or `label` in one ending in `.json`. A remote
+    archive is tried four times; pause: seconds before the second attempt, doubled for each further.
     """
 
     url: str
+    pause: float = 1.0
 
     @property
     def name(self) -> str:
         return self.url
 
     def labels(self) -> Iterable[tuple[str, Any]]:
-        """Kept in the cache, since all of an archive must be read for them."""
-        kept = cache_folder() / "labels" / f"{sha256(self._identity().encode()).hexdigest()}.json"
-        if kept.exists():
-            return [(where, label) for where, label in read_json(kept)]
+        """Read the labels from the cache, or from the archive, which must be read whole for them."""
+        name = sha256(self._identity().encode()).hexdigest()
+        cached = cache_folder() / "labels" / f"{name}.json"
+        if cached.exists():
+            return [(image, label) for image, label in read_json(cached)]
         try:
             labels = [(row.name, row.label) for row in self.read(0)]
         except Exception as error:
             reason = one_line(error)
             raise SoftaugError(f"{self.url}: not readable as a tar archive ({reason})") from error
         try:
-            kept.parent.mkdir(parents=True, exist_ok=True)
+            cached.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SoftaugError(
-                f"{kept.parent}: could not be made ({error.strerror}); SOFTAUG_DATA names another "
-                "folder for what is kept"
+                f"{cached.parent}: could not be made ({error.strerror}); SOFTAUG_DATA names "
+                "another folder for the cache"
             ) from error
-        write_json(kept, labels)
+        write_json(cached, labels)
         return labels
 
     def read(self, start: int) -> Iterator[Row]:
-        tries = 1 if self._is_local() else TRIES
+        tries = 1 if self._is_local() else REMOTE_TRIES
         for attempt in range(1, tries + 1):
             try:
                 for row in islice(self._rows(), start, None):
@@ -79,16 +93,16 @@ class Tar:
             except Exception:
                 if attempt == tries:
                     raise
-                time.sleep(PAUSE * 2 ** (attempt - 1))
+                time.sleep(self.pause * 2 ** (attempt - 1))
 
     def _rows(self) -> Iterator[Row]:
         from webdataset.gopen import gopen, set_options
         from webdataset.tariterators import group_by_keys
 
         with closing(gopen(self.url)) as stream:
-            # What writes into a pipe that is closed early fails, and may.
+            # A command whose pipe is closed early fails, and that is no error.
             set_options(stream, ignore_errors=True)
-            # The last is held until the archive is known to be whole: it may be half of a sample.
+            # The last sample is yielded once the archive is known to be complete: it may be cut.
             last = None
             try:
                 for sample in group_by_keys(_files(self.url, stream)):
@@ -97,10 +111,10 @@ class Tar:
                     last = sample
             except tarfile.TarError:
                 set_options(stream, ignore_errors=False)
-                stream.close()  # which tells how a command failed, if it did
+                stream.close()  # raises with the exit status, if a command failed
                 raise
-            # It ends in zeros; a broken one looks to its reader as if it ended there too.
-            while rest := stream.read(BUFFER):
+            # An archive ends in zeros. tarfile also takes a broken header for the end.
+            while rest := stream.read(BUFFER_BYTES):
                 if self.url.endswith(".tar") and rest.strip(b"\0"):
                     raise OSError("broken in the middle, or another archive was appended to it")
             set_options(stream, ignore_errors=False)
@@ -111,6 +125,7 @@ class Tar:
         return not re.match(r"pipe:|(?!file:)\w+://", self.url)
 
     def _identity(self) -> str:
+        """Return the key of the cache: the address, or the path with size and time of change."""
         if not self._is_local():
             return self.url
         path = Path(self.url.removeprefix("file://"))
@@ -122,20 +137,21 @@ class Tar:
 
 
 def _files(url: str, stream: Any) -> Iterator[dict[str, Any]]:
-    """The files of an archive, as webdataset groups them."""
+    """Yield the files of an archive as the dicts that webdataset groups to samples."""
     with tarfile.open(fileobj=stream, mode="r|*") as archive:
         for member in archive:
             file = archive.extractfile(member) if member.isreg() else None
             if file is not None:
-                # A few bytes may stand for any number of zeros.
-                data = file.read() if member.size <= MOST_BYTES else b""
+                # A sparse file of a few bytes may expand to any number of zeros.
+                data = file.read() if member.size <= MAX_FILE_BYTES else b""
                 yield {"__url__": url, "fname": member.name, "data": data}
-            archive.members = []  # type: ignore[attr-defined]  # it would remember all of them
+            archive.members = []  # type: ignore[attr-defined]  # tarfile would remember all of them
         if archive.fileobj.tell() < archive.offset + tarfile.BLOCKSIZE:
             raise tarfile.ReadError("cut off after a file, before the zeros that end an archive")
 
 
 def _row(sample: dict[str, Any]) -> Row:
+    """Find image and label among the files of a sample; None stands for what is missing."""
     content = next((v for k, v in sample.items() if f".{k}" in IMAGE_ENDINGS), None)
     label: Any = None
     try:
@@ -145,11 +161,11 @@ def _row(sample: dict[str, Any]) -> Row:
         elif "json" in sample:
             label = json.loads(sample["json"])["label"]
     except (ValueError, KeyError, TypeError):
-        pass  # reported as missing
+        pass  # a label of None is reported as missing
     return Row(f"{Path(sample['__url__']).name} {sample['__key__']}", content, label)
 
 
-def require_library() -> None:
+def _require_webdataset() -> None:
     """Raise UsageError where webdataset is not installed."""
     try:
         import webdataset  # noqa: F401

@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from softaug_lab.basics.errors import SoftaugError, UsageError, one_line, require_file, some
+from softaug_lab.basics.errors import SoftaugError, UsageError, listed, one_line, require_file
 
 
 class Columns(nn.Module):
@@ -35,7 +35,7 @@ def read_classes(path: Path, k: int) -> tuple[str, ...]:
     if len(names) != k:
         raise UsageError(f"{path}: {len(names)} classes, but the model gives {k} logits")
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"{path}: classes named twice: {some(twice)}")
+        raise UsageError(f"{path}: classes named twice: {listed(twice, 3)}")
     return names
 
 
@@ -69,7 +69,7 @@ def class_columns(
     if unknown := [name for name in classes if name not in places]:
         known = names or list(places)
         raise UsageError(
-            f"{source} has classes that the model does not know ({', '.join(unknown[:5])}); "
-            f"it knows {len(known)} ({', '.join(known[:5])} ...)"
+            f"{source} has classes that the model does not know ({listed(unknown, 5)}); "
+            f"it knows {len(known)} ({listed(known, 5)})"
         )
     return [places[name] for name in classes]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from softaug_lab.basics.errors import SoftaugError, one_line, some, unknown_name
+from softaug_lab.basics.errors import SoftaugError, listed, one_line, unknown_name
 from softaug_lab.models.foreign.preprocessing import Preprocessing
 
 PREFIXES = ("module.", "model.", "_orig_mod.")  # of DataParallel, Lightning and torch.compile
@@ -83,7 +83,7 @@ def _weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(found, dict) or not found:
         raise SoftaugError(f"{path}: no weights in it")
     if odd := [str(key) for key, value in found.items() if not isinstance(value, Tensor)]:
-        raise SoftaugError(f"{path}: not weights alone; {some(odd)} are no tensors")
+        raise SoftaugError(f"{path}: not weights alone; {listed(odd, 3)} are no tensors")
     while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in found)), None):
         found = {key.removeprefix(prefix): value for key, value in found.items()}
     weights: dict[str, Tensor] = found
@@ -103,6 +103,6 @@ def _fill(network: nn.Module, weights: dict[str, Tensor], fault: str) -> None:
         ],
     }
     if any(wrong.values()):
-        named = [f"{len(keys)} {how} ({some(keys)})" for how, keys in wrong.items() if keys]
+        named = [f"{len(keys)} {how} ({listed(keys, 3)})" for how, keys in wrong.items() if keys]
         raise SoftaugError(f"{fault}; of their keys {', '.join(named)}")
     network.load_state_dict(weights)

@@ -1,0 +1,44 @@
+"""Whether decoded images fit in memory, checked before they are decoded."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from softaug_lab.basics.errors import SoftaugError
+
+
+def available_memory() -> int | None:
+    """Return the bytes that can be allocated without swapping; None where the system has no count.
+
+    This counts memory that only caches files, which after reading a data set is most of it.
+    """
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    kilobytes = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return next((1024 * int(number) for number in kilobytes), None)
+
+
+def check_memory(
+    source: str,
+    n: int,
+    shape: tuple[int, int, int],
+    available: Callable[[], int | None] = available_memory,
+) -> list[str]:
+    """Compare the size of n decoded images [C,H,W] with the available memory.
+
+    Returns a note for the user where they take over half of it. Raises SoftaugError where they
+    take more than all of it.
+    """
+    free = available()
+    if free is None:
+        return []
+    channels, height, width = shape
+    needed = n * channels * height * width
+    text = (
+        f"{source}: {n:,} images of {width} x {height} px take {needed / 2**30:.1f} GiB decoded, "
+        f"{free / 2**30:.1f} GiB are free; a smaller --size would help"
+    )
+    if needed > free:
+        raise SoftaugError(text)
+    return [text] if needed > free / 2 else []

@@ -1,0 +1,45 @@
+"""From the name of a source to the listing of its shards."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from softaug_lab.basics.errors import SoftaugError, UsageError, unknown_name
+from softaug_lab.data.sources import hub, imagenet, parquet, tar
+from softaug_lab.data.sources.folder import list_folder
+from softaug_lab.data.sources.listing import Listing, files_ending, parts_by_name
+
+# Sources of files with one of these endings, in a folder of such files or alone.
+FILES = {".parquet": parquet.list_files, ".tar": tar.list_files}
+
+
+def find(
+    source: str,
+    built_in: Iterable[str] = (),
+    list_images: Callable[[Path], Listing] = list_folder,
+) -> Listing:
+    """List the shards of a source: a path, addresses of archives, or `hf:NAME`.
+
+    built_in: other names to suggest where there is no such source. list_images: lists a folder of
+    image files. Raises UsageError for an unknown source, SoftaugError for a broken one.
+    """
+    if source.startswith(hub.PREFIX):
+        return hub.list_hub(source)
+    if tar.is_tar(source):
+        return tar.list_archives(source)
+    path = Path(source)
+    try:
+        # The empty string would be the current folder.
+        if not source or not path.exists():
+            raise unknown_name("data set or missing path", source, built_in)
+        if imagenet.is_imagenet(path):
+            return imagenet.list_imagenet(path)
+        for ending, list_files in FILES.items():
+            if files := files_ending(path, ending):
+                train, test, notes = parts_by_name(path, files)
+                return replace(list_files(train, test), notes=notes)
+        if path.is_dir():
+            return list_images(path)
+    except OSError as error:
+        raise SoftaugError(f"{source[:200]}: not readable ({error.strerror})") from error
+    raise UsageError(f"{source}: expected a folder of class folders, Parquet files or archives")
