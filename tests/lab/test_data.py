@@ -20,9 +20,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 import softaug_lab.data
 from softaug_lab.basics.errors import SoftaugError, UsageError
-from softaug_lab.data import decode as images
 from softaug_lab.data.decode import read_image
 from softaug_lab.data.load import load
+from softaug_lab.data.memory import available_memory, check_memory
 
 CIFAR10 = Path(
     os.environ.get(
@@ -367,19 +367,26 @@ def test_at_most_ten_faults_are_named(tmp_path: Path) -> None:
     assert "class12" not in str(error.value)
 
 
-def test_images_that_do_not_fit_memory_are_told_before_they_are_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = make_folder(tmp_path, {"train": 3, "val": 2})  # 10 images of 72 bytes
-    for free, noted in ((2000, False), (1000, True), (None, False)):
-        monkeypatch.setattr(images, "_available_memory", lambda free=free: free)
-        notes = load(str(root)).notes
-        assert [("10 images of 6 x 4 px take 0.0 GiB decoded" in note) for note in notes] == (
-            [True] if noted else []
-        )
-    monkeypatch.setattr(images, "_available_memory", lambda: 719)
+def test_images_that_do_not_fit_memory_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, {"train": 3, "val": 2})
+    assert load(str(root)).notes == ()
+    if available_memory() is None:
+        pytest.skip("the system does not report its memory")
+    with pytest.raises(SoftaugError, match=r"10 images of 1000000 x 1000000 px take 27939\.7 GiB"):
+        load(str(root), size=10**6)
+
+
+def test_half_of_the_memory_is_noted_and_more_than_all_is_an_error() -> None:
+    def check(free: int | None) -> list[str]:
+        return check_memory("pets", 10, (3, 4, 6), available=lambda: free)  # 10 x 72 bytes
+
+    for free in (None, 1440, 10**9):
+        assert check(free) == []
+    for free in (720, 1439):
+        [note] = check(free)
+        assert note.startswith("pets: 10 images of 6 x 4 px take 0.0 GiB decoded")
     with pytest.raises(SoftaugError, match="GiB are free; a smaller --size would help"):
-        load(str(root))
+        check(719)
 
 
 def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,8 @@ from softaug_lab.cli.terminal import corruption_table
 from softaug_lab.corruptions.apply import corrupt
 from softaug_lab.corruptions.constants import COMMON, EXTRA, GROUPS, SEVERITIES
 from softaug_lab.corruptions.files import open_corrupted
+from softaug_lab.corruptions.source import computed
 from softaug_lab.data.dataset import ImageSet
-from softaug_lab.evaluation import robustness
 from softaug_lab.evaluation.robustness import (
     evaluate_corruptions,
     evaluate_sets,
@@ -132,12 +132,16 @@ def test_all_models_see_the_same_images(test_set: ImageSet) -> None:
     assert len(torch.cat(one.shown)) == 24 * 95
 
 
-def test_large_images_are_corrupted_a_few_at_a_time(
-    test_set: ImageSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = evaluate_corruptions(Bright(), test_set)
-    monkeypatch.setattr(robustness, "AT_ONCE", 5 * 3 * 16 * 12)
-    assert evaluate_corruptions(Bright(), test_set) == whole
+def test_large_images_are_corrupted_a_few_at_a_time(test_set: ImageSet) -> None:
+    whole, in_fives = computed(test_set, 3), computed(test_set, 3, values_at_once=5 * 3 * 16 * 12)
+    one_by_one = computed(test_set, 3, values_at_once=1)
+    for name in ("gaussian_noise", "elastic_transform"):
+        expected = corrupt(test_set.images, name, 2, range(24), 3)
+        for source in (whole, in_fives, one_by_one):
+            corrupted = source(name, 2)
+            assert torch.equal(corrupted.images(slice(0, 24)), expected)
+            assert torch.equal(corrupted.images(slice(4, 17)), expected[4:17])
+            assert torch.equal(corrupted.labels, test_set.labels)
 
 
 def test_grey_images_have_all_but_saturate(test_set: ImageSet) -> None:
@@ -211,7 +215,7 @@ def spoil(name: str, array: Array) -> Callable[[Path], None]:
         (spoil("fog", np.zeros((20, 8, 8, 3), np.float32)), "got float32"),
         (spoil("labels", np.zeros(19, np.uint8)), r"expected whole numbers \[5 N\]"),
         (spoil("labels", np.zeros(20)), "got float64"),
-        (spoil("labels", np.arange(20) % 3), "other labels each"),
+        (spoil("labels", np.arange(20) % 3), "the five severities have different labels"),
         (spoil("labels", np.tile([0, 1, 2, 4], 5)), "5 classes, the model knows 4"),
         (spoil("labels", np.tile([0, -1, 2, 3], 5)), "classes"),
         (spoil("fog", np.array([{}] * 20, dtype=object)), r"fog\.npy: not readable"),

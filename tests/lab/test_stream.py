@@ -34,11 +34,12 @@ from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.cli.app import main
 from softaug_lab.data.dataset import Data
-from softaug_lab.data.load import load
-from softaug_lab.data.sample import Sample
-from softaug_lab.data.shards import OneFile, Part, count
-from softaug_lab.data.sources import tar as tars
+from softaug_lab.data.load import load, open_stream
+from softaug_lab.data.sample import Sample, Unreadable
+from softaug_lab.data.shards import OneFile, Part, count_labels
+from softaug_lab.data.sources import Listing
 from softaug_lab.data.sources.parquet import row_groups
+from softaug_lab.data.sources.tar import Tar, list_archives
 from softaug_lab.data.stream import Stream, StreamOptions
 from softaug_lab.models.classifier import load_model
 from softaug_lab.recipes.recipe import Recipe
@@ -90,7 +91,7 @@ def stream_of(sizes: list[int], readers: int, buffer: int) -> Stream:
     return Stream(part, 6, StreamOptions(readers, buffer), 0.0)
 
 
-def names(samples: Iterator[Sample | str]) -> list[int]:
+def names(samples: Iterator[Sample | Unreadable]) -> list[int]:
     return [int(sample.name) for sample in samples if isinstance(sample, Sample)]
 
 
@@ -166,7 +167,7 @@ def test_counting_ends_at_the_first_error() -> None:
     broken.name = "broken"
     shards = [*[Noted()] * 5, broken, *[Noted()] * 4000]
     with pytest.raises(SoftaugError, match="broken"):
-        count([shards], None)
+        count_labels([shards], None)
     assert len(read) < 2000
 
 
@@ -378,17 +379,16 @@ import re, sys
 from pathlib import Path
 import torch
 from softaug import Crop
-from softaug.lab.data import load
-from softaug.lab.engine import Engine
-from softaug.lab.feed import StreamFeed
-from softaug.lab.stream import StreamOptions
+from softaug_lab.basics.processes import Processes
+from softaug_lab.data import StreamOptions, load
+from softaug_lab.training.batches import StreamFeed
 
 def memory(kind):
     return int(re.search(kind + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 data = load(sys.argv[1], size=16, stream=StreamOptions(readers=4, buffer=64))
 before = memory("VmRSS")
-feed = StreamFeed(data.stream, 16, 0, Engine(torch.device("cpu")))
+feed = StreamFeed(data.stream, 16, 0, Processes(torch.device("cpu")))
 images = sum(len(batch.labels) for batch in feed.epoch(0, Crop(0.1), 0))
 print(images, memory("VmHWM") - before)
 """
@@ -471,14 +471,22 @@ def server(tmp_path: Path) -> Iterator[tuple[str, set[str]]]:
         thread.join()
 
 
+def impatient(train: str, test: str) -> Data:
+    """The stream of two patterns of archives, with hardly a pause before another attempt."""
+    shards = [
+        [Tar(shard.name, pause=0.01) for shard in list_archives(pattern).train]
+        for pattern in (train, test)
+    ]
+    return open_stream(train, Listing(shards[0], shards[1]), 6, 0.0, OPTIONS)
+
+
 @pytest.mark.skipif(not shutil.which("curl"), reason="webdataset fetches with curl")
 def test_archives_at_an_address_that_breaks_off(
-    server: tuple[str, set[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+    server: tuple[str, set[str]], tmp_path: Path, cache: Path
 ) -> None:
-    monkeypatch.setattr(tars, "PAUSE", 0.01)
     in_tars(tmp_path)
     address, given = server
-    data = streamed(f"{address}/train-{{0..7}}.tar", test=f"{address}/test-0.tar")
+    data = impatient(f"{address}/train-{{0..7}}.tar", f"{address}/test-0.tar")
     assert len(given) == 9
     given.clear()
     assert sorted(image for batch in fed(data) for image in batch) == list(TRAIN)
@@ -486,7 +494,7 @@ def test_archives_at_an_address_that_breaks_off(
     # Labels were counted once; what cannot be had any more is told when it is needed.
     assert len(list((cache / "labels").iterdir())) == 9
     (tmp_path / "train-5.tar").unlink()
-    data = streamed(f"{address}/train-{{0..7}}.tar", test=f"{address}/test-0.tar")
+    data = impatient(f"{address}/train-{{0..7}}.tar", f"{address}/test-0.tar")
     assert data.stream is not None
     batches = StreamFeed(data.stream, 4, 0, CPU).epoch(0, Crop(0.1), 0)
     faults = [fault for batch in batches for fault in batch.unreadable]
@@ -494,19 +502,19 @@ def test_archives_at_an_address_that_breaks_off(
     assert all("train-5.tar: image " in fault and "exit 22" in fault for fault in faults)
 
 
-def test_archives_from_a_pipe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(tars, "PAUSE", 0.01)
+def test_archives_from_a_pipe(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     in_tars(tmp_path)
-    data = streamed(f"pipe:cat {tmp_path}/train-{{0..7}}.tar", test=f"{tmp_path}/test-0.tar")
+    train, test = f"pipe:cat {tmp_path}/train-{{0..7}}.tar", f"{tmp_path}/test-0.tar"
+    # By its name as a user gives it: nothing fails, so that nothing is waited for.
+    assert streamed(train, test=test).train_images == 157
+    data = impatient(train, test)
     assert sorted(image for batch in fed(data) for image in batch) == list(TRAIN)
     assert not caplog.text
     tar(tmp_path / "train-7.tar", range(140, 160))  # which nobody can tell from the command
     assert sorted(image for batch in fed(data) for image in batch) == list(TRAIN)
     assert "train-7.tar: has more than the 17 images that were counted" in caplog.text
     with pytest.raises(SoftaugError, match=r"false: not readable as a tar archive.*exit 1"):
-        streamed("pipe:false", test=f"{tmp_path}/test-0.tar")
+        impatient("pipe:false", test)
 
 
 @pytest.mark.parametrize(
@@ -584,7 +592,7 @@ def test_labels_of_no_class(tmp_path: Path) -> None:
             load(str(tmp_path))
     shards = [OneFile("0", b"", "a"), OneFile("1", b"", "b")]
     with pytest.raises(SoftaugError, match="class name 'b' stands for two classes"):
-        count([shards], ["a", "b", "b"])
+        count_labels([shards], ["a", "b", "b"])
 
 
 @pytest.mark.parametrize(
@@ -616,11 +624,8 @@ def test_no_test_part(tmp_path: Path) -> None:
         StreamOptions(readers=0)
 
 
-def test_a_request_is_refused_before_anything_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    in_parquet(tmp_path)
-    monkeypatch.setattr("softaug_lab.data.load._find", lambda *_: pytest.fail("data were read"))
+def test_a_request_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").write_bytes(b"broken")  # reading it would be another error
     for message, size, images in (("--size", None, None), ("--stream", 6, 50)):
         with pytest.raises(UsageError, match=message):
             load(str(tmp_path), size=size, train_images=images, stream=OPTIONS)

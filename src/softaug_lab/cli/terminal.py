@@ -78,7 +78,7 @@ class _Say(logging.Handler):
 
 def log_to_terminal() -> None:
     """Show what the library logs as lines of `say`, once."""
-    logger = logging.getLogger("softaug")
+    logger = logging.getLogger("softaug_lab")
     if not any(isinstance(handler, _Say) for handler in logger.handlers):
         logger.addHandler(_Say())
 

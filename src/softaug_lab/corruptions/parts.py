@@ -258,7 +258,7 @@ def relief(layer: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
     layer: amount of liquid, 0 to 255, 0 where there is no drop.
     """
     # SciPy takes half a second to import.
-    from scipy.ndimage import distance_transform_edt
+    from scipy.ndimage import distance_transform_edt  # type: ignore[attr-defined]
 
     away = torch.from_numpy(
         # The sampling puts images so far apart that no pixel is nearer to another image's rim.

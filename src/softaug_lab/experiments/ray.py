@@ -140,7 +140,7 @@ def _heard() -> Iterator[list[str]]:
     messages: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("softaug")
+    logger = logging.getLogger("softaug_lab")
     logger.addHandler(handler)
     try:
         yield messages

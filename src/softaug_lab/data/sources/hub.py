@@ -58,7 +58,7 @@ def list_hub(source: str) -> Listing:
     except Exception as error:
         reason = one_line(error)
         raise SoftaugError(f"{source}: could not be opened ({reason})") from error
-    train, tests = named_parts(parts)
+    train, tests = named_parts(dict(parts))
     if train is None:
         raise SoftaugError(f"{source}: no training part among {', '.join(map(str, parts))}")
     shards, classes = _shards(source, train)

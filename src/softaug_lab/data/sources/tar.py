@@ -62,7 +62,7 @@ class Tar:
         return self.url
 
     def labels(self) -> Iterable[tuple[str, Any]]:
-        """Read the labels from the cache, or from the archive, which must be read whole for them."""
+        """Read the labels from the cache, or else from the archive, which must be read whole."""
         name = sha256(self._identity().encode()).hexdigest()
         cached = cache_folder() / "labels" / f"{name}.json"
         if cached.exists():
