@@ -4,6 +4,8 @@ Agreement with two published packages is measured by scripts/check_corruptions.p
 """
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -318,3 +320,9 @@ def test_refuses_what_is_not_there() -> None:
     for wrong in (images.float(), images[:, :2], images[..., :4]):
         with pytest.raises(ValueError, match="uint8 images"):
             corrupt(wrong, "fog", 1, [0, 1])
+
+
+def test_importing_the_corruptions_does_not_import_scipy() -> None:
+    """It takes half a second, and only `spatter` needs it."""
+    code = "import sys, softaug_lab.corruptions; assert not any('scipy' in m for m in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -20,9 +20,10 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 import softaug_lab.data
 from softaug_lab.basics.errors import SoftaugError, UsageError
-from softaug_lab.data.decode import read_image
+from softaug_lab.data.decode import decode_all, read_image
 from softaug_lab.data.load import load
 from softaug_lab.data.memory import available_memory, check_memory
+from softaug_lab.data.sample import Sample, Unreadable
 
 CIFAR10 = Path(
     os.environ.get(
@@ -185,6 +186,7 @@ def test_one_folder_is_split_by_the_seed(tmp_path: Path) -> None:
     data = load(str(root))
     assert data.train.labels.bincount().tolist() == [16, 16]
     assert data.test.labels.bincount().tolist() == [4, 4]
+    assert data.test.images.untyped_storage().nbytes() == data.test.images.numel()
     assert data.split is not None
     assert "8 of 40 images were set aside" in data.split
     colours = [part.images[:, 0, 0, 0].tolist() for part in (data.train, data.test)]
@@ -335,11 +337,32 @@ def test_all_unreadable_images_are_named_at_once(tmp_path: Path) -> None:
     assert "--max-unreadable" in message
     for path in ("cat/001.png", "dog/002.png", "dog/extra.jpg"):
         assert path in message
-    data = load(str(root), max_unreadable=0.5)
+    data = load(str(root), max_unreadable=3 / 10)
+    with pytest.raises(SoftaugError, match=r"--max-unreadable 0\.3 would leave them out"):
+        load(str(root), max_unreadable=0.29)
     assert data.train.labels.bincount().tolist() == [3, 3]
     assert data.test.labels.bincount().tolist() == [1, 1]
     assert data.train.images[:, 0, 0, 0].tolist() == [0, 2, 3, 4, 5, 7]
     assert "3 unreadable images were left out" in data.notes[0]
+
+
+def test_decoded_images_stay_with_their_names_labels_and_places() -> None:
+    samples: list[Sample | Unreadable] = [
+        Sample(f"image {i}", encoded(i % 256), i) for i in range(600)
+    ]
+    samples[5] = Unreadable("image 5", "lost")
+    samples[300] = Sample("image 300", b"no image", 300)
+    samples[599] = Unreadable("image 599", "lost")
+    decoded = decode_all(iter(samples), 600, (3, 4, 6))
+    places = [i for i in range(600) if i not in (5, 300, 599)]
+    assert decoded.places == decoded.labels.tolist() == places
+    assert decoded.names == [f"image {i}" for i in places]
+    assert decoded.images[:, 0, 0, 0].tolist() == [i % 256 for i in places]
+    assert list(map(str, decoded.unreadable)) == [
+        "image 5: lost",
+        "image 300: no image, or of an unknown format",
+        "image 599: lost",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -615,14 +638,14 @@ def test_read_image_fits_a_models_input(tmp_path: Path) -> None:
 
 
 def test_a_share_of_each_class_is_held_out(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "train.parquet", [0] * 20 + [1] * 7 + [2])
-    write_parquet(tmp_path / "test.parquet", [0, 1, 2])
+    write_parquet(tmp_path / "train.parquet", [0] * 20 + [1] * 7 + [2] + [3] * 2)
+    write_parquet(tmp_path / "test.parquet", [0, 1, 2, 3])
     data = load(str(tmp_path), held_out=0.2)
     assert data.held_out is not None
-    assert data.held_out.labels.bincount().tolist() == [4, 1]
-    assert data.train.labels.bincount().tolist() == [16, 6, 1]
+    assert data.held_out.labels.bincount().tolist() == [4, 1, 0, 1]
+    assert data.train.labels.bincount().tolist() == [16, 6, 1, 1]
     both = torch.cat([data.train.images, data.held_out.images])
-    assert sorted(both[:, 0, 0, 0].tolist()) == list(range(28))
+    assert sorted(both[:, 0, 0, 0].tolist()) == list(range(30))
     again = load(str(tmp_path), held_out=0.2, seed=1)
     assert again.held_out is not None
     assert not torch.equal(again.held_out.images, data.held_out.images)
