@@ -337,9 +337,9 @@ def test_all_unreadable_images_are_named_at_once(tmp_path: Path) -> None:
     assert "--max-unreadable" in message
     for path in ("cat/001.png", "dog/002.png", "dog/extra.jpg"):
         assert path in message
-    data = load(str(root), max_unreadable=3 / 10)
-    with pytest.raises(SoftaugError, match=r"--max-unreadable 0\.3 would leave them out"):
-        load(str(root), max_unreadable=0.29)
+    data = load(str(root), max_unreadable=3 / 11)
+    with pytest.raises(SoftaugError, match=r"--max-unreadable 0\.273 would leave them out"):
+        load(str(root), max_unreadable=0.27)
     assert data.train.labels.bincount().tolist() == [3, 3]
     assert data.test.labels.bincount().tolist() == [1, 1]
     assert data.train.images[:, 0, 0, 0].tolist() == [0, 2, 3, 4, 5, 7]
