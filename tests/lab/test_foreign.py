@@ -701,7 +701,7 @@ def test_images_of_any_source_are_read_in_a_given_shape(pictures: Path, tmp_path
         read_images(str(tmp_path / "parts"), 1, 8, 8)
     images, notes = read_images(str(tmp_path / "parts"), 1, 8, 8, max_unreadable=0.5)
     assert len(images) == 1
-    assert "1 unreadable test images were left out" in notes[0]
+    assert "1 unreadable test image was left out" in notes[0]
 
 
 def test_a_view_is_as_the_data_where_it_says_nothing() -> None:

@@ -270,7 +270,7 @@ def test_a_bomb_in_a_data_set_is_named(
         with pytest.raises(SoftaugError, match=r"bomb\.p(ng|arquet row 4): .*pixels"):
             load(str(path), size=side)
     data = load(str(path), max_unreadable=0.5)
-    assert "1 unreadable images were left out" in data.notes[-1]
+    assert "1 unreadable image was left out" in data.notes[-1]
 
 
 @pytest.mark.usefixtures("no_blow_up")
