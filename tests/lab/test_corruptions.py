@@ -1,4 +1,4 @@
-"""Corruptions: laws of each, closed forms where there are some, the same draws for all models.
+"""Corruptions: laws, closed forms, and the same draws for all models.
 
 Agreement with two published packages is measured by scripts/check_corruptions.py, which needs them.
 """
@@ -25,7 +25,7 @@ from softaug_lab.data.load import load
 
 NAMES = (*COMMON, *EXTRA)
 SIDES = {28: (28, 28), 32: (32, 32), 64: (64, 64), "tall": (48, 30)}
-# As published: milder blurs more often, less of one effect for more of another.
+# As published: their constants do not grow in every severity.
 NOT_STEADY = {
     32: {"glass_blur", "motion_blur", "frost", "elastic_transform", "spatter", "saturate"},
     64: {"glass_blur", "frost", "elastic_transform", "spatter", "saturate"},
@@ -51,7 +51,7 @@ def change(images: Tensor, corrupted: Tensor) -> float:
 
 
 def likeness(images: Tensor, corrupted: Tensor) -> float:
-    """The mean correlation of an image with its corrupted one."""
+    """Return the mean correlation between images and their corrupted versions."""
     pairs = zip(images.flatten(1).float(), corrupted.flatten(1).float(), strict=True)
     return sum(torch.corrcoef(torch.stack(pair))[0, 1].item() for pair in pairs) / len(images)
 
@@ -94,7 +94,7 @@ def test_keeps_shape_and_type_and_image(
     assert corrupted.dtype == torch.uint8
     assert torch.equal(images, before)
     assert change(images, corrupted) > 1
-    # What is left is the image: it is like itself more than like the next one.
+    # The image is still recognisable: nearer to its original than to the next image.
     assert likeness(images, corrupted) > 0.1 + likeness(images.roll(1, 0), corrupted)
 
 
@@ -235,7 +235,7 @@ def test_motion_blur_is_along_its_angle_and_to_one_side() -> None:
     blurred = parts.motion_blur(point, 3, 1.5, torch.tensor([0.0, 90.0]))[:, 0]
     weights = torch.tensor([math.exp(-0.5 * (i / 1.5) ** 2) for i in range(7)])
     weights = weights / weights.sum()
-    # What lies i to the right of (below) a pixel is seen by it.
+    # A pixel averages the pixels to the right of it (below it).
     assert torch.allclose(blurred[0, 10, 4:11], weights.flip(0), atol=1e-6)
     assert torch.allclose(blurred[1, 4:11, 10], weights.flip(0), atol=1e-6)
     assert torch.allclose(blurred.sum((1, 2)), torch.ones(2))
@@ -248,7 +248,7 @@ def test_zoom_enlarges_about_the_middle() -> None:
     assert torch.equal(parts.zoom(ramp, 1.0), ramp)
 
 
-def test_shuffling_in_turns_is_one_pixel_after_another() -> None:
+def test_shuffling_in_groups_equals_one_pixel_after_another() -> None:
     generator = torch.Generator().manual_seed(0)
     for height, width, reach in ((12, 12, 1), (13, 17, 2), (16, 11, 3)):
         offset = torch.randint(-reach, reach, (2, 2, height, width), generator=generator)

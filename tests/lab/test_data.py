@@ -1,4 +1,4 @@
-"""Data as a user has it: real files, of every kind and with every fault."""
+"""Loading data from real files: folders, Parquet and CIFAR, each kind with its faults."""
 
 import gzip
 import importlib.util
@@ -43,7 +43,10 @@ def picture(
 def make_folder(
     root: Path, parts: dict[str, int], classes: tuple[str, ...] = ("cat", "dog")
 ) -> Path:
-    """parts: folder name ("" for none) to images per class; every image has its own colour."""
+    """Write class folders of images, each of another colour.
+
+    parts: number of images per class by the name of the part's folder, "" for none.
+    """
     colour = 0
     for part, count in parts.items():
         for name in classes:
@@ -124,7 +127,7 @@ def test_parts_under_other_names(train_name: str, test_name: str, tmp_path: Path
     assert data.notes == ()
 
 
-def test_train_may_be_a_class_beside_others(tmp_path: Path) -> None:
+def test_train_may_be_the_name_of_a_class(tmp_path: Path) -> None:
     data = load(str(make_folder(tmp_path, {"": 5}, ("bus", "car", "train"))))
     assert data.classes == ("bus", "car", "train")
     assert data.test.labels.tolist() == [0, 1, 2]
@@ -136,7 +139,7 @@ def test_parts_without_class_folders_are_no_classes(tmp_path: Path) -> None:
         load(str(tmp_path))
 
 
-def test_the_test_part_goes_before_validation(tmp_path: Path) -> None:
+def test_a_test_part_is_preferred_to_validation(tmp_path: Path) -> None:
     data = load(str(make_folder(tmp_path, {"train": 3, "test": 2, "val": 4})))
     assert len(data.test) == 4
     assert data.notes == (f"{tmp_path / 'val'}: left out, test/ is tested on",)
@@ -163,7 +166,7 @@ def test_a_class_without_a_test_image_is_noted(tmp_path: Path) -> None:
     assert data.notes[0].endswith("classes without a test image: emu")
 
 
-def test_a_folder_keeps_its_whole_name(tmp_path: Path) -> None:
+def test_the_name_of_a_folder_may_have_dots(tmp_path: Path) -> None:
     assert load(str(make_folder(tmp_path / "pets.v2", {"": 2}))).name == "pets.v2"
 
 
@@ -196,7 +199,7 @@ def test_one_folder_is_split_by_the_seed(tmp_path: Path) -> None:
 
 
 def two_images(root: Path, first: Image.Image, second: Image.Image, **options: Any) -> Any:
-    """Both images in both classes, so that a split leaves one of each to look at."""
+    """Load two images, one in each class of both parts."""
     for part in ("train", "val"):
         for name in ("a", "b"):
             (root / part / name).mkdir(parents=True)
@@ -219,7 +222,7 @@ def test_16_bit_grey_is_scaled(tmp_path: Path) -> None:
     assert data.train.images[0].unique().tolist() == [round(30_000 / 257)]
 
 
-def test_alpha_shows_white_and_palettes_show_their_colours(tmp_path: Path) -> None:
+def test_transparent_pixels_become_white_and_palettes_show_their_colours(tmp_path: Path) -> None:
     clear = picture((200, 0, 0, 0), "RGBA")
     data = two_images(tmp_path / "alpha", clear, picture((200, 0, 0, 255), "RGBA"))
     assert data.train.images[:, :, 0, 0].tolist() == [[255, 255, 255], [200, 0, 0]]
@@ -253,7 +256,7 @@ def test_size_scales_the_short_side_and_crops_the_middle(tmp_path: Path) -> None
 
 
 def smooth_photo(height: int, width: int) -> Image.Image:
-    """Waves of many lengths, the shortest of 8 pixels: what a photo has, and a JPEG keeps."""
+    """Make an image of waves from 8 pixels of length, which a JPEG preserves as in a photograph."""
     y, x = np.mgrid[:height, :width]
     waves = [np.sin(x / n + k) * np.cos(y / (n + k)) for k, n in enumerate((1.3, 7.0, 40.0))]
     levels = 127 + 40 * (waves[0] / 4 + waves[1] + waves[2])
@@ -261,7 +264,7 @@ def smooth_photo(height: int, width: int) -> Image.Image:
 
 
 @pytest.mark.parametrize("size", [(150, 200), (200, 150), (101, 67), (64, 65), (64, 67), (40, 90)])
-def test_images_are_scaled_and_cropped_as_torchvision_has_it(
+def test_images_are_scaled_and_cropped_as_by_torchvision(
     size: tuple[int, int], tmp_path: Path
 ) -> None:
     from torchvision.transforms import v2
@@ -312,7 +315,7 @@ def test_a_jpeg_as_wide_as_needed_is_decoded_whole_however_tall(
 
 
 @pytest.mark.parametrize("upright", [False, True])
-def test_of_a_ribbon_the_middle_alone_is_scaled(upright: bool, tmp_path: Path) -> None:
+def test_only_the_middle_of_a_ribbon_is_scaled(upright: bool, tmp_path: Path) -> None:
     ribbon = np.zeros((1, 1_000_000), np.uint8)  # 640 GB, if it were scaled whole
     ribbon[:, 499_990:500_010] = 255
     Image.fromarray(ribbon.T if upright else ribbon).save(tmp_path / "a.png")
@@ -372,7 +375,7 @@ def test_decoded_images_stay_with_their_names_labels_and_places() -> None:
         ({"test/cat", "test/dog"}, "no image to test on"),
     ],
 )
-def test_too_much_cannot_be_skipped(spoilt: set[str], message: str, tmp_path: Path) -> None:
+def test_a_class_or_part_cannot_be_left_out(spoilt: set[str], message: str, tmp_path: Path) -> None:
     make_folder(tmp_path, {"train": 1, "test": 1})
     for folder in spoilt:
         (tmp_path / folder / "000.png").write_bytes(b"")
@@ -460,7 +463,7 @@ def test_faults_of_a_folder(
         assert message in str(error.value)
 
 
-def test_unknown_names_get_the_nearest() -> None:
+def test_unknown_names_suggest_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean cifar10"):
         load("cifar1O")
     with pytest.raises(UsageError, match="missing path ''; known are"):
@@ -596,7 +599,7 @@ def test_cifar_comes_from_its_archive(
 
 
 def test_cifar_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor is another file taken for the archive."""
+    """A file with another checksum is not used as the archive either."""
 
     def unreachable(*_: object, **__: object) -> None:
         raise urllib.error.URLError("Name or service not known")
@@ -620,7 +623,7 @@ def test_cifar_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"SOFTAUG_DATA": "~/sets", "XDG_CACHE_HOME": "{tmp}/xdg"}, "home/sets"),
     ],
 )
-def test_where_cifar_is_kept(
+def test_where_cifar_is_cached(
     variables: dict[str, str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_cifar("cifar100", tmp_path / expected, monkeypatch)

@@ -1,4 +1,4 @@
-"""Figures under corruptions: means by hand, the same images for all, files of the benchmarks."""
+"""Metrics under corruptions: means by hand, the same images for all models, benchmark files."""
 
 import io
 import json
@@ -34,7 +34,7 @@ WORDS = ("cat", "ape", "bee", "dog")  # not in the order of the alphabet
 
 
 class Bright(nn.Module):
-    """Logits of four classes, by the brightness; keeps what it is shown."""
+    """A model whose logits of four classes follow the brightness; records its inputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ def test_the_table_has_all_figures(test_set: ImageSet) -> None:
 
 
 def write_cifar(folder: Path, names: tuple[str, ...], size: int = 8) -> tuple[Array, Array]:
-    """Four images, whose pixels are 20 x severity + number."""
+    """Write four images per severity, whose pixels are 20 x (severity - 1) + number."""
     labels = np.tile(np.array([2, 0, 1, 3], np.uint8), 5)
     pixels = (20 * np.arange(5)[:, None] + np.arange(4)).reshape(-1, 1, 1, 1)
     images = np.broadcast_to(pixels, (20, size, size, 3)).astype(np.uint8)
@@ -233,7 +233,7 @@ def test_wrong_files_are_messages(
 
 
 class Trap:
-    """Leaves a mark where it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark

@@ -1,4 +1,4 @@
-"""Streams: every image once an epoch, on any number of processes, from wherever it stopped."""
+"""Streams: each image once per epoch, on any number of processes, resumed anywhere."""
 
 import http.server
 import io
@@ -64,14 +64,14 @@ def streamed(source: Path | str, **options: Any) -> Data:
 
 
 def fed(data: Data, epoch: int = 0, done: int = 0, batch_size: int = 16) -> list[list[int]]:
-    """The images of each batch of an epoch, by their colours, uncropped."""
+    """Return the numbers of the images in each batch of an epoch."""
     assert data.stream is not None
     feed = StreamFeed(data.stream, batch_size, 0, CPU)
     return [numbers(batch.images) for batch in feed.epoch(epoch, Crop(0.1), done)]
 
 
 class Counted:
-    """A shard of made-up images that notes how far ahead of its reader it was read."""
+    """A shard of made-up images, named by their numbers."""
 
     def __init__(self, images: range) -> None:
         self.images, self.name = images, f"images from {images.start}"
@@ -102,7 +102,7 @@ def names(samples: Iterator[Sample | Unreadable]) -> list[int]:
     epoch=st.integers(0, 3),
     done=st.integers(0, 12),
 )
-def test_readers_share_every_image_once_and_can_begin_anywhere(
+def test_readers_read_each_image_once_and_can_begin_anywhere(
     sizes: list[int], readers: int, buffer: int, epoch: int, done: int
 ) -> None:
     stream = stream_of(sizes, readers, buffer)
@@ -128,7 +128,7 @@ def test_an_epoch_is_shuffled_by_seed_and_epoch() -> None:
     assert np.mean([distance == 1 for distance in neighbours]) < 0.1
 
 
-def test_no_more_is_held_than_the_buffer_which_is_kept_full() -> None:
+def test_the_buffer_is_full_and_never_exceeded() -> None:
     stream = stream_of([10] * 20, 4, 40)
     taken = 0
     read: list[int] = []
@@ -147,7 +147,7 @@ def test_no_more_is_held_than_the_buffer_which_is_kept_full() -> None:
     assert taken == len(read) == 50
 
 
-def test_counting_ends_at_the_first_error() -> None:
+def test_counting_labels_stops_at_the_first_error() -> None:
     read: list[str] = []
 
     class Noted:
@@ -197,7 +197,7 @@ def on_the_hub(root: Path, corrupt: tuple[int, ...] = ()) -> str:
 
 
 def as_imagenet(root: Path, corrupt: tuple[int, ...] = ()) -> str:
-    """One archive of an archive for each class, one of test images, and a list of their classes."""
+    """Write ImageNet's files: an archive of an archive per class, the test images, their labels."""
 
     def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
         member = tarfile.TarInfo(name)
@@ -274,7 +274,7 @@ def test_unreadable_images_are_named_and_left_out(form: Form, tmp_path: Path) ->
 
 
 def test_draws_stay_with_their_images(tmp_path: Path) -> None:
-    """An image that cannot be read takes its own draw away, not another's."""
+    """An unreadable image changes no other image's random draws."""
     both = []
     for place, corrupt in enumerate([(), (3, 77)]):
         (tmp_path / str(place)).mkdir()
@@ -318,7 +318,7 @@ class CutError(Exception):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_stream_that_was_cut_goes_on_with_the_same_weights(
+def test_an_interrupted_stream_resumes_with_the_same_weights(
     form: Form, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = form(tmp_path)
@@ -343,10 +343,10 @@ def test_a_stream_that_was_cut_goes_on_with_the_same_weights(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_a_run_that_goes_on_under_a_lower_rate(
+def test_a_run_that_resumes_with_a_lower_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has its unreadable images behind it, and none in the batch that it begins with."""
+    """The resumed run stops although its first batch has no unreadable image."""
     monkeypatch.setattr("softaug_lab.training.loop.CHECKPOINT_SECONDS", 0)
 
     def cut(progress: Progress) -> None:
@@ -373,7 +373,7 @@ def test_another_order_is_another_run(tmp_path: Path) -> None:
 
 
 def test_memory_is_bounded_while_the_data_are_larger(tmp_path: Path) -> None:
-    """324 MB take less than half of that: groups of rows, the buffer, batches made ahead."""
+    """324 MB of images need less than half of that: row groups, the buffer, batches ahead."""
     code = """
 import re, sys
 from pathlib import Path
@@ -421,7 +421,7 @@ print(images, memory("VmHWM") - before)
 
 
 def test_two_processes_share_a_stream(tmp_path: Path) -> None:
-    """The batches of one process, each image once, whatever process could not read one."""
+    """Two processes train on the batches of one, whichever process meets unreadable images."""
     source = in_tars(tmp_path, (3, 77, 121))
     [alone] = kept(tmp_path / "one", 1, "test_convnext", f"--stream={source}")
     halves = kept(tmp_path / "two", 2, "test_convnext", f"--stream={source}")
@@ -442,7 +442,7 @@ def test_two_processes_share_a_stream(tmp_path: Path) -> None:
 
 
 class Unsteady(http.server.SimpleHTTPRequestHandler):
-    """A server that breaks off in the middle of every file that it gives for the first time."""
+    """A server that breaks off in the middle of each file when it is first requested."""
 
     given: set[str]
 
@@ -472,7 +472,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, set[str]]]:
 
 
 def impatient(train: str, test: str) -> Data:
-    """The stream of two patterns of archives, with hardly a pause before another attempt."""
+    """Open the stream of two patterns of archives, with short pauses between attempts."""
     shards = [
         [Tar(shard.name, pause=0.01) for shard in list_archives(pattern).train]
         for pattern in (train, test)
@@ -491,7 +491,7 @@ def test_archives_at_an_address_that_breaks_off(
     given.clear()
     assert sorted(image for batch in fed(data) for image in batch) == list(TRAIN)
     assert len(given) == 8
-    # Labels were counted once; what cannot be had any more is told when it is needed.
+    # Labels were counted once; a missing archive is reported when it is read.
     assert len(list((cache / "labels").iterdir())) == 9
     (tmp_path / "train-5.tar").unlink()
     data = impatient(f"{address}/train-{{0..7}}.tar", f"{address}/test-0.tar")
@@ -505,12 +505,12 @@ def test_archives_at_an_address_that_breaks_off(
 def test_archives_from_a_pipe(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     in_tars(tmp_path)
     train, test = f"pipe:cat {tmp_path}/train-{{0..7}}.tar", f"{tmp_path}/test-0.tar"
-    # By its name as a user gives it: nothing fails, so that nothing is waited for.
+    # Opened by name, as by a user: nothing fails, so that there is no pause.
     assert streamed(train, test=test).train_images == 157
     data = impatient(train, test)
     assert sorted(image for batch in fed(data) for image in batch) == list(TRAIN)
     assert not caplog.text
-    tar(tmp_path / "train-7.tar", range(140, 160))  # which nobody can tell from the command
+    tar(tmp_path / "train-7.tar", range(140, 160))  # the command is the same
     assert sorted(image for batch in fed(data) for image in batch) == list(TRAIN)
     assert "train-7.tar: has more than the 17 images that were counted" in caplog.text
     with pytest.raises(SoftaugError, match=r"false: not readable as a tar archive.*exit 1"):
@@ -528,7 +528,7 @@ def test_archives_from_a_pipe(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
         (lambda _: b"no archive at all, but text" * 99, "not readable as a tar archive"),
     ],
 )
-def test_broken_archives_are_told_before_any_work(
+def test_broken_archives_are_reported_before_training(
     spoil: Callable[[bytes], bytes], message: str, tmp_path: Path
 ) -> None:
     in_tars(tmp_path)
@@ -638,7 +638,7 @@ def test_two_images_for_each_process(tmp_path: Path) -> None:
         StreamFeed(data.stream, 4, 0, Processes(torch.device("cpu"), count=4))
 
 
-def test_other_data_to_test_on_that_number_the_same_classes_otherwise(tmp_path: Path) -> None:
+def test_a_second_source_may_number_the_classes_in_another_order(tmp_path: Path) -> None:
     folder(tmp_path / "train", TRAIN)  # class i % 3 is called "abc"[i % 3]
     for names, labels in ((["c", "b", "a"], [2, 1, 0]), (["x", "y", "z"], [0, 1, 2])):
         images = [{"bytes": encoded(i)} for i in range(3)]
@@ -691,8 +691,8 @@ def test_imagenet_that_is_broken(
         streamed(tmp_path)
 
 
-def test_groups_of_a_file_share_its_list_of_them(tmp_path: Path) -> None:
-    """Read for each group, it would cost the square of their number."""
+def test_row_groups_share_the_metadata_of_their_file(tmp_path: Path) -> None:
+    """Reading them for each group would take time quadratic in the number of groups."""
     parquet(tmp_path / "train.parquet", TRAIN)
     groups, _ = row_groups([tmp_path / "train.parquet"])
     [shared] = {id(group._metadata()) for group in groups}

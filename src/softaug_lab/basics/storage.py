@@ -42,7 +42,10 @@ def write_atomically(path: Path, content: bytes | str, keep_old_as: Path | None 
 
 
 def cache_folder() -> Path:
-    """Return the folder for downloads and label counts: SOFTAUG_DATA, else ~/.cache/softaug."""
+    """Return the folder for downloads and label counts.
+
+    SOFTAUG_DATA, else `softaug` in XDG_CACHE_HOME, else ~/.cache/softaug.
+    """
     # An empty variable counts as unset (XDG Base Directory Specification).
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("SOFTAUG_DATA") or f"{home}/softaug").expanduser()

@@ -23,7 +23,7 @@ COMMON = tuple(name for names in GROUPS.values() for name in names)
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 SEVERITIES = (1, 2, 3, 4, 5)
 
-# By the side of the benchmark's images, one entry for each severity.
+# By side of the benchmark's images; one entry for each severity.
 _TABLE: dict[str, dict[int, tuple[Any, ...]]] = {
     # Standard deviation, of pixels in [0, 1].
     "gaussian_noise": {
@@ -49,7 +49,7 @@ _TABLE: dict[str, dict[int, tuple[Any, ...]]] = {
         64: ((0.5, 0.6), (1, 0.1), (1.5, 0.1), (2.5, 0.01), (3, 0.1)),
         224: ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
     },
-    # Standard deviation of the blur before and after; reach of the shuffling; how often.
+    # Standard deviation of the blur before and after; reach of the shuffle; number of shuffles.
     "glass_blur": {
         32: ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
         64: ((0.1, 1, 1), (0.5, 1, 1), (0.6, 1, 2), (0.7, 2, 1), (0.9, 2, 2)),
@@ -61,14 +61,14 @@ _TABLE: dict[str, dict[int, tuple[Any, ...]]] = {
         64: ((10, 1), (10, 1.5), (10, 2), (10, 2.5), (12, 3)),
         224: ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
     },
-    # Step between two zooms, and how many there are, from 1 on.
+    # Step between zoom factors, which begin at 1; number of zooms.
     "zoom_blur": {
         32: ((0.01, 7), (0.01, 12), (0.01, 16), (0.01, 21), (0.01, 26)),
         64: ((0.01, 7), (0.01, 12), (0.01, 16), (0.01, 21), (0.01, 26)),
         224: ((0.01, 12), (0.01, 16), (0.02, 11), (0.02, 13), (0.03, 11)),
     },
-    # Mean and standard deviation of the flakes, their zoom, the value from which they are seen,
-    # radius and standard deviation of their fall, share that is left of the image's colours.
+    # Mean and standard deviation of the noise, its zoom, the threshold that makes flakes of it,
+    # radius and standard deviation of their motion blur, weight of the original colours.
     "snow": {
         32: (
             (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
@@ -98,25 +98,25 @@ _TABLE: dict[str, dict[int, tuple[Any, ...]]] = {
         64: ((1, 0.3), (0.9, 0.4), (0.8, 0.45), (0.75, 0.5), (0.7, 0.55)),
         224: ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
     },
-    # Weight of the fog; how much finer its detail is, the fainter.
+    # Weight of the fog; decay of its amplitude from a scale to the next finer one.
     "fog": {
         32: ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
         64: ((0.4, 3), (0.7, 3), (1, 2.5), (1.5, 2), (2, 1.75)),
         224: ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
     },
-    # What is added to the value of HSV.
+    # Added to the value of HSV.
     "brightness": {
         32: (0.05, 0.1, 0.15, 0.2, 0.3),
         64: (0.1, 0.2, 0.3, 0.4, 0.5),
         224: (0.1, 0.2, 0.3, 0.4, 0.5),
     },
-    # Share that is left of the distance to the mean.
+    # Factor of the distance to the mean.
     "contrast": {
         32: (0.75, 0.5, 0.4, 0.3, 0.15),
         64: (0.4, 0.3, 0.2, 0.1, 0.05),
         224: (0.4, 0.3, 0.2, 0.1, 0.05),
     },
-    # Amplitude and smoothness of the displacement, reach of the affine map: times UNIT pixels.
+    # Amplitude and smoothness of the displacement, reach of the affine map: times _UNIT pixels.
     "elastic_transform": {
         32: (
             (0, 0, 0.08),
@@ -140,32 +140,32 @@ _TABLE: dict[str, dict[int, tuple[Any, ...]]] = {
             (0.12, 0.01, 0.02),
         ),
     },
-    # Share of the side that is left.
+    # Factor of the side.
     "pixelate": {
         32: (0.95, 0.9, 0.85, 0.75, 0.65),
         64: (0.9, 0.8, 0.7, 0.6, 0.5),
         224: (0.6, 0.5, 0.4, 0.3, 0.25),
     },
-    # Quality.
+    # Quality of the JPEG encoder.
     "jpeg_compression": {
         32: (80, 65, 58, 50, 40),
         64: (65, 58, 50, 40, 25),
         224: (25, 18, 15, 10, 7),
     },
-    # Standard deviation, as a share of the pixel.
+    # Standard deviation, relative to the pixel value.
     "speckle_noise": {
         32: (0.06, 0.1, 0.12, 0.16, 0.2),
         64: (0.15, 0.2, 0.25, 0.3, 0.35),
         224: (0.15, 0.2, 0.35, 0.45, 0.6),
     },
-    # Standard deviation.
+    # Standard deviation in pixels.
     "gaussian_blur": {
         32: (0.4, 0.6, 0.7, 0.8, 1),
         64: (0.5, 0.75, 1, 1.25, 1.5),
         224: (1, 2, 3, 4, 6),
     },
-    # Mean, standard deviation and smoothness of the liquid, the value from which it is seen, its
-    # strength (of mud: the smoothness of its rim), and whether it is mud.
+    # Mean, standard deviation and smoothness of the liquid, its threshold, its strength (for mud:
+    # the smoothness of its rim), and whether it is mud.
     "spatter": {
         32: (
             (0.62, 0.1, 0.7, 0.7, 0.5, False),
@@ -189,7 +189,7 @@ _TABLE: dict[str, dict[int, tuple[Any, ...]]] = {
             (0.67, 0.4, 1, 0.65, 1.5, True),
         ),
     },
-    # Factor of the saturation of HSV, and what is added to it.
+    # Factor of the saturation of HSV; added to it afterwards.
     "saturate": {
         32: ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
         64: ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (30, 0.2)),

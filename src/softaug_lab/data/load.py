@@ -103,13 +103,13 @@ def load_to_memory(
 def open_stream(
     source: str, listing: Listing, size: int, max_unreadable: float, options: StreamOptions
 ) -> Data:
-    """Decode the test images and the first training images, and open the stream of the latter."""
+    """Decode the test images and a sample of the training images, and open the stream."""
     if listing.test is None:
         raise UsageError(f"{source}: no test part; --test names what to test on")
     classes, (train, test) = _count(source, listing)
     stream = Stream(train, size, options, max_unreadable)
     shape = (3, size, size)
-    # In an order that no epoch of training has.
+    # Epoch -1: an order that no epoch of training has.
     samples = chain.from_iterable(
         stream.reader(reader, seed=0, epoch=-1) for reader in range(options.readers)
     )
