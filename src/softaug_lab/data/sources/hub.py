@@ -53,12 +53,12 @@ def list_hub(source: str) -> Listing:
         raise UsageError("hf: is read by datasets: pip install 'softaug[datasets]'") from error
     name, _, configuration = source.removeprefix(PREFIX).partition(":")
     try:
-        parts = datasets.load_dataset(name, configuration or None, streaming=True)
+        parts: Any = datasets.load_dataset(name, configuration or None, streaming=True)
     # For an unknown name, a missing network or a broken file, it raises errors of many types.
     except Exception as error:
         reason = one_line(error)
         raise SoftaugError(f"{source}: could not be opened ({reason})") from error
-    train, tests = named_parts(dict(parts))
+    train, tests = named_parts(parts)
     if train is None:
         raise SoftaugError(f"{source}: no training part among {', '.join(map(str, parts))}")
     shards, classes = _shards(source, train)
