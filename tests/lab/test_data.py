@@ -231,12 +231,29 @@ def test_transparent_pixels_become_white_and_palettes_show_their_colours(tmp_pat
     assert data.train.images[0, :, 0, 0].tolist() == [10, 20, 30]
 
 
-def test_exif_orientation_is_applied(tmp_path: Path) -> None:
-    sideways = picture(size=(4, 6))
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [
+        (1, lambda a: a),
+        (2, lambda a: a[:, ::-1]),
+        (3, lambda a: a[::-1, ::-1]),
+        (4, lambda a: a[::-1]),
+        (5, lambda a: a.T),
+        (6, lambda a: np.rot90(a, -1)),
+        (7, lambda a: np.rot90(a, 2).T),
+        (8, lambda a: np.rot90(a)),
+    ],
+)
+def test_exif_orientation_is_applied(
+    orientation: int, upright: Callable[[Any], Any], tmp_path: Path
+) -> None:
+    stored = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    expected = upright(stored).tolist()
     exif = Image.Exif()
-    exif[0x0112] = 6
-    data = two_images(tmp_path, sideways, picture(size=(6, 4)), exif=exif)
-    assert data.image_shape == (3, 4, 6)
+    exif[0x0112] = orientation
+    grey = picture(77, "L", (len(expected[0]), len(expected)))
+    data = two_images(tmp_path, Image.fromarray(stored), grey, exif=exif)
+    assert data.train.images[0, 0].tolist() == expected
 
 
 def test_size_scales_the_short_side_and_crops_the_middle(tmp_path: Path) -> None:
