@@ -19,7 +19,21 @@ from softaug_lab.evaluation.predictions import Predictions, predict_logits
 from softaug_lab.experiments.run_one import measure_corruptions, perform
 from softaug_lab.experiments.run_one import record as run_record
 from softaug_lab.models.classifier import load_model
-from softaug_lab.recipes.arms import ARMS, SIX_ARMS, Arm, member_of, read_arm, sweep_arms, swept
+from softaug_lab.recipes import arms as arms_module
+from softaug_lab.recipes.arms import (
+    ARMS,
+    SIX_ARMS,
+    SUPERVISED,
+    Arm,
+    main_arm,
+    member_of,
+    read_arm,
+    rivals,
+    role_of,
+    same_augmentation,
+    sweep_arms,
+    swept,
+)
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import open_run
 from softaug_lab.training import loop as training
@@ -36,9 +50,54 @@ __all__ = ["data"]  # the fixture
 def test_the_six_are_there_and_all_are_described() -> None:
     assert set(SIX_ARMS) <= set(ARMS)
     assert all(arm.about for arm in ARMS.values())
-    text = (Path(training.__file__).parent / "arms.yaml").read_text()
+    text = (Path(arms_module.__file__).parent / "arms.yaml").read_text()
     assert all(f"\n# {field.name} " in text for field in fields(Arm) if field.name not in (
         "about", "alpha", "k", "ceiling", "gamma"))  # fmt: skip
+
+
+def test_every_named_arm_has_the_role_that_its_comparison_needs() -> None:
+    assert {arm: ARMS[arm].role for arm in SIX_ARMS} == {
+        "none": "plain",
+        "standard": "standard",
+        "standard-smoothed": "smoothed",
+        "harsh": "harsh",
+        "harsh-constant": "constant",
+        "soft": "soft",
+    }
+    others = [ARMS[name] for name in SUPERVISED if name not in SIX_ARMS]
+    assert all(arm.role in ("soft", "rival") for arm in others)
+    assert all(bool(arm.against) == (arm.role == "soft") for arm in ARMS.values())
+
+
+def test_a_text_that_changes_a_control_or_rival_is_a_variant() -> None:
+    for text in ("soft(k=1)@0.2", "simsiam-soft(pair=own)", "soft-both"):
+        assert read_arm(text).role == "soft"
+    for text in ("focal(gamma=3)", "standard@0.2", "harsh(loss=focal)@0.2", "none@crop(0.1)"):
+        assert read_arm(text).role == "variant"
+    assert read_arm("harsh-constant@0.2").role == "constant"
+    assert read_arm("mixup@0.2").role == "rival"
+    assert role_of("of-another-version") is None
+
+
+def test_a_soft_arm_is_judged_against_controls_of_its_augmentation_and_all_rivals() -> None:
+    arms = ["standard", "harsh@0.2", "soft(k=1)@0.2", "soft", "mixup", "none", "ensemble", "harsh"]
+    assert rivals("soft(k=1)@0.2", arms) == ["standard", "harsh@0.2", "mixup", "ensemble"]
+    assert rivals("soft", arms) == ["standard", "harsh", "mixup", "ensemble"]
+    assert rivals("mixup", arms) == []
+    assert rivals("soft", ["mollified", "focal(gamma=3)", "standard@0.1"]) == ["mollified"]
+    pretrained = ["simsiam-soft(pair=own)@0.2", "simsiam-harsh@0.2", "simsiam-harsh", "simsiam"]
+    assert rivals(pretrained[0], pretrained) == ["simsiam", "simsiam-harsh@0.2"]
+    assert same_augmentation("soft(k=1)@0.2", "harsh@crop(0.2)")
+    assert not same_augmentation("soft", "standard")
+
+
+def test_a_soft_arm_of_any_name_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ARMS, "blurred-targets", replace(ARMS["soft"], augment="blur"))
+    arms = ["standard", "harsh", "blurred-targets", "mixup"]
+    assert rivals("blurred-targets", arms) == ["standard", "mixup"]
+    assert main_arm(arms) == "blurred-targets"
+    assert main_arm([*arms, "soft-both", "soft"]) == "soft"
+    assert main_arm(["standard", "mollified"]) is None
 
 
 def test_text_sets_fields_and_augmentation() -> None:

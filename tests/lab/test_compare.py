@@ -12,7 +12,7 @@ from softaug_lab.data.dataset import Data, ImageSet
 from softaug_lab.evaluation.evaluate import summarise
 from softaug_lab.evaluation.occlusion import OCCLUSION_SHARES
 from softaug_lab.evaluation.predictions import Predictions
-from softaug_lab.experiments.compare import METRICS, _rivals, compare_runs
+from softaug_lab.experiments.compare import METRICS, compare_runs
 from softaug_lab.metrics.significance import paired_t, seeds_needed
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import RunFolder, open_run
@@ -92,10 +92,3 @@ def test_one_seed_claims_nothing(tmp_path: Path) -> None:
         assert record["seed_interval"] is record["p_seeds"] is record["p_adjusted"] is None
         assert record["larger_than_chance"] is False
         assert record["seeds_needed"] is None
-
-
-def test_a_soft_arm_is_set_against_other_methods_too() -> None:
-    arms = ["standard", "harsh@0.2", "soft(k=1)@0.2", "soft", "mixup", "none", "ensemble"]
-    assert _rivals("soft(k=1)@0.2", arms) == ["standard", "harsh@0.2", "mixup", "ensemble"]
-    assert _rivals("soft", arms) == ["standard", "mixup", "ensemble"]
-    assert _rivals("mixup", arms) == []

@@ -13,7 +13,7 @@ from PIL import Image
 
 from softaug_lab.data.dataset import Data, ImageSet
 from softaug_lab.evaluation.predictions import Predictions
-from softaug_lab.experiments.disagreements import MOST, apart, disagreements, opposed
+from softaug_lab.experiments.disagreements import MOST, disagreeing, disagreements, opposed
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import RunFolder, open_run
 
@@ -106,7 +106,7 @@ def test_equally_far_apart_go_by_their_place() -> None:
     right, wrong = torch.tensor([[0.9, 0.1]]), torch.tensor([[0.2, 0.8]])
     first = torch.cat([right, wrong, right, wrong])
     second = torch.cat([wrong, right, wrong, wrong])
-    for_first, for_second = apart(first, second, labels)
+    for_first, for_second = disagreeing(first, second, labels)
     assert for_first.tolist() == [0, 2]
     assert for_second.tolist() == [1]
 
@@ -116,7 +116,8 @@ def test_equally_far_apart_go_by_their_place() -> None:
     [
         (["none", "standard", "harsh", "soft@0.1", "soft"], ("soft", "standard")),
         (["harsh", "soft@0.1", "soft@0.2"], ("soft@0.1", "harsh")),
-        (["standard", "soft-online"], ("soft-online", "standard")),
+        (["standard", "soft-both"], ("soft-both", "standard")),
+        (["simsiam-soft", "simsiam-harsh", "simsiam"], ("simsiam-soft", "simsiam")),
         (["standard", "mixup", "cutmix"], ("cutmix", "standard")),
         (["mixup", "standard"], ("mixup", "standard")),
         (["soft", "soft@0.1"], ("soft", "soft@0.1")),

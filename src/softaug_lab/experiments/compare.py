@@ -1,7 +1,7 @@
-"""A fair comparison: arms by seeds, paired, with honest statistics.
+"""Fair comparisons: soft arms against their rivals over several seeds, with paired statistics.
 
-Arms share data order, initial weights, schedule, fill colour, operation order and budget, and
-differ in the augmentation alone. Every finished (arm, seed) is kept and never done again.
+Arms share data order, initial weights, schedule, fill colour, operation order and budget; they
+differ in the augmentation alone. A finished run of an (arm, seed) is never repeated.
 """
 
 from collections.abc import Sequence
@@ -26,19 +26,17 @@ from softaug_lab.metrics import (
     seeds_needed,
     top_confidence,
 )
-from softaug_lab.recipes import SELF_SUPERVISED, SIX_ARMS, SUPERVISED, Recipe, read_arm
+from softaug_lab.recipes import SELF_SUPERVISED, Recipe, read_arm, rivals
 from softaug_lab.runs import RunFolder, folder_name, open_run
 
 OCCLUDED_SHARE = 0.4  # of the area, for the one figure of robustness in the comparison
 OCCLUDED = {"occluded_error": "mean", "occluded_black": "black"}  # by what hides
-# What a soft arm is set against wherever it stands beside it: named arms that are no controls.
-METHODS = [n for n in SUPERVISED if n not in SIX_ARMS and not n.startswith("soft")]
 METRICS = ("top1_error", "nll", "ece", *OCCLUDED)
-LEVEL = 0.05  # of a claim that a difference is larger than chance
+LEVEL = 0.05  # significance level for "larger than chance"
 
 
 def require_comparable(arms: Sequence[str]) -> None:
-    """Raise UsageError where an arm stands twice, or arms with labels beside arms without."""
+    """Raise UsageError for repeated arms and for a mix of supervised and self-supervised arms."""
     if len(set(arms)) < len(arms):
         raise UsageError(f"each arm can stand once in a comparison, got {', '.join(arms)}")
     without = [arm for arm in arms if read_arm(arm).self_supervised]
@@ -58,34 +56,35 @@ def open_runs(
     source: dict[str, Any],
     processes: Processes,
 ) -> list[tuple[Recipe, RunFolder]]:
-    """A run for every (arm, seed), new or to go on with, in the order to perform them.
+    """Create or reopen a run folder for every (arm, seed), in the order of training.
 
-    Seeds go round outside and arms inside, so that a comparison cut short still has whole rounds.
-    Raises UsageError where a run was made for another recipe or other data.
+    Each seed trains all arms before the next seed begins, so that an interrupted comparison still
+    has whole rounds. Raises UsageError for a run of another recipe or other data.
     """
     recipes = [replace(recipe, arm=arm, seed=seed) for seed in seeds for arm in arms]
-    runs = [RunFolder(folder / "runs" / folder_name(one)) for one in recipes]
+    runs = [RunFolder(folder / "runs" / folder_name(run_recipe)) for run_recipe in recipes]
     if processes.main:
-        for one, run in zip(recipes, runs, strict=True):
-            open_run(run.folder, one, data, source, resume=True)
+        for run_recipe, run in zip(recipes, runs, strict=True):
+            open_run(run.folder, run_recipe, data, source, resume=True)
     processes.wait()
     return list(zip(recipes, runs, strict=True))
 
 
 def compare_runs(runs: Sequence[RunFolder], arms: Sequence[str]) -> list[dict[str, Any]]:
-    """Soft arms against their rivals in four figures, lower is better; a record for each.
+    """Test each soft arm against its rivals in METRICS (lower is better); one record per question.
 
     Two intervals: a paired t over seeds, and a paired bootstrap over test images conditional on
-    these seeds. A difference is larger than chance when both say so after Holm's correction.
+    these seeds. A difference is larger than chance when both tests reject chance after Holm's
+    correction.
     """
-    figures = {arm: _figures(runs, arm) for arm in arms}
-    pairs = [(arm, against) for arm in arms for against in _rivals(arm, arms)]
+    results = {arm: _load_results(runs, arm) for arm in arms}
+    pairs = [(arm, against) for arm in arms for against in rivals(arm, arms)]
     records = [
-        _compared(arm, against, metric, figures, questions=len(pairs) * len(METRICS))
+        _test_difference(arm, against, metric, results, questions=len(pairs) * len(METRICS))
         for arm, against in pairs
         for metric in METRICS
     ]
-    # Both tests must refuse chance, so the larger of the two p-values is the one of the pair.
+    # Both tests must reject chance, so a question's p-value is the larger of the two.
     adjusted = holm(
         [None if r["p_seeds"] is None else max(r["p_seeds"], r["p_images"]) for r in records]
     )
@@ -95,10 +94,11 @@ def compare_runs(runs: Sequence[RunFolder], arms: Sequence[str]) -> list[dict[st
     return records
 
 
-def _compared(
-    arm: str, against: str, metric: str, figures: dict[str, "_Figures"], questions: int
+def _test_difference(
+    arm: str, against: str, metric: str, results: dict[str, "_Results"], questions: int
 ) -> dict[str, Any]:
-    first, second = figures[arm], figures[against]
+    """Compare two arms in one metric; questions: how many tests the whole comparison makes."""
+    first, second = results[arm], results[against]
     differences = first.per_seed[metric] - second.per_seed[metric]
     over_seeds = paired_t(differences)
     if metric == "ece":
@@ -116,27 +116,14 @@ def _compared(
         "image_interval": [over_images.low, over_images.high],
         "p_seeds": None if over_seeds is None else over_seeds.p,
         "p_images": over_images.p,
-        # At the level that Holm asks of the first of so many questions.
+        # At the level that Holm's correction demands of the smallest p-value.
         "seeds_needed": seeds_needed(differences, level=1 - LEVEL / questions),
     }
 
 
-def _rivals(arm: str, arms: Sequence[str]) -> list[str]:
-    """What a soft arm is judged against: the standard, its own crop otherwise softened, and other
-    methods."""
-    name, at, sigma = arm.partition("@")
-    if name.startswith("simsiam-soft"):
-        return [rival for rival in ("simsiam", f"simsiam-harsh{at}{sigma}") if rival in arms]
-    if not name.startswith("soft"):
-        return []
-    own = ("standard", "standard-smoothed", f"harsh{at}{sigma}", f"harsh-constant{at}{sigma}")
-    others = [one for one in arms if one.partition("@")[0] in METHODS]
-    return [rival for rival in (*own, *others) if rival in arms]
-
-
 @dataclass(frozen=True)
-class _Figures:
-    """One arm's figures over its seeds, [seeds], and image by image, [seeds, images]."""
+class _Results:
+    """One arm's metrics per seed [seeds] and per test image [seeds, images]."""
 
     per_seed: dict[str, npt.NDArray[np.float64]]
     per_image: dict[str, npt.NDArray[np.float64]]
@@ -144,7 +131,7 @@ class _Figures:
     correct: npt.NDArray[np.bool_]
 
 
-def _figures(runs: Sequence[RunFolder], arm: str) -> _Figures:
+def _load_results(runs: Sequence[RunFolder], arm: str) -> _Results:
     predictions, evaluations = [], []
     for run in runs:
         if run.recipe().arm == arm:
@@ -160,7 +147,7 @@ def _figures(runs: Sequence[RunFolder], arm: str) -> _Figures:
     correct = np.stack([c.numpy() for _, c in plain])
     per_seed = {name: np.array([e[name] for e in evaluations]) for name in METRICS[:3]}
     per_image = {name: 1.0 - correct for name, correct in hidden.items()}
-    return _Figures(
+    return _Results(
         per_seed | {name: losses.mean(axis=1) for name, losses in per_image.items()},
         per_image
         | {

@@ -1,4 +1,4 @@
-"""Test images on which two arms disagree, for the eye: as many for the one as for the other.
+"""Choose test images on which two arms disagree: equally many that either arm gets right.
 
 n test images, k classes.
 """
@@ -13,17 +13,19 @@ from torch import Tensor
 from softaug_lab.data import Data
 from softaug_lab.evaluation import Predictions
 from softaug_lab.experiments.png import png_text
+from softaug_lab.recipes import main_arm, role_of
 from softaug_lab.runs import RunFolder
 
 MOST = 6  # images for each of the two arms
 
 
 def disagreements(runs: Sequence[RunFolder], data: Data) -> dict[str, Any] | None:
-    """Where one of two arms is right and the other wrong; None where there are no such images.
+    """Collect images that one of two arms classifies correctly and the other does not.
 
-    An arm predicts what its seeds do together, by the mean of their probabilities. Of the images
-    on either side come those on which the two arms' probabilities of the true class lie furthest
-    apart, equally many of both: the numbers of each side say which arm is better, not the images.
+    An arm's prediction is the mean of its seeds' probabilities. On either side, the images are
+    those with the largest difference between the arms' probabilities of the true class. Both
+    sides show equally many images; `only_arm` and `only_against` count all, and these counts say
+    which arm is better. None without two arms, or where a side has no images.
     """
     arms = list(dict.fromkeys(run.recipe().arm for run in runs))
     pair = opposed(arms)
@@ -32,13 +34,13 @@ def disagreements(runs: Sequence[RunFolder], data: Data) -> dict[str, Any] | Non
     by_arm = {arm: [run for run in runs if run.recipe().arm == arm] for arm in arms}
     labels = data.test.labels.cpu()
     first, second = (_probabilities(by_arm[arm]) for arm in pair)
-    sides = [side.tolist() for side in apart(first, second, labels)]
+    sides = [side.tolist() for side in disagreeing(first, second, labels)]
     most = min(MOST, *(len(side) for side in sides))
     if most == 0:
         return None
     chosen = [(index, arm) for arm, side in zip(pair, sides, strict=True) for index in side[:most]]
     rows = torch.tensor([index for index, _ in chosen])
-    # One arm at a time: all of them may not fit into memory.
+    # One arm at a time: the logits of all arms may not fit into memory.
     predicted = {arm: _probabilities(by_arm[arm])[rows].max(dim=1) for arm in arms}
     return {
         "arm": pair[0],
@@ -67,38 +69,38 @@ def disagreements(runs: Sequence[RunFolder], data: Data) -> dict[str, Any] | Non
 
 
 def opposed(arms: Sequence[str]) -> tuple[str, str] | None:
-    """The two arms that are set against each other, from names alone; None for fewer than two.
+    """Choose the two arms to show against each other, by their roles; None for fewer than two.
 
-    A soft arm, `soft` before others and the last arm where there is none, against `standard`, or
-    else against the first other arm.
+    The first is the comparison's main soft arm, or the last arm without any; the second is the
+    standard arm, or the first other arm without any.
     """
     if len(arms) < 2:
         return None
-    soft = [arm for arm in arms if arm.startswith("soft")]
-    arm = "soft" if "soft" in soft else (soft or [one for one in arms if one != "standard"][-1:])[0]
-    return arm, "standard" if "standard" in arms else next(one for one in arms if one != arm)
+    standard = [arm for arm in arms if role_of(arm) == "standard"]
+    arm = main_arm(arms) or next(arm for arm in reversed(arms) if arm not in standard)
+    return arm, next(other for other in [*standard, *arms] if other != arm)
 
 
-def apart(
+def disagreeing(
     first: Float32[Tensor, "n k"], second: Float32[Tensor, "n k"], labels: Int64[Tensor, "n"]
 ) -> tuple[Tensor, Tensor]:
-    """Indices of the images that only the first and only the second gets right, int64 each.
+    """Return the indices (int64) of images that only the first and only the second gets right.
 
-    The furthest apart in the probability of the true class comes first, of equals the lower index.
+    Sorted by the difference in the probability of the true class, largest first; ties by index.
     """
     right, other = (one.argmax(dim=1) == labels for one in (first, second))
     true = labels[:, None]
     lead = (first.gather(1, true) - second.gather(1, true)).squeeze(1)
 
     def ordered(side: Tensor, lead: Tensor) -> Tensor:
-        found = side.nonzero().squeeze(1)
-        return found[lead[found].argsort(descending=True, stable=True)]
+        indices = side.nonzero().squeeze(1)
+        return indices[lead[indices].argsort(descending=True, stable=True)]
 
     return ordered(right & ~other, lead), ordered(other & ~right, -lead)
 
 
 def _probabilities(runs: Sequence[RunFolder]) -> Float32[Tensor, "n k"]:
-    """The mean over an arm's seeds of the probabilities that it predicts."""
+    """Average the predicted probabilities over the runs of one arm."""
     total = torch.zeros(())
     for run in runs:
         total = total + Predictions.load(run.predictions_file).logits.softmax(dim=1)

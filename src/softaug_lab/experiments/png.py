@@ -1,4 +1,4 @@
-"""Pictures as text, for records and pages."""
+"""Encode images as base64 PNG text for JSON records and HTML pages."""
 
 import base64
 import io
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def png_text(image: UInt8[Tensor, "c h w"]) -> str:
-    """An image of 1 or 3 channels as PNG, in base64."""
+    """Encode an image of 1 or 3 channels as PNG in base64."""
     from PIL import Image
 
     pixels = image.permute(1, 2, 0).squeeze(-1).contiguous().numpy()

@@ -1,4 +1,7 @@
-"""One experiment as plain data: recipes, arms, expressions, YAML files; without torch."""
+"""Experiments as plain data: recipes, arms, augmentation expressions and recipe files.
+
+Imports only `softaug_lab.basics`, and torch only when an augmentation is built.
+"""
 
 from softaug_lab.recipes.arms import (
     ARMS,
@@ -6,8 +9,13 @@ from softaug_lab.recipes.arms import (
     SIX_ARMS,
     SUPERVISED,
     Arm,
+    Role,
+    main_arm,
     member_of,
     read_arm,
+    rivals,
+    role_of,
+    same_augmentation,
     sweep_arms,
     swept,
 )
@@ -23,9 +31,14 @@ __all__ = [
     "Arm",
     "Augmentation",
     "Recipe",
+    "Role",
+    "main_arm",
     "member_of",
     "read_arm",
     "read_recipe",
+    "rivals",
+    "role_of",
+    "same_augmentation",
     "sweep_arms",
     "swept",
     "transform_of",

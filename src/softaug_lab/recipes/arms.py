@@ -1,4 +1,4 @@
-"""The arms of a comparison, as data: `arms.yaml` names them, text may set their fields anew."""
+"""The arms of a comparison: `arms.yaml` names them, and text such as `soft(k=1)@0.2` varies them."""
 
 import math
 import re
@@ -11,6 +11,9 @@ import yaml
 
 from softaug_lab.basics.errors import UsageError, unknown_name
 
+Role = Literal[
+    "plain", "standard", "smoothed", "harsh", "constant", "soft", "rival", "variant"
+]  # fmt: skip
 Targets = Literal["hard", "smoothed", "constant", "soft", "online"]
 Mix = Literal["none", "mixup", "cutmix"]
 Loss = Literal["cross_entropy", "focal"]
@@ -19,19 +22,23 @@ Pair = Literal["product", "minimum", "own"]
 WORDS = {
     name: get_args(words)
     for name, words in {
-        "targets": Targets, "mix": Mix, "loss": Loss, "method": Method, "pair": Pair
+        "role": Role, "targets": Targets, "mix": Mix, "loss": Loss, "method": Method, "pair": Pair
     }.items()
 }  # fmt: skip
+# Controls that repeat a soft arm's augmentation without its softening.
+SAME_AUGMENTATION: tuple[Role, ...] = ("harsh", "constant")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """What one arm does; `arms.yaml` says what the fields mean. k: of its own, None the recipe's.
+    """The settings of one arm; `arms.yaml` explains each field. k=None takes the recipe's k.
 
-    Raises UsageError for a value that its field cannot have.
+    Raises UsageError for a value outside its field's range.
     """
 
     about: str
+    role: Role
+    against: tuple[Role, ...] = ()
     augment: str = "standard"
     targets: Targets = "hard"
     alpha: float = 0.1
@@ -49,6 +56,14 @@ class Arm:
         for name, words in WORDS.items():
             if getattr(self, name) not in words:
                 raise UsageError(f"{name} must be {' or '.join(words)}, got {getattr(self, name)}")
+        self._check_numbers()
+        if not isinstance(self.weighted, bool):
+            raise UsageError(f"weighted must be true or false, got {self.weighted}")
+        if self.weighted and self.targets not in ("hard", "soft"):
+            raise UsageError(f"weighted goes with hard or soft targets, got {self.targets}")
+        self._check_method()
+
+    def _check_numbers(self) -> None:
         expected: dict[str, tuple[str, Callable[[Any], bool]]] = {
             "alpha": ("in [0, 1)", lambda value: 0 <= value < 1),
             "ceiling": ("in (0, 1]", lambda value: 0 < value <= 1),
@@ -61,66 +76,113 @@ class Arm:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not (number or (name == "k" and value is None)) or not fits(value):
                 raise UsageError(f"{name} must be {range_}, got {value}")
-        if not isinstance(self.weighted, bool):
-            raise UsageError(f"weighted must be true or false, got {self.weighted}")
-        if self.weighted and self.targets not in ("hard", "soft"):
-            raise UsageError(f"weighted goes with hard or soft targets, got {self.targets}")
-        if self.self_supervised:
-            # What these say is of labels.
-            for name in ("targets", "mix", "loss", "members"):
-                if getattr(self, name) != getattr(Arm, name):
-                    raise UsageError(
-                        f"{name} must be {getattr(Arm, name)} with method {self.method}, which "
-                        f"has no labels, got {getattr(self, name)}"
-                    )
-        elif self.pair != Arm.pair:
-            raise UsageError(f"pair goes with method simsiam, got {self.pair}")
+
+    def _check_method(self) -> None:
+        if not self.self_supervised:
+            if self.pair != Arm.pair:
+                raise UsageError(f"pair goes with method simsiam, got {self.pair}")
+            return
+        for name in ("targets", "mix", "loss", "members"):  # these fields need labels
+            if getattr(self, name) != getattr(Arm, name):
+                raise UsageError(
+                    f"{name} must be {getattr(Arm, name)} with method {self.method}, which "
+                    f"has no labels, got {getattr(self, name)}"
+                )
 
     @property
     def self_supervised(self) -> bool:
-        """Whether it trains without labels, and is judged by a probe."""
+        """Whether the arm trains without labels and is evaluated by a linear probe."""
         return self.method != "supervised"
 
 
 ARMS = {
-    name: Arm(**said)
-    for name, said in yaml.safe_load((Path(__file__).parent / "arms.yaml").read_text()).items()
+    name: Arm(**{**given, "against": tuple(given.get("against", ()))})
+    for name, given in yaml.safe_load((Path(__file__).parent / "arms.yaml").read_text()).items()
 }
 SUPERVISED = tuple(name for name, arm in ARMS.items() if not arm.self_supervised)
 SELF_SUPERVISED = tuple(name for name, arm in ARMS.items() if arm.self_supervised)
 SIX_ARMS = ("none", "standard", "standard-smoothed", "harsh", "harsh-constant", "soft")
-SETTABLE = [field.name for field in fields(Arm) if field.name not in ("about", "augment", "method")]
+SETTABLE = [
+    field.name
+    for field in fields(Arm)
+    if field.name not in ("about", "role", "against", "augment", "method")
+]
 _TEXT = re.compile(r"(?P<name>[^(@]*)(\((?P<set>[^)]*)\))?(@(?P<augment>.*))?", re.DOTALL)
 
 
 def read_arm(text: str) -> Arm:
-    """The arm that `NAME`, `NAME(FIELD=VALUE, ...)`, `NAME@SIGMA` or `NAME@EXPRESSION` stands for.
+    """Parse `NAME`, `NAME(FIELD=VALUE, ...)`, `NAME@SIGMA` or `NAME@EXPRESSION` into an Arm.
 
-    Raises UsageError for a name or a field that is not known and a value that does not fit.
+    Soft arms stay soft whatever is set; a control or rival with fields set in brackets, and a
+    control of the standard augmentation with an `@`, gets the role `variant`.
+    Raises UsageError for an unknown name or field and for a value outside its range.
     """
-    found = _TEXT.fullmatch(text)
-    if found is None or found["name"] not in ARMS:
+    match = _TEXT.fullmatch(text)
+    if match is None or match["name"] not in ARMS:
         raise unknown_name("arm", text, ARMS)
-    changes = dict(_field(text, part) for part in (found["set"] or "").split(",") if part.strip())
-    if found["augment"]:
-        changes["augment"] = _augment(found["augment"])
+    named = ARMS[match["name"]]
+    changes = dict(_field(text, part) for part in (match["set"] or "").split(",") if part.strip())
+    role: Role = "variant" if changes and named.role != "soft" else named.role
+    if match["augment"]:
+        changes["augment"] = _augment(match["augment"])
+        if role in ("plain", "standard", "smoothed"):
+            role = "variant"
     try:
-        return replace(ARMS[found["name"]], **changes)
+        return replace(named, role=role, **changes)
     except UsageError as error:
         raise UsageError(f"arm {text!r}: {error}") from error
+
+
+def role_of(text: str) -> Role | None:
+    """Return the role of an arm by its text; None for an arm unknown to this version.
+
+    Reports are drawn from records that another version may have written.
+    """
+    try:
+        return read_arm(text).role
+    except UsageError:
+        return None
+
+
+def same_augmentation(first: str, second: str) -> bool:
+    """Whether two arms apply the same augmentation to an image, such as soft@0.2 and harsh@0.2."""
+    return read_arm(first).augment == read_arm(second).augment
+
+
+def rivals(arm: str, arms: Sequence[str]) -> list[str]:
+    """List those of `arms` that `arm` is judged against, in the order of its field `against`.
+
+    Controls of SAME_AUGMENTATION count only where they share the arm's augmentation.
+    """
+    return [
+        other
+        for role in read_arm(arm).against
+        for other in arms
+        if read_arm(other).role == role
+        and (role not in SAME_AUGMENTATION or same_augmentation(arm, other))
+    ]
+
+
+def main_arm(arms: Sequence[str]) -> str | None:
+    """Return the arm that a comparison is about: `soft`, else the first soft arm, else None."""
+    soft = [arm for arm in arms if role_of(arm) == "soft"]
+    return "soft" if "soft" in soft else next(iter(soft), None)
 
 
 def sweep_arms(
     sigmas: Sequence[float], ks: Sequence[float], modes: Sequence[str], alphas: Sequence[float]
 ) -> tuple[str, ...]:
-    """The arms of the paper's figure 3: label smoothing over alpha, each mode over sigma and k."""
+    """List the arms of the paper's figure 3: label smoothing over alpha, modes over sigma and k."""
     smoothed = [f"standard-smoothed(alpha={alpha:g})" for alpha in alphas]
     softened = [f"{mode}(k={k:g})@{sigma:g}" for mode in modes for k in ks for sigma in sigmas]
     return ("standard", *smoothed, *softened)
 
 
 def swept(text: str) -> tuple[str, str, float] | None:
-    """What an arm is a point of: the curve's name, the axis (sigma or alpha), and where on it."""
+    """Locate an arm in a sweep: the curve's name, the axis (sigma or alpha), the value on it.
+
+    None for an arm that is no point of a sweep.
+    """
     if match := re.fullmatch(r"(.+)@([\d.]+)", text):
         return match[1], "sigma", float(match[2])
     if match := re.fullmatch(r"(.+)\(alpha=([\d.]+)\)", text):
@@ -129,11 +191,12 @@ def swept(text: str) -> tuple[str, str, float] | None:
 
 
 def member_of(text: str) -> str:
-    """The arm of one member of an ensemble."""
-    found = _TEXT.fullmatch(text)
-    assert found is not None
-    own = f"{found['set']}, " if found["set"] else ""
-    return f"{found['name']}({own}members=1)" + (f"@{found['augment']}" if found["augment"] else "")
+    """Return the text of the arm that each member of an ensemble trains."""
+    match = _TEXT.fullmatch(text)
+    assert match is not None
+    given = f"{match['set']}, " if match["set"] else ""
+    augment = f"@{match['augment']}" if match["augment"] else ""
+    return f"{match['name']}({given}members=1){augment}"
 
 
 def _field(text: str, part: str) -> tuple[str, Any]:
@@ -146,6 +209,7 @@ def _field(text: str, part: str) -> tuple[str, Any]:
 
 
 def _augment(text: str) -> str:
+    """Expand a bare number to the crop of that strength."""
     try:
         return f"crop({float(text)})"
     except ValueError:

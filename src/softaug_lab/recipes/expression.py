@@ -1,6 +1,6 @@
-"""Augmentations written as text: `crop(0.3)+erase(0.2, fill=noise)`, or a YAML list of such parts.
+"""Parse augmentations from text, `crop(0.3)+erase(0.2, fill=noise)`, or from a YAML list of parts.
 
-The text is read by Python's parser and looked up in one table; nothing in it is ever run.
+Python's parser reads the text and TRANSFORMS resolves its names; nothing in it is executed.
 """
 
 import ast
@@ -32,27 +32,27 @@ TRANSFORMS: dict[str, Callable[..., Transform]] = {
     "uniform_crop": softaug.UniformCrop,
     "vertical_flip": softaug.VerticalFlip,
 }
-# What these crops' first argument is: their size is that of the data.
+# The first argument of crops in an expression: their own first one, the size, is that of the data.
 FIRST = {"resized_crop": "sigma", "random_resized_crop": "scale"}
 
 
 def parse(
     text: str, height: int, width: int, named: Mapping[str, Transform] | None = None
 ) -> Transform:
-    """The transform that an expression stands for, for images of this size.
+    """Build the transform that an expression describes, for images of this size.
 
-    Parts joined by `+` (or listed in brackets) are applied one after another. A part is a name of
+    Parts joined by `+` (or listed in brackets) are applied one after another. A part is a name in
     TRANSFORMS with its arguments in brackets, by position or by name: numbers, pairs and words.
-    `hard(...)` has parts in its brackets, and what these lose softens nothing. named: transforms
-    that stand for further names.
-    Raises UsageError that points at the part that is wrong.
+    `hard(...)` takes parts and leaves targets unchanged by what these parts destroy. named: further
+    names and their transforms.
+    Raises UsageError that points at the wrong part.
     """
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
         part = text.strip()[(error.offset or 1) - 1 :] or text
         raise _wrong(text, part, f"not readable ({error.msg})") from error
-    transform = _joined(text, tree, height, width, named or {})
+    transform = _build(text, tree, height, width, named or {})
     after = size_after(transform, height, width)
     if after != (height, width):
         raise UsageError(
@@ -63,26 +63,26 @@ def parse(
 
 
 def from_file(text: str) -> str:
-    """An expression as it is; the path of a YAML file as the expression that its list stands for.
+    """Return an expression unchanged, or the expression that a YAML file's list describes.
 
-    A list holds parts as text (`crop(0.3)`), or names with their arguments (`erase: {area: 0.2}`).
+    A list holds parts as text (`crop(0.3)`) or names with their arguments (`erase: {area: 0.2}`).
     """
     if not text.endswith((".yaml", ".yml")):
         return text
     import yaml
 
     try:
-        listed = yaml.safe_load(Path(text).read_text())
+        parts = yaml.safe_load(Path(text).read_text())
     except (OSError, ValueError) as error:
         raise UsageError(f"{text}: not readable ({error})") from error
     except yaml.YAMLError as error:
         raise UsageError(f"{text}: no YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(listed, list) or not listed:
+    if not isinstance(parts, list) or not parts:
         raise UsageError(f"{text}: expected a list of parts, such as - crop(0.3)")
-    return "+".join(_written(text, part) for part in listed)
+    return "+".join(_as_text(text, part) for part in parts)
 
 
-def _written(path: str, part: Any) -> str:
+def _as_text(path: str, part: Any) -> str:
     if isinstance(part, str):
         return part
     if isinstance(part, dict) and len(part) == 1:
@@ -97,10 +97,10 @@ def _written(path: str, part: Any) -> str:
     )
 
 
-def _joined(
+def _build(
     text: str, node: ast.expr, height: int, width: int, named: Mapping[str, Transform]
 ) -> Transform:
-    parts = [_part(text, part, height, width, named) for part in _parts(node)]
+    parts = [_build_part(text, part, height, width, named) for part in _parts(node)]
     if not parts:
         raise UsageError("an augmentation needs at least one part, such as crop(0.3)")
     return parts[0] if len(parts) == 1 else Chain(parts)
@@ -114,7 +114,7 @@ def _parts(node: ast.expr) -> list[ast.expr]:
     return [node]
 
 
-def _part(
+def _build_part(
     text: str, node: ast.expr, height: int, width: int, named: Mapping[str, Transform]
 ) -> Transform:
     if isinstance(node, ast.Name) and node.id in named:
@@ -126,7 +126,7 @@ def _part(
     if name == "hard":
         if len(call.args) != 1 or call.keywords:
             raise _wrong(text, node, "hard takes parts, such as hard(randaugment+flip)")
-        return Hard(_joined(text, call.args[0], height, width, named))
+        return Hard(_build(text, call.args[0], height, width, named))
     if name not in TRANSFORMS:
         known = [*TRANSFORMS, "hard", *named]
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
@@ -161,7 +161,7 @@ def _value(text: str, node: ast.expr) -> Any:
 
 
 def _wrong(text: str, part: ast.expr | str, reason: str) -> UsageError:
-    """An error that shows the part of the text that is wrong."""
+    """Make an error that quotes the wrong part of the text."""
     text = text.strip()
     shown = part if isinstance(part, str) else ast.get_source_segment(text, part)
     return UsageError(f"augmentation {text!r}, at {shown!r}: {reason}")

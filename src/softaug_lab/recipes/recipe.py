@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -129,17 +130,21 @@ class Recipe:
             )
         if self.blur is not None and not 0 <= self.blur <= 1:
             raise UsageError(f"blur must be a probability in [0, 1], got {self.blur}")
-        arm = read_arm(self.arm)
-        if arm.self_supervised and self.end_epochs:
+        if self.parsed_arm.self_supervised and self.end_epochs:
             raise UsageError(
                 f"end_epochs must be 0 with {self.arm}, got {self.end_epochs}: views that are "
                 "alike teach nothing"
             )
-        transform_of(self, arm, *ANY_SIZE)
+        transform_of(self, *ANY_SIZE)
+
+    @cached_property
+    def parsed_arm(self) -> Arm:
+        """The settings that the text `arm` stands for."""
+        return read_arm(self.arm)
 
 
-def transform_of(recipe: Recipe, arm: Arm, height: int, width: int) -> "Transform":
-    """An arm's own expression, in which `standard` and `harsh` are the recipe's."""
+def transform_of(recipe: Recipe, height: int, width: int) -> "Transform":
+    """Build the arm's augmentation, in which `standard` and `harsh` stand for the recipe's."""
     from softaug import UniformCrop
     from softaug_lab.recipes.expression import parse
 
@@ -149,4 +154,4 @@ def transform_of(recipe: Recipe, arm: Arm, height: int, width: int) -> "Transfor
         else UniformCrop(padding=round(min(height, width) / 8)),
         "harsh": parse(recipe.augment or f"crop({recipe.sigma})", height, width),
     }
-    return parse(arm.augment, height, width, parts)
+    return parse(recipe.parsed_arm.augment, height, width, parts)
