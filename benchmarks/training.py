@@ -1,9 +1,9 @@
-"""Training steps a second: softaug's own loop beside others', the same network, batch and images.
+"""Training steps per second: softaug's loop and others, on the same network, batch and images.
 
-Every loop trains in memory-resident CIFAR-sized images, crops by up to 4 px and mirrors them, each
-as its users write it: softaug by its arm `standard`; a plain loop with torchvision's transforms in
-the workers of a DataLoader; timm's loader, transforms and optimiser, in the manner of its script;
-Lightning's Trainer on the plain loop's data.
+Every loop trains on CIFAR-sized images in memory, crops them by up to 4 px and mirrors them, each
+as its users would write it: softaug with its arm `standard`; a plain loop with torchvision's
+transforms in the workers of a DataLoader; timm's loader, transforms and optimiser, as in its
+script; Lightning's Trainer on the plain loop's data.
 """
 
 import contextlib
@@ -25,24 +25,22 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from softaug_lab.basics.processes import Processes
-from softaug_lab.data.dataset import Data, ImageSet
-from softaug_lab.models.card import ModelCard
-from softaug_lab.models.classifier import build
-from softaug_lab.recipes.recipe import Recipe
-from softaug_lab.runs.folder import open_run
-from softaug_lab.training.augmentation import build_arm
-from softaug_lab.training.loop import build_feed, train
+from softaug_lab.data import Data, ImageSet
+from softaug_lab.models import ModelCard, build
+from softaug_lab.recipes import Recipe
+from softaug_lab.runs import open_run
+from softaug_lab.training import build_arm, build_batches, fit
 
 BATCH, SIDE, CLASSES = 128, 32, 10
 CARD = tuple(map(str, range(CLASSES)))
 PACKAGES = ("torchvision", "timm", "lightning")
-Seconds = list[float]  # of each step
+Seconds = list[float]  # the duration of each step
 
 
 def measure(model: str = "small", steps: int = 30, rounds: int = 2) -> list[dict[str, Any]]:
-    """Images a second by the middle step of the best round; rounds take turns.
+    """Measure images per second, from the median step of each loop's best round.
 
-    ratio: the time of a step over softaug's.
+    The loops take turns in every round. ratio: the time of a step divided by softaug's.
     """
     images, labels = made_up(steps * BATCH)
     loops: dict[str, Callable[[], Seconds]] = {
@@ -74,15 +72,15 @@ def measure(model: str = "small", steps: int = 30, rounds: int = 2) -> list[dict
 
 
 def measure_parts(model: str = "small", steps: int = 30) -> dict[str, Any]:
-    """The share of softaug's step that data and augmentation take, softened targets included."""
+    """Measure the share of a step that data, augmentation and softened targets take."""
     images, labels = made_up(steps * BATCH)
     step = median(softaug_loop(model, images, labels, "auto", arm="soft")[3:])
     recipe, data = Recipe(arm="soft", model=model, batch_size=BATCH), as_data(images, labels)
     augment = build_arm(recipe, CLASSES, SIDE, SIDE)
-    feed = build_feed(recipe, data, Processes(torch.device("cpu")))
+    batches = build_batches(recipe, data, Processes(torch.device("cpu")))
     took = []
     begin = time.perf_counter()
-    for batch in feed.epoch(0, augment.transform, 0):
+    for batch in batches.epoch(0, augment.transform, 0):
         augment(batch.images, batch.labels, drawn=batch.drawn)
         took.append(time.perf_counter() - begin)
         begin = time.perf_counter()
@@ -101,7 +99,7 @@ def as_data(images: Tensor, labels: Tensor) -> Data:
 
 
 def network(model: str) -> nn.Module:
-    """The same for all: uint8 or float images in 0 to 255 in, logits out, channels_last within."""
+    """Build the network of all loops, from images in 0 to 255 (uint8 or float) to logits."""
     torch.manual_seed(0)
     return build(ModelCard(model, CARD, 3, SIDE, SIDE), (127.5,) * 3, (64.0,) * 3)
 
@@ -115,12 +113,12 @@ def softaug_loop(
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(Path(folder) / "run", recipe, data, {}, resume=False)
         watch = lambda _: times.append(time.perf_counter())  # noqa: E731
-        train(recipe, data, run, Processes(torch.device("cpu")), watch)
+        fit(recipe, data, run, Processes(torch.device("cpu")), watch)
     return differences(times)
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """Images in memory, each through torchvision's transforms as it is asked for."""
+    """Images in memory, transformed by torchvision when they are accessed."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         from torchvision.transforms import v2
@@ -153,7 +151,7 @@ def plain_loop(
 def plain_steps(
     net: nn.Module, optimizer: torch.optim.Optimizer, batches: Any, dtype: torch.dtype | None
 ) -> Iterator[float]:
-    """The time at the beginning, and after each step."""
+    """Yield the time at the start and after each step."""
     yield time.perf_counter()
     for inputs, classes in batches:
         with torch.autocast("cpu", dtype, enabled=dtype is not None):
@@ -182,7 +180,7 @@ def timm_loop(
             picture = Image.fromarray(images[i].permute(1, 2, 0).numpy())
             return self.transform(picture), int(labels[i])
 
-    files: Any = Files()  # typed as one of its own, and takes any
+    files: Any = Files()  # timm types this argument as its own class, but takes any Dataset
     batches = create_loader(
         files,
         input_size=(3, SIDE, SIDE),

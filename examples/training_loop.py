@@ -2,8 +2,7 @@
 
     python examples/training_loop.py [--epochs 10]
 
-The images are the embedded part of Fashion-MNIST; put
-your own DataLoader in their place.
+The images are the embedded part of Fashion-MNIST; replace them by your own DataLoader.
 """
 
 import argparse
@@ -13,14 +12,14 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import softaug
-from softaug_lab.data.load import load
+from softaug_lab.data import load
 from softaug_lab.models.small import small_resnet
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--images", type=int, default=8000, help="of the 8,000 to train on")
+    parser.add_argument("--images", type=int, default=8000, help="training images, at most 8,000")
     options = parser.parse_args()
 
     torch.manual_seed(0)

@@ -37,7 +37,7 @@ from softaug_lab.data import Data, ImageSet
 from softaug_lab.models import ModelCard, build
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import open_run
-from softaug_lab.training import Progress, train
+from softaug_lab.training import Progress, fit
 
 v2: Any = typed_v2  # its types know fewer arguments than it takes
 PARTS = ("equal", "waits", "times", "train")
@@ -394,7 +394,7 @@ def own_loop(check: Check, model: str, batch: int, steps: int, compiled: bool = 
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(Path(folder) / "run", recipe, data, {}, resume=False)
         began = time.perf_counter()
-        train(recipe, data, run, Processes(check.device), watch)
+        fit(recipe, data, run, Processes(check.device), watch)
         ended = time.perf_counter()
     step = (marks[last] - marks[first]) / (last - first)
     return (

@@ -1,12 +1,12 @@
-"""A long run with all against it: kills, a full disk, broken files, steps without a finite loss.
+"""A long run under faults: kills, a full disk, truncated checkpoints, losses that are not finite.
 
     python scripts/soak.py FOLDER --epochs 300
 
-trains the same recipe twice on the same streamed shards, some of whose images are corrupt and some
-of whose steps give no finite loss. One run is left alone. The other is killed at random moments,
-again and again, refused its disk, and finds its last checkpoint cut short. Both must end with the
-same weights, bit for bit, and the same history and evaluation. Prints what was done, and fails if
-they differ.
+trains the same recipe twice on the same streamed shards; some images are corrupt, and some steps
+have a loss that is not finite. One run is undisturbed. The other is killed at random moments, again
+and again, cannot write to its disk, and finds its last checkpoint truncated. Both must end with the
+same weights, bit for bit, and the same history and evaluation. Prints the faults, and fails if the
+runs differ.
 """
 
 import argparse
@@ -21,21 +21,29 @@ import sys
 import tarfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch import Tensor
 
-from softaug_lab.cli import app as cli
-from softaug_lab.data import load
-from softaug_lab.training import loop as training
+from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.basics.processes import Processes
+from softaug_lab.data import StreamOptions, load
+from softaug_lab.experiments import run_one
+from softaug_lab.recipes import Recipe
+from softaug_lab.runs import open_run
+from softaug_lab.training.batches import Batch
+from softaug_lab.training.loop import fit
+from softaug_lab.training.step import Step
 
 SHARDS, CORRUPT = 16, range(100, 8000, 1700)  # of the 8,000 training images of `demo`
 NOT_FINITE = (50, 777, 2500)  # steps
-LEAST, MOST = 4.0, 40.0  # seconds until the next fault
-TOO_LITTLE = 300_000  # bytes of a file that the disk still takes: less than a checkpoint
+SHORTEST, LONGEST = 4.0, 40.0  # seconds until the next fault
+TOO_LITTLE = 300_000  # bytes that a full disk still takes: less than a checkpoint
 CHECKPOINT_SECONDS = 2
 
 
@@ -58,30 +66,30 @@ def write_shards(folder: Path) -> None:
                         archive.addfile(member, io.BytesIO(text))
 
 
+class Spoilt(Step):
+    """A step whose loss is not finite at the steps NOT_FINITE."""
+
+    def gradients(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
+        outputs, loss = super().gradients(batch, step, ending)
+        return outputs, loss * float("nan") if step in NOT_FINITE else loss
+
+
 def train(folder: Path, run: str, epochs: int) -> None:
-    """In a process of its own: the command line, with checkpoints often and steps that fail."""
-    training.CHECKPOINT_SECONDS = CHECKPOINT_SECONDS
-    learning_rate, backward, at = training.learning_rate, training.backward, [0]  # type: ignore[attr-defined]
-
-    def noted(recipe: Any, step: int, *rest: Any) -> float:
-        at[0] = step
-        return learning_rate(recipe, step, *rest)
-
-    def spoilt(wrapped: Any, processes: Any, loss: Any, *rest: Any, **how: Any) -> Any:
-        spoil = float("nan") if at[0] in NOT_FINITE else 1.0
-        return backward(wrapped, processes, lambda *args: loss(*args) * spoil, *rest, **how)
-
-    vars(training).update(learning_rate=noted, backward=spoilt)
-    resume = ["--resume"] if (folder / run / "recipe.json").exists() else []
-    cli.main(
-        ["train", str(folder / "data"), "--stream", "--size", "28", "--max-unreadable", "0.001",
-         "--skip-nonfinite", str(len(NOT_FINITE)), "--epochs", str(epochs), "--precision", "fp32",
-         "--run", str(folder / run), *resume]
-    )  # fmt: skip
+    """Train in this process, with frequent checkpoints; exit as the command line does."""
+    recipe = Recipe(epochs=epochs, precision="fp32", skip_nonfinite=len(NOT_FINITE))
+    processes = Processes(torch.device("cpu"))
+    try:
+        data = load(str(folder / "data"), size=28, max_unreadable=0.001, stream=StreamOptions())
+        opened = open_run(folder / run, recipe, data, {}, resume=True)
+        spoilt = partial(fit, checkpoint_seconds=CHECKPOINT_SECONDS, make_step=Spoilt)
+        run_one(recipe, data, opened, processes, lambda _: None, spoilt)
+    except SoftaugError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(error.exit_code) from error
 
 
 def start(folder: Path, run: str, epochs: int, limit: int | None = None) -> subprocess.Popen[bytes]:
-    """The run in a process of its own, whose messages go to a file beside its folder."""
+    """Start a run in a process of its own, with its messages in a file beside its folder."""
 
     def refuse_disk() -> None:
         if limit is not None:
@@ -93,7 +101,7 @@ def start(folder: Path, run: str, epochs: int, limit: int | None = None) -> subp
 
 
 def disturb(folder: Path, epochs: int, chance: random.Random) -> Counter[str]:
-    """Run to the end, with one fault after another; returns how often each came."""
+    """Run to the end, with one fault after another; returns how often each occurred."""
     faults: Counter[str] = Counter()
     last = folder / "disturbed" / "checkpoint.pt"
     while True:
@@ -103,7 +111,7 @@ def disturb(folder: Path, epochs: int, chance: random.Random) -> Counter[str]:
         limit = TOO_LITTLE if fault == "full disk" else None
         running = start(folder, "disturbed", epochs, limit)
         try:
-            running.wait(timeout=chance.uniform(LEAST, MOST))
+            running.wait(timeout=chance.uniform(SHORTEST, LONGEST))
         except subprocess.TimeoutExpired:
             number = signal.Signals[fault] if fault.startswith("SIG") else signal.SIGKILL
             running.send_signal(number)
@@ -117,7 +125,7 @@ def disturb(folder: Path, epochs: int, chance: random.Random) -> Counter[str]:
             "full disk": (1, "could not be written"),
         }
         code, text = expected.get(fault, (-signal.SIGKILL, ""))
-        # One that comes while Python or torch still starts ends it as any program.
+        # A signal while Python or torch still starts ends the process without a checkpoint.
         early = running.returncode in (-signal.SIGTERM, -signal.SIGINT, 130, -signal.SIGKILL)
         if not (running.returncode == code and text in said) and not early:
             raise SystemExit(f"{fault}: ended with {running.returncode}: {said[-2000:]}")
@@ -125,8 +133,8 @@ def disturb(folder: Path, epochs: int, chance: random.Random) -> Counter[str]:
         faults["went on from the checkpoint before"] += said.count("going on from the one before")
 
 
-def figures(run: Path) -> dict[str, Any]:
-    """What must be the same, without times."""
+def results(run: Path) -> dict[str, Any]:
+    """Read the history and evaluation of a run, without times."""
     history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     timed = ("seconds", "images_per_second")
     evaluation = json.loads((run / "evaluation.json").read_text())
@@ -154,14 +162,14 @@ def main() -> None:
     first, second = given.folder / "alone", given.folder / "disturbed"
     weights, others = (load_file(run / "model.safetensors") for run in (first, second))
     same = all(torch.equal(weights[name], others[name]) for name in weights | others)
-    history = figures(first)["history"]
+    history = results(first)["history"]
     print(f"{(time.time() - began) / 60:.0f} minutes, {len(history)} epochs")
     print(", ".join(f"{name}: {n}" for name, n in sorted(faults.items())))
     print(f"unreadable images in each epoch: {history[-1]['unreadable_images']}, "
           f"steps left out: {history[-1]['skipped_steps']}")  # fmt: skip
-    print(f"top-1 error {figures(first)['evaluation']['top1_error']:.4f}")
-    print(f"same weights: {same}; same figures: {figures(first) == figures(second)}")
-    if not same or figures(first) != figures(second):
+    print(f"top-1 error {results(first)['evaluation']['top1_error']:.4f}")
+    print(f"same weights: {same}; same results: {results(first) == results(second)}")
+    if not same or results(first) != results(second):
         raise SystemExit(1)
 
 

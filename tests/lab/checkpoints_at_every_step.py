@@ -9,16 +9,16 @@ from two_processes import data
 from softaug_lab.basics.processes import Processes
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import open_run
-from softaug_lab.training import loop as training
+from softaug_lab.training.loop import fit
 
 if __name__ == "__main__":
-    training.CHECKPOINT_SECONDS = 0
     recipe = Recipe(epochs=12, batch_size=16, precision="fp32")
     run = open_run(Path(sys.argv[1]), recipe, data(), {}, resume=True)
-    training.train(
+    fit(
         recipe,
         data(),
         run,
         Processes(torch.device("cpu")),
         lambda progress: print(progress.step, flush=True),  # noqa: T201  the test listens
+        checkpoint_seconds=0,
     )

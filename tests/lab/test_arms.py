@@ -5,19 +5,21 @@ import os
 import signal
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from test_train import CPU, QUICK, data, ignore, same, trained
+from torch import Tensor
 
 from softaug_lab.basics.errors import UsageError
 from softaug_lab.corruptions.apply import corrupt
 from softaug_lab.data.dataset import Data
 from softaug_lab.evaluation.predictions import Predictions, predict_logits
-from softaug_lab.experiments.run_one import measure_corruptions, perform
-from softaug_lab.experiments.run_one import record as run_record
+from softaug_lab.experiments.measure import measure_corruptions
+from softaug_lab.experiments.record import run_as_dict
+from softaug_lab.experiments.run_one import read_record, run_one
 from softaug_lab.models.classifier import load_model
 from softaug_lab.recipes import arms as arms_module
 from softaug_lab.recipes.arms import (
@@ -36,13 +38,18 @@ from softaug_lab.recipes.arms import (
 )
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import open_run
-from softaug_lab.training import loop as training
-from softaug_lab.training import supervised
 from softaug_lab.training.augmentation import build_arm
-from softaug_lab.training.loop import train
-from softaug_lab.training.other_methods import confusions, focal, loss_of, mixed, online_smoothing
+from softaug_lab.training.loop import fit
+from softaug_lab.training.other_methods import (
+    confusions,
+    focal,
+    loss_of,
+    mix_batch,
+    online_smoothing,
+)
 from softaug_lab.training.progress import Progress
 from softaug_lab.training.signals import InterruptedRunError
+from softaug_lab.training.supervised import build_supervised
 
 __all__ = ["data"]  # the fixture
 
@@ -107,13 +114,13 @@ def test_text_sets_fields_and_augmentation() -> None:
         ARMS["soft"], k=1, augment="crop(0.2)+erase(0.3)"
     )
     assert read_arm("standard(mix=cutmix, loss=focal, gamma=3)") == replace(
-        ARMS["standard"], mix="cutmix", loss="focal", gamma=3
+        ARMS["standard"], mix="cutmix", loss="focal", gamma=3, role="variant"
     )
     assert read_arm("standard@standard+cutout(5)").augment == "standard+cutout(5)"
     assert read_arm(member_of("ensemble(alpha=0.2, targets=smoothed)@crop(0.1)")) == replace(
         read_arm("ensemble(alpha=0.2, targets=smoothed)@crop(0.1)"), members=1
     )
-    assert read_arm(member_of("ensemble")) == replace(ARMS["ensemble"], members=1)
+    assert read_arm(member_of("ensemble")) == replace(ARMS["ensemble"], members=1, role="variant")
 
 
 @pytest.mark.parametrize(
@@ -193,14 +200,14 @@ def test_mixed_images_have_mixed_targets(kind: str) -> None:
     images = colours.to(torch.uint8)[:, None, None, None].expand(4, 1, 20, 20).contiguous()
     rows = torch.eye(4)
     for seed in range(5):
-        pixels, targets = mixed(ARMS[kind], images, rows, seed)
+        pixels, targets = mix_batch(ARMS[kind], images, rows, seed)
         expected = targets @ colours.float()
         torch.testing.assert_close(pixels.mean(dim=(1, 2, 3)), expected, rtol=1e-4, atol=1e-3)
         torch.testing.assert_close(targets.sum(dim=1), torch.ones(4))
         assert ((targets > 0).sum(dim=1) == 2).all()
-    again, _ = mixed(ARMS[kind], images, rows, 4)
+    again, _ = mix_batch(ARMS[kind], images, rows, 4)
     assert torch.equal(pixels, again)
-    assert not torch.equal(pixels, mixed(ARMS[kind], images, rows, 5)[0])
+    assert not torch.equal(pixels, mix_batch(ARMS[kind], images, rows, 5)[0])
 
 
 def test_confusions_are_of_what_is_right() -> None:
@@ -232,28 +239,42 @@ def test_online_smoothing_goes_by_the_epoch_before_and_survives_a_cut(
     with pytest.raises(InterruptedRunError):
         trained(recipe, data, tmp_path / "cut", watch=stop)
     run = open_run(tmp_path / "cut", recipe, data, {}, resume=True)
-    train(recipe, data, run, CPU, ignore)
+    fit(recipe, data, run, CPU, ignore)
     assert same(whole, load_model(run.model_file).state_dict())
 
 
-def test_no_arm_is_mixed_in_the_end_phase(
-    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    epochs: list[bool] = []
+def test_the_confusion_of_an_epoch_smooths_the_next_one(data: Data) -> None:
+    objective = build_supervised(replace(QUICK, arm="online-smoothed"), data, CPU)
+    batch: Any = SimpleNamespace(labels=torch.tensor([0, 1, 2]))
+    logits = torch.tensor([[3.0, 2.0, 0.0], [0.0, 3.0, 0.0], [0.0, 1.0, 0.0]])
+    for _ in range(2):
+        objective.after_step(logits, batch)
+    assert objective.confusion is not None
+    assert torch.equal(objective.confusion[0], torch.ones(3, 3))
+    objective.next_epoch()
+    expected = 2 * confusions(logits, batch.labels)
+    torch.testing.assert_close(objective.confusion, torch.stack([expected, torch.zeros(3, 3)]))
 
-    def spy(*arguments: Any) -> Any:
-        epochs.append(True)
-        return mixed(*arguments)
 
-    monkeypatch.setattr(supervised, "mixed", spy)
-    trained(replace(QUICK, arm="mixup", epochs=3, end_epochs=1), data, tmp_path / "a")
-    assert len(epochs) == 2 * 5  # the steps of two of three epochs
+def test_no_arm_is_mixed_in_the_end_phase(data: Data, tmp_path: Path) -> None:
+    """Mixed targets have two classes, those of the end phase one."""
+    recipe, mixed = replace(QUICK, arm="mixup", epochs=3, end_epochs=1), []
+    objective = build_supervised(recipe, data, CPU)
+    loss = objective.loss
+
+    def spy(outputs: Tensor, targets: Tensor) -> Tensor:
+        mixed.append(bool((targets.max(dim=1).values < 1).any()))
+        return loss(outputs, targets)
+
+    objective.loss = spy
+    trained(recipe, data, tmp_path / "a", objective=objective)
+    assert mixed == 10 * [True] + 5 * [False]
 
 
 def test_an_ensemble_averages_its_members(data: Data, tmp_path: Path) -> None:
     recipe = replace(QUICK, arm="ensemble(members=2)")
     run = open_run(tmp_path / "run", recipe, data, {}, resume=False)
-    record = perform(recipe, data, run, CPU, ignore)
+    record = run_one(recipe, data, run, CPU, ignore)
     members = [
         Predictions.load(folder / "predictions.npz") for folder in run.folder.glob("member-*")
     ]
@@ -265,7 +286,7 @@ def test_an_ensemble_averages_its_members(data: Data, tmp_path: Path) -> None:
     hidden = torch.stack([m.at(0.4, "black").softmax(dim=1) for m in members]).mean(dim=0)
     torch.testing.assert_close(together.at(0.4, "black").exp(), hidden)
     wrong = (expected.argmax(dim=1) != data.test.labels).float().mean().item()
-    assert record["evaluation"]["top1_error"] == pytest.approx(wrong)
+    assert record.evaluation["top1_error"] == pytest.approx(wrong)
     # The first member is a run of the standard arm, with its seed.
     alone = trained(replace(QUICK, arm="standard"), data, tmp_path / "alone")
     assert same(alone, load_model(run.folder / "member-0" / "model.safetensors").state_dict())
@@ -282,7 +303,7 @@ def test_an_ensemble_averages_its_members(data: Data, tmp_path: Path) -> None:
     assert found["corruptions"]["contrast"][4]["top1_error"] == pytest.approx(wrong)
     run.corruptions_file.write_text(json.dumps({**found, "mean": {"top1_error": 0.125}}))
     measure_corruptions(run, data, CPU)
-    assert run_record(run)["evaluation"]["corruption_error"] == 0.125
+    assert run_as_dict(read_record(run))["evaluation"]["corruption_error"] == 0.125
 
 
 def test_a_sweep_is_a_list_of_arms() -> None:

@@ -16,7 +16,7 @@ from softaug_lab.models.card import ModelCard
 from softaug_lab.models.classifier import build
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import open_run
-from softaug_lab.training.loop import train
+from softaug_lab.training.loop import fit
 
 CPU = Processes(torch.device("cpu"))
 CLASSES = ("a", "b", "c")
@@ -85,7 +85,7 @@ def test_the_optimizers_state_is_counted(recipe: Recipe, tmp_path: Path) -> None
     """By the checkpoint of a real run."""
     data, recipe = noise(6), replace(recipe, epochs=1, batch_size=6)
     run = open_run(tmp_path / "run", recipe, data, {}, resume=False)
-    train(recipe, data, run, CPU, lambda _: None)
+    fit(recipe, data, run, CPU, lambda _: None)
     state = run.load_checkpoint()
     assert state is not None
     tensors = [v for of in state["optimizer"]["state"].values() for v in of.values()]
@@ -113,7 +113,7 @@ def test_the_time_is_that_of_the_run(tmp_path: Path) -> None:
     assert cost.steps == 120
     run = open_run(tmp_path / "run", recipe, data, {}, resume=False)
     began = time.perf_counter()
-    train(recipe, data, run, CPU, lambda _: None)
+    fit(recipe, data, run, CPU, lambda _: None)
     assert 1 / 3 < cost.seconds / (time.perf_counter() - began) < 3
 
 

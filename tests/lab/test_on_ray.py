@@ -23,9 +23,15 @@ from two_processes import data
 from softaug_lab.basics.errors import SoftaugError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.cli.app import main
-from softaug_lab.experiments import ray as on_ray
-from softaug_lab.experiments.ray import cluster, perform_all
-from softaug_lab.experiments.run_one import perform
+from softaug_lab.experiments.ray import (
+    Limits,
+    await_files,
+    cluster,
+    put,
+    run_all,
+    task_resources,
+)
+from softaug_lab.experiments.run_one import run_one
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import RunFolder, open_run
 from softaug_lab.training.signals import InterruptedRunError
@@ -72,8 +78,8 @@ def joined() -> Iterator[None]:
         yield
 
 
-def performed(*pairs: tuple[Recipe, RunFolder]) -> None:
-    perform_all(pairs, data(), "cpu", lambda *_: None)
+def performed(*pairs: tuple[Recipe, RunFolder], limits: Limits | None = None) -> None:
+    run_all(pairs, data(), "cpu", lambda *_: None, limits or Limits())
 
 
 def workers(recipe: Recipe) -> list[int]:
@@ -114,7 +120,7 @@ def contents(run: RunFolder) -> dict[str, Any]:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The run of RECIPE, left alone in this process."""
     recipe, run = opened(tmp_path_factory.mktemp("alone"), RECIPE)
-    perform(recipe, data(), run, Processes(torch.device("cpu")), lambda _: None)
+    run_one(recipe, data(), run, Processes(torch.device("cpu")), lambda _: None)
     return contents(run)
 
 
@@ -169,36 +175,32 @@ def test_a_run_survives_its_worker(
 
 
 @pytest.mark.usefixtures("joined")
-def test_a_run_that_loses_every_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_loses_every_worker(tmp_path: Path) -> None:
     recipe, run = opened(tmp_path, LONG)
-    monkeypatch.setattr(on_ray, "RETRIES", 0)
     with (
         pytest.raises(SoftaugError, match=r"standard seed \d+: not done in 1 attempt"),
         after_epochs(run, lambda: os.kill(workers(recipe)[0], signal.SIGKILL)),
     ):
-        performed((recipe, run))
+        performed((recipe, run), limits=Limits(retries=0))
 
 
 @pytest.mark.usefixtures("joined")
 def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(
-    alone: dict[str, Any],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    alone: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And what the library has to say in a task is heard: here, of a broken checkpoint."""
-    monkeypatch.setattr(on_ray, "POLL_SECONDS", 0.05)  # the run takes seconds
+    often = Limits(poll_seconds=0.05)  # the run takes seconds
     recipe, run = opened(tmp_path, RECIPE)
     other = opened(tmp_path, LONG)
     with (
         pytest.raises(InterruptedRunError, match="stopped after 0 of 2 runs") as interrupted,
         after_epochs(run, lambda: os.kill(os.getpid(), signal.SIGINT)),
     ):
-        performed((recipe, run), other)
+        performed((recipe, run), other, limits=often)
     assert interrupted.value.exit_code == 130
     assert not workers(LONG)
     run.checkpoint_files[0].write_bytes(b"broken")
-    performed((recipe, run))
+    performed((recipe, run), limits=often)
     assert contents(run) == alone
     (message,) = caplog.messages
     assert message.startswith(f"{recipe.arm} seed {recipe.seed}: ")
@@ -223,27 +225,24 @@ def test_an_error_names_its_run_and_stops_the_others(tmp_path: Path) -> None:
     assert not workers(LONG)
 
 
-def test_what_was_finished_must_be_seen_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(on_ray, "PATIENCE_SECONDS", 0)
+def test_what_was_finished_must_be_seen_here(tmp_path: Path) -> None:
     with pytest.raises(SoftaugError, match=r"elsewhere: finished by a task, and not seen here"):
-        on_ray._await_files([RunFolder(tmp_path / "elsewhere")])
+        await_files([RunFolder(tmp_path / "elsewhere")], Limits(file_seconds=0))
 
 
 @pytest.mark.usefixtures("joined")
 def test_what_a_task_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     for device in ("auto", "cuda"):
-        assert on_ray._resources(device) == {"num_cpus": 1, "num_gpus": 1}
+        assert task_resources(device) == {"num_cpus": 1, "num_gpus": 1}
     for threads, cpus in ((1, 1), (2, 2), (64, 2)):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        assert on_ray._resources("cpu") == {"num_cpus": cpus, "num_gpus": 0}
+        assert task_resources("cpu") == {"num_cpus": cpus, "num_gpus": 0}
 
 
 @pytest.mark.usefixtures("joined")
 def test_data_lie_in_memory_once() -> None:
-    put = on_ray._put(data())
-    first, second = ray.get(put), ray.get(put)
+    reference = put(data())
+    first, second = ray.get(reference), ray.get(reference)
     assert first.train.images.data_ptr() == second.train.images.data_ptr()
     assert torch.equal(first.train.images, data().train.images)
     assert torch.equal(first.test.labels, data().test.labels)

@@ -32,7 +32,7 @@ from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.recipes.yaml_files import SHIPPED
 from softaug_lab.runs.folder import open_run
 from softaug_lab.training.augmentation import build_arm
-from softaug_lab.training.loop import train
+from softaug_lab.training.loop import fit
 from softaug_lab.training.progress import Progress
 
 CPU = Processes(torch.device("cpu"))
@@ -60,7 +60,7 @@ def test_a_recipe_takes_real_steps(name: str, tmp_path: Path) -> None:
     recipe = replace(recipe, arm="soft-both", epochs=1, end_epochs=0, batch_size=4)
     steps: list[Progress] = []
     run = open_run(tmp_path / "run", recipe, data, {}, False)
-    train(recipe, data, run, CPU, steps.append)
+    fit(recipe, data, run, CPU, steps.append)
     model = load_model(run.model_file)
     assert [step.step for step in steps] == [1, 2]
     assert model.card.model == recipe.model

@@ -14,7 +14,7 @@ import pytest
 import torch
 from test_cli import fails, pictures
 from test_recomputed import DOCUMENT
-from test_train import CPU, data, ignore, same
+from test_train import CPU, data, ignore, same, stripes
 from torch import Generator, Tensor, nn
 from torchvision.transforms.v2 import functional as tv
 
@@ -32,7 +32,7 @@ from softaug_lab.evaluation.probe import (
     untrained,
 )
 from softaug_lab.experiments.record import SAMPLES, collect
-from softaug_lab.experiments.run_one import perform
+from softaug_lab.experiments.run_one import run_one
 from softaug_lab.models.card import ModelCard
 from softaug_lab.models.classifier import build, load_model, take_head
 from softaug_lab.recipes.arms import SELF_SUPERVISED, read_arm
@@ -41,20 +41,20 @@ from softaug_lab.report.page import EMPTY
 from softaug_lab.report.summary import sentences
 from softaug_lab.runs.folder import open_run
 from softaug_lab.training.augmentation import build_arm, mean_confidence
+from softaug_lab.training.loop import fit
 from softaug_lab.training.progress import Progress
 from softaug_lab.training.signals import InterruptedRunError
 from softaug_lab.training.simsiam import (
     Siamese,
     SimSiam,
     alignment,
+    build_siamese,
     initial_siamese,
     pair_loss,
     pair_weights,
     potential,
-    pretrain,
     spread,
 )
-from softaug_lab.training.two_views import TwoViews
 
 __all__ = ["data", "pictures"]  # the fixtures
 QUICK = Recipe(arm="simsiam-soft", epochs=2, batch_size=16, precision="fp32", warmup_epochs=0)
@@ -65,10 +65,8 @@ def random(*shape: int) -> Tensor:
 
 
 def siamese(arm: str = "simsiam-soft", **changes: Any) -> Siamese:
-    recipe = replace(QUICK, arm=arm, **changes)
-    augment = build_arm(recipe, 3, 12, 12)
-    assert augment.curve is not None
-    return Siamese(recipe, CPU, TwoViews(augment.transform), augment.curve)
+    made = Data("stripes", ("rows", "columns", "checks"), stripes(70, 0), stripes(30, 1))
+    return build_siamese(replace(QUICK, arm=arm, **changes), made, CPU)
 
 
 # The loss and its weights
@@ -135,7 +133,7 @@ def test_weights_follow_what_is_seen(data: Data) -> None:
     drawn = objective.views.draw(70, 12, 12, Generator().manual_seed(0))
     shifts = {name: drawn[name]["1"]["0"] for name in ("first", "second")}
     batch: Any = type("Batch", (), {"images": data.train.images, "drawn": drawn})()
-    views, weights = objective.prepare(batch, 0, False)
+    views, weights = objective.inputs_and_targets(batch, 0, False)
     assert views.shape == (70, 2, 1, 12, 12)
     confidence = []
     for shift in shifts.values():
@@ -144,8 +142,8 @@ def test_weights_follow_what_is_seen(data: Data) -> None:
     expected = confidence[0] * confidence[1]
     torch.testing.assert_close(weights[:, 0], expected / expected.mean())
     assert torch.equal(weights[:, 0], weights[:, 1])
-    assert siamese("simsiam-harsh").prepare(batch, 0, False)[1].unique().tolist() == [1]
-    assert torch.equal(views, siamese("simsiam-harsh").prepare(batch, 0, False)[0])
+    assert siamese("simsiam-harsh").inputs_and_targets(batch, 0, False)[1].unique().tolist() == [1]
+    assert torch.equal(views, siamese("simsiam-harsh").inputs_and_targets(batch, 0, False)[0])
 
 
 # The network
@@ -224,20 +222,20 @@ def test_features_that_fill_the_sphere_and_those_that_collapse(
 ) -> None:
     objective = siamese()
 
-    def told(z: Tensor) -> dict[str, float]:
+    def logged(z: Tensor) -> dict[str, float]:
         outputs = z[:, None].expand(-1, 4, -1)
         batch: Any = None
-        figures = objective.figures(outputs, batch)
-        return objective.told((figures / len(z)).tolist())
+        sums = objective.batch_sums(outputs, batch)
+        return objective.epoch_log((sums / len(z)).tolist())
 
-    full = told(random(4000, 64))
+    full = logged(random(4000, 64))
     assert full["spread"] == pytest.approx(full["full_spread"], rel=0.02)
     assert full["full_spread"] == pytest.approx(1 / 8)
     assert full["alignment"] == pytest.approx(0, abs=1e-6)
     assert not caplog.records
     with caplog.at_level(logging.WARNING):
-        collapsed = told(torch.ones(100, 64) + 0.01 * random(100, 64))
-        told(torch.ones(100, 64))
+        collapsed = logged(torch.ones(100, 64) + 0.01 * random(100, 64))
+        logged(torch.ones(100, 64))
     assert collapsed["spread"] < 0.01
     assert collapsed["uniformity"] == pytest.approx(0, abs=0.01)
     assert len(caplog.records) == 1
@@ -331,7 +329,7 @@ def test_interrupted_and_resumed_is_bitwise_the_same(
     stop_after: int, data: Data, tmp_path: Path
 ) -> None:
     whole = open_run(tmp_path / "whole", QUICK, data, {}, resume=False)
-    pretrain(QUICK, data, whole, CPU, ignore)
+    fit(QUICK, data, whole, CPU, ignore)
     cut = open_run(tmp_path / "cut", QUICK, data, {}, resume=False)
 
     def interrupt(progress: Progress) -> None:
@@ -339,10 +337,10 @@ def test_interrupted_and_resumed_is_bitwise_the_same(
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(InterruptedRunError):
-        pretrain(QUICK, data, cut, CPU, interrupt)
+        fit(QUICK, data, cut, CPU, interrupt)
     assert cut.started
     open_run(cut.folder, QUICK, data, {}, resume=True)
-    pretrain(QUICK, data, cut, CPU, ignore)
+    fit(QUICK, data, cut, CPU, ignore)
     states = [load_model(run.backbone_file).state_dict() for run in (whole, cut)]
     assert same(*states)
     for a, b in zip(whole.history(), cut.history(), strict=True):
@@ -353,7 +351,7 @@ def test_interrupted_and_resumed_is_bitwise_the_same(
 def test_the_learning_rate_is_in_proportion_to_the_batch(data: Data, tmp_path: Path) -> None:
     recipe = replace(QUICK, lr=0.04, epochs=1, batch_size=32)
     run = open_run(tmp_path / "run", recipe, data, {}, resume=False)
-    pretrain(recipe, data, run, CPU, ignore)
+    fit(recipe, data, run, CPU, ignore)
     (epoch,) = run.history()
     # The last of three steps of a cosine.
     assert epoch["lr"] == pytest.approx(0.04 * 32 / 256 * 0.5 * (1 + math.cos(math.pi * 2 / 3)))
@@ -446,8 +444,8 @@ def test_a_probed_run_is_a_model_like_others(data: Data, tmp_path: Path) -> None
     """Its predictions are the probe's; its backbone is kept; once done, nothing is done again."""
     recipe = replace(QUICK, epochs=3)
     run = open_run(tmp_path / "run", recipe, data, {}, resume=False)
-    record = perform(recipe, data, run, CPU, ignore)
-    evaluation = record["evaluation"]
+    record = run_one(recipe, data, run, CPU, ignore)
+    evaluation = record.evaluation
     backbone, model = load_model(run.backbone_file), load_model(run.model_file)
     _, head = take_head(model)
     take_head(backbone)
@@ -458,12 +456,10 @@ def test_a_probed_run_is_a_model_like_others(data: Data, tmp_path: Path) -> None
     assert 0 <= evaluation["knn_error"] <= 1
     assert evaluation["neighbours"] == 70 // 3
     assert {"untrained_error", "untrained_knn_error"} <= set(evaluation)
-    assert [set(e) >= {"spread", "alignment", "uniformity"} for e in record["history"]] == [
-        True
-    ] * 3
-    assert not any("train_top1_error" in epoch for epoch in record["history"])
+    assert [set(e) >= {"spread", "alignment", "uniformity"} for e in record.history] == [True] * 3
+    assert not any("train_top1_error" in epoch for epoch in record.history)
     stamp = run.model_file.stat().st_mtime_ns
-    assert perform(recipe, data, run, CPU, ignore) == record
+    assert run_one(recipe, data, run, CPU, ignore) == record
     assert run.model_file.stat().st_mtime_ns == stamp
 
 
@@ -472,7 +468,7 @@ def test_the_law_of_visibilities_needs_no_colours(
 ) -> None:
     """A report draws thousands of views; at 224 px, with their colours, it took minutes an arm."""
     run = open_run(tmp_path / "run", QUICK, data, {}, resume=False)
-    perform(QUICK, data, run, CPU, ignore)
+    run_one(QUICK, data, run, CPU, ignore)
     counts, apply = [], ColourJitter.apply
 
     def counted(self: ColourJitter, images: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
@@ -483,7 +479,7 @@ def test_the_law_of_visibilities_needs_no_colours(
     (arm,) = collect("", "", [run], data, [])["arms"]
     assert sum(counts) == SAMPLES
     # E(1 - (1 - v)^2) of the crop, whose law is known.
-    crop, curve = transform_of(QUICK, read_arm(QUICK.arm), 12, 12), PowerCurve(k=2, chance=0.0)
+    crop, curve = transform_of(QUICK, 12, 12), PowerCurve(k=2, chance=0.0)
     expected = mean_confidence(crop, curve, 12, 12)
     assert arm["mean_confidence"] == pytest.approx(expected, abs=0.01)
 

@@ -44,8 +44,8 @@ from softaug_lab.data.stream import Stream, StreamOptions
 from softaug_lab.models.classifier import load_model
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import open_run
-from softaug_lab.training.batches import StreamFeed
-from softaug_lab.training.loop import train
+from softaug_lab.training.batches import StreamBatches
+from softaug_lab.training.loop import fit
 from softaug_lab.training.progress import Progress
 
 CPU = Processes(torch.device("cpu"))
@@ -66,7 +66,7 @@ def streamed(source: Path | str, **options: Any) -> Data:
 def fed(data: Data, epoch: int = 0, done: int = 0, batch_size: int = 16) -> list[list[int]]:
     """Return the numbers of the images in each batch of an epoch."""
     assert data.stream is not None
-    feed = StreamFeed(data.stream, batch_size, 0, CPU)
+    feed = StreamBatches(data.stream, batch_size, 0, CPU)
     return [numbers(batch.images) for batch in feed.epoch(epoch, Crop(0.1), done)]
 
 
@@ -262,7 +262,7 @@ def test_unreadable_images_are_named_and_left_out(form: Form, tmp_path: Path) ->
         load(form(tmp_path, (3, 77)))
     data = streamed(str(tmp_path) if form is not on_the_hub else f"hf:{tmp_path}")
     assert data.stream is not None
-    batches = list(StreamFeed(data.stream, 16, 0, CPU).epoch(0, Crop(0.1), 0))
+    batches = list(StreamBatches(data.stream, 16, 0, CPU).epoch(0, Crop(0.1), 0))
     images = [image for batch in batches for image in numbers(batch.images)]
     assert sorted(images) == [i for i in TRAIN if i not in (3, 77)]
     faults = [fault for batch in batches for fault in batch.unreadable]
@@ -281,7 +281,7 @@ def test_draws_stay_with_their_images(tmp_path: Path) -> None:
         data = streamed(in_parquet(tmp_path / str(place), corrupt))
         assert data.stream is not None
         drawn = {}
-        for batch in StreamFeed(data.stream, 16, 0, CPU).epoch(0, Crop(0.3), 0):
+        for batch in StreamBatches(data.stream, 16, 0, CPU).epoch(0, Crop(0.3), 0):
             for i, image in enumerate(numbers(batch.images)):
                 drawn[image] = [values[i].tolist() for values in batch.drawn.values()]
         both.append(drawn)
@@ -296,19 +296,19 @@ def test_above_the_rate_the_run_ends(tmp_path: Path, caplog: pytest.LogCaptureFi
     data = streamed(source, max_unreadable=2 / 157)
     run = open_run(tmp_path / "run", QUICK, data, {}, resume=False)
     with pytest.raises(SoftaugError, match=r"3 of 157 images are unreadable so far.*row \d+"):
-        train(QUICK, data, run, CPU, lambda _: None)
+        fit(QUICK, data, run, CPU, lambda _: None)
     assert caplog.text.count("left out: train-") == 3
     # Three are allowed: the same run goes on, and counts them in each epoch.
     data = streamed(source, max_unreadable=0.02)
     run = open_run(tmp_path / "run", QUICK, data, {}, resume=True)
-    train(QUICK, data, run, CPU, lambda _: None)
+    fit(QUICK, data, run, CPU, lambda _: None)
     assert [epoch["unreadable_images"] for epoch in run.history()] == [3, 3]
 
 
 def test_a_batch_without_images_ends_the_run(tmp_path: Path) -> None:
     data = streamed(in_parquet(tmp_path, tuple(TRAIN[:90])), max_unreadable=1)
     assert data.stream is not None
-    feed = StreamFeed(replace(data.stream, options=StreamOptions(2, 200)), 2, 0, CPU)
+    feed = StreamBatches(replace(data.stream, options=StreamOptions(2, 200)), 2, 0, CPU)
     with pytest.raises(SoftaugError, match="of 2 images of a batch are unreadable, too many"):
         list(feed.epoch(0, Crop(0.1), 0))
 
@@ -318,9 +318,7 @@ class CutError(Exception):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_an_interrupted_stream_resumes_with_the_same_weights(
-    form: Form, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_stream_resumes_with_the_same_weights(form: Form, tmp_path: Path) -> None:
     source = form(tmp_path)
 
     def cut(progress: Progress) -> None:
@@ -330,12 +328,11 @@ def test_an_interrupted_stream_resumes_with_the_same_weights(
     def finish(name: str, resume: bool, watch: Callable[[Progress], None]) -> dict[str, Any]:
         data = streamed(source)  # read anew, as another process would
         run = open_run(tmp_path / name, QUICK, data, {}, resume)
-        train(QUICK, data, run, CPU, watch)
+        fit(QUICK, data, run, CPU, watch, checkpoint_seconds=0)
         return load_model(run.model_file).state_dict()
 
     whole = finish("whole", False, lambda _: None)
     steps: list[int] = []
-    monkeypatch.setattr("softaug_lab.training.loop.CHECKPOINT_SECONDS", 0)
     with pytest.raises(CutError):
         finish("cut", False, cut)
     resumed = finish("cut", True, lambda progress: steps.append(progress.step))
@@ -343,11 +340,8 @@ def test_an_interrupted_stream_resumes_with_the_same_weights(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_a_run_that_resumes_with_a_lower_rate(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_resumes_with_a_lower_rate(tmp_path: Path) -> None:
     """The resumed run stops although its first batch has no unreadable image."""
-    monkeypatch.setattr("softaug_lab.training.loop.CHECKPOINT_SECONDS", 0)
 
     def cut(progress: Progress) -> None:
         if progress.step == 10:
@@ -357,11 +351,11 @@ def test_a_run_that_resumes_with_a_lower_rate(
     data = streamed(source, max_unreadable=0.02)
     run = open_run(tmp_path / "run", QUICK, data, {}, resume=False)
     with pytest.raises(CutError):
-        train(QUICK, data, run, CPU, cut)
+        fit(QUICK, data, run, CPU, cut, checkpoint_seconds=0)
     data = streamed(source, max_unreadable=0.0)
     run = open_run(tmp_path / "run", QUICK, data, {}, resume=True)
     with pytest.raises(SoftaugError, match=r"of 157 images are unreadable so far"):
-        train(QUICK, data, run, CPU, lambda _: None)
+        fit(QUICK, data, run, CPU, lambda _: None)
 
 
 def test_another_order_is_another_run(tmp_path: Path) -> None:
@@ -381,15 +375,15 @@ import torch
 from softaug import Crop
 from softaug_lab.basics.processes import Processes
 from softaug_lab.data import StreamOptions, load
-from softaug_lab.training.batches import StreamFeed
+from softaug_lab.training.batches import StreamBatches
 
 def memory(kind):
     return int(re.search(kind + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 data = load(sys.argv[1], size=16, stream=StreamOptions(readers=4, buffer=64))
 before = memory("VmRSS")
-feed = StreamFeed(data.stream, 16, 0, Processes(torch.device("cpu")))
-images = sum(len(batch.labels) for batch in feed.epoch(0, Crop(0.1), 0))
+batches = StreamBatches(data.stream, 16, 0, Processes(torch.device("cpu")))
+images = sum(len(batch.labels) for batch in batches.epoch(0, Crop(0.1), 0))
 print(images, memory("VmHWM") - before)
 """
     if not Path("/proc/self/status").exists():
@@ -496,7 +490,7 @@ def test_archives_at_an_address_that_breaks_off(
     (tmp_path / "train-5.tar").unlink()
     data = impatient(f"{address}/train-{{0..7}}.tar", f"{address}/test-0.tar")
     assert data.stream is not None
-    batches = StreamFeed(data.stream, 4, 0, CPU).epoch(0, Crop(0.1), 0)
+    batches = StreamBatches(data.stream, 4, 0, CPU).epoch(0, Crop(0.1), 0)
     faults = [fault for batch in batches for fault in batch.unreadable]
     assert len(faults) == 20
     assert all("train-5.tar: image " in fault and "exit 22" in fault for fault in faults)
@@ -635,7 +629,7 @@ def test_two_images_for_each_process(tmp_path: Path) -> None:
     data = streamed(in_parquet(tmp_path))
     assert data.stream is not None
     with pytest.raises(UsageError, match="at least 8, two images for each of the processes, 4"):
-        StreamFeed(data.stream, 4, 0, Processes(torch.device("cpu"), count=4))
+        StreamBatches(data.stream, 4, 0, Processes(torch.device("cpu"), count=4))
 
 
 def test_a_second_source_may_number_the_classes_in_another_order(tmp_path: Path) -> None:

@@ -18,22 +18,27 @@ import pytest
 import torch
 import torch.nn.functional as F
 from made_up import folder
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.data.dataset import Data, ImageSet
-from softaug_lab.experiments.run_one import perform
+from softaug_lab.experiments.run_one import run_one
 from softaug_lab.models.classifier import Classifier, load_model
 from softaug_lab.recipes.arms import ARMS
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import RunFolder, open_run
-from softaug_lab.training import loop as training
 from softaug_lab.training.augmentation import build_arm, build_end_phase, mean_confidence
-from softaug_lab.training.loop import initial_model, train
+from softaug_lab.training.batches import Batch, MemoryBatches
+from softaug_lab.training.initial import initial_model
+from softaug_lab.training.loop import fit
+from softaug_lab.training.objective import Objective
 from softaug_lab.training.progress import Progress
+from softaug_lab.training.schedule import Schedule
 from softaug_lab.training.signals import InterruptedRunError, caught_signals
-from softaug_lab.training.step import backward
+from softaug_lab.training.step import Step
+from softaug_lab.training.supervised import build_supervised
 
 CPU = Processes(torch.device("cpu"))
 QUICK = Recipe(epochs=2, batch_size=16, precision="fp32")
@@ -60,7 +65,7 @@ def ignore(progress: Progress) -> None:
 
 def trained(recipe: Recipe, data: Data, folder: Path, **options: Any) -> dict[str, torch.Tensor]:
     run = open_run(folder, recipe, data, {}, resume=False)
-    train(recipe, data, run, CPU, options.get("watch", ignore))
+    fit(recipe, data, run, CPU, options.pop("watch", ignore), **options)
     return load_model(run.model_file).state_dict()
 
 
@@ -72,9 +77,9 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def test_every_arm_learns(arm: str, data: Data, tmp_path: Path) -> None:
     recipe = replace(QUICK, arm=arm, sigma=0.1, epochs=12)
     run = open_run(tmp_path / "run", recipe, data, {}, resume=False)
-    record = perform(recipe, data, run, CPU, ignore)
-    assert record["evaluation"]["top1_error"] < 0.4  # chance is 0.67
-    assert [epoch["epoch"] for epoch in record["history"]] == list(range(1, 13))
+    record = run_one(recipe, data, run, CPU, ignore)
+    assert record.evaluation["top1_error"] < 0.4  # chance is 0.67
+    assert [epoch["epoch"] for epoch in record.history] == list(range(1, 13))
 
 
 def test_arms_of_any_augmentation_share_it() -> None:
@@ -105,6 +110,64 @@ def test_same_seed_same_run(data: Data, tmp_path: Path) -> None:
     assert not same(first, trained(replace(QUICK, seed=1), data, tmp_path / "c"))
 
 
+class Noted(nn.Module):
+    """A network that notes a random number in each pass, as dropout would draw it."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.drawn = inner, list[float]()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.drawn.append(torch.rand(()).item())
+        return cast(Tensor, self.inner(images))
+
+
+def test_dropout_is_keyed_by_seed_and_step(data: Data, tmp_path: Path) -> None:
+    draws = []
+    for number, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(number)  # whatever was drawn before
+        recipe = replace(QUICK, seed=seed)
+        objective = build_supervised(recipe, data, CPU)
+        noted = objective.model.network = Noted(objective.model.network)
+        run = open_run(tmp_path / str(number), recipe, data, {}, resume=False)
+        fit(recipe, data, run, CPU, ignore, objective=objective)
+        draws.append(noted.drawn)
+    assert len(set(draws[0])) == len(draws[0]) == 10
+    assert draws[0] == draws[1]
+    assert not set(draws[0]) & set(draws[2])
+
+
+def test_every_epoch_has_an_order_and_draws_of_its_own(data: Data) -> None:
+    """Both depend on seed and epoch alone, not on the batch size."""
+
+    def epoch(number: int, batch_size: int = 16) -> tuple[list[str], list[float]]:
+        augment = build_arm(QUICK, 3, 12, 12)
+        batches = MemoryBatches(data.train, batch_size, 0, CPU).epoch(number, augment.transform, 0)
+        names, shifts = [], []
+        for batch in batches:
+            names += batch.names
+            shifts += batch.drawn["1"]["tx"].tolist()
+        return names, shifts
+
+    (names, shifts), (later_names, later_shifts) = epoch(0), epoch(1)
+    assert sorted(names) == sorted(later_names)
+    assert names != later_names
+    by_name = dict(zip(names, shifts, strict=True))
+    later = dict(zip(later_names, later_shifts, strict=True))
+    assert by_name != later
+    assert epoch(0, batch_size=7) == (names, shifts)
+
+
+def test_an_epochs_loss_is_the_mean_over_its_images(data: Data, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    trained(QUICK, data, tmp_path / "run", watch=seen.append)
+    images = [16, 16, 16, 16, 6]
+    for epoch, record in enumerate(RunFolder(tmp_path / "run").history()):
+        losses = [progress.loss for progress in seen[5 * epoch : 5 * epoch + 5]]
+        mean = sum(n * loss for n, loss in zip(images, losses, strict=True)) / 70
+        assert record["loss"] == pytest.approx(mean, rel=1e-6)
+
+
 def test_arms_share_flips() -> None:
     flips = []
     for arm in ("standard", "soft"):
@@ -129,6 +192,18 @@ def test_weights_are_those_of_a_plain_loop(data: Data, tmp_path: Path) -> None:
     assert seen[0].loss == pytest.approx(loss.item(), rel=1e-5)
     for name, value in model.state_dict().items():
         torch.testing.assert_close(after[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_the_learning_rate_warms_up_and_ends_at_zero() -> None:
+    schedule = Schedule(replace(QUICK, epochs=4, warmup_epochs=1), peak=0.8, steps_per_epoch=4)
+    rates = [schedule.learning_rate(step) for step in range(16)]
+    assert rates[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert rates[4] == pytest.approx(0.8)  # the cosine begins at its top
+    assert rates[10] == pytest.approx(0.4)
+    assert schedule.learning_rate(16) == pytest.approx(0.0)
+    longest = Schedule(replace(QUICK, epochs=4, warmup_epochs=9), peak=0.8, steps_per_epoch=4)
+    assert longest.learning_rate(7) == pytest.approx(0.8)  # half of all steps
+    assert longest.learning_rate(8) == pytest.approx(0.8)
 
 
 def test_the_network_is_compiled_where_that_is_asked(
@@ -179,7 +254,7 @@ def test_interrupted_and_resumed_ends_with_the_same_weights(
     assert stopped.value.exit_code == 128 + number
     run = open_run(tmp_path / "cut", QUICK, data, {}, resume=True)
     steps: list[int] = []
-    train(QUICK, data, run, CPU, lambda progress: steps.append(progress.step))
+    fit(QUICK, data, run, CPU, lambda progress: steps.append(progress.step))
     assert steps[0] == stop_after + 2  # it stops after the step that the signal came in
     assert same(whole, load_model(run.model_file).state_dict())
     history = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
@@ -187,6 +262,37 @@ def test_interrupted_and_resumed_ends_with_the_same_weights(
     for a, b in zip(history, again, strict=True):
         assert json.loads(a)["loss"] == pytest.approx(json.loads(b)["loss"], rel=1e-12)
         assert json.loads(b)["images_per_second"] > 0
+
+
+def test_a_checkpoint_within_an_epoch_is_of_the_step_that_was_taken(
+    data: Data, tmp_path: Path
+) -> None:
+    """Killed after any step, a run that saves at every step ends with the same weights and log."""
+
+    class KilledError(Exception):
+        pass
+
+    recipe = replace(QUICK, arm="online-smoothed", end_epochs=1)
+    whole = trained(recipe, data, tmp_path / "whole")
+    log = RunFolder(tmp_path / "whole").history()
+    timed = ("seconds", "images_per_second")
+    for stop_after in (2, 5, 8):
+
+        def kill(progress: Progress, stop_after: int = stop_after) -> None:
+            if progress.step > stop_after:
+                raise KilledError
+
+        folder = tmp_path / str(stop_after)
+        with pytest.raises(KilledError):
+            trained(recipe, data, folder, watch=kill, checkpoint_seconds=0)
+        run, steps = open_run(folder, recipe, data, {}, resume=True), list[Progress]()
+        fit(recipe, data, run, CPU, steps.append)
+        assert [progress.step for progress in steps] == list(range(stop_after + 1, 11))
+        assert same(whole, load_model(run.model_file).state_dict())
+        for ours, expected in zip(run.history(), log, strict=True):
+            assert {k: v for k, v in ours.items() if k not in timed} == {
+                k: v for k, v in expected.items() if k not in timed
+            }
 
 
 def test_killed_process_loses_at_most_an_epoch(tmp_path: Path) -> None:
@@ -311,81 +417,70 @@ class Flaky(nn.Module):
 
 
 def with_fault(
-    monkeypatch: pytest.MonkeyPatch, fault: Callable[[int, torch.Tensor], torch.Tensor]
-) -> None:
-    def broken(recipe: Recipe, data: Data) -> Any:
-        model = initial_model(recipe, data)
-        model.network = Flaky(model.network, fault)
-        return model
-
-    monkeypatch.setattr(training, "initial_model", broken)
-
-    # The file is for a network of the card: keep what the loop would save.
-    monkeypatch.setattr(
-        training,
-        "save_model",
-        lambda _, weights, path: torch.save(dict(weights), path.with_suffix(".pt")),
-    )
+    recipe: Recipe, data: Data, fault: Callable[[int, torch.Tensor], torch.Tensor]
+) -> Objective:
+    """The recipe's objective, with a model that fails as it is told to."""
+    objective = build_supervised(recipe, data, CPU)
+    objective.model.network = Flaky(objective.model.network, fault)
+    return objective
 
 
 def test_steps_that_are_not_finite_are_left_out(
-    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    data: Data, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As many as are allowed; statistics of batch norm do not keep what they saw."""
 
     def fault(call: int, images: torch.Tensor) -> torch.Tensor:
         return images * math.nan if call in (2, 7) else images
 
-    with_fault(monkeypatch, fault)
-    run = open_run(tmp_path / "run", replace(QUICK, skip_nonfinite=2), data, {}, resume=False)
-    train(run.recipe(), data, run, CPU, ignore)
+    recipe = replace(QUICK, skip_nonfinite=2)
+    run = open_run(tmp_path / "run", recipe, data, {}, resume=False)
+    fit(recipe, data, run, CPU, ignore, objective=with_fault(recipe, data, fault))
     assert [epoch["skipped_steps"] for epoch in run.history()] == [1, 2]
     assert all(math.isfinite(epoch["loss"]) for epoch in run.history())
-    assert all(w.isfinite().all() for w in torch.load(run.folder / "model.pt").values())
+    assert all(w.isfinite().all() for w in load_file(run.model_file).values())
     assert re.search(
         r"at step 2 of 10 \(epoch 1\): training image \d+, .*left out, 1 of 2", caplog.text
     )
+    recipe = replace(QUICK, skip_nonfinite=1)
+    run = open_run(tmp_path / "less", recipe, data, {}, resume=False)
     with pytest.raises(SoftaugError, match=r"at step 7 of 10 .*checkpoint: .*checkpoint\.pt"):
-        trained(replace(QUICK, skip_nonfinite=1), data, tmp_path / "less")
+        fit(recipe, data, run, CPU, ignore, objective=with_fault(recipe, data, fault))
 
 
-def test_gradients_that_are_not_finite_move_no_weight(
-    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Overflowing(Step):
+    """The gradients of the third step overflow."""
+
+    def gradients(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
+        outputs, loss = super().gradients(batch, step, ending)
+        if step == 2:
+            for p in self.model.parameters():
+                p.grad = torch.full_like(p, math.inf)
+        return outputs, loss
+
+
+def test_gradients_that_are_not_finite_move_no_weight(data: Data, tmp_path: Path) -> None:
     """Their loss is finite: without a look at the gradients the next one would not be."""
-    calls = 0
-
-    def overflow(*arguments: Any, **options: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        result = backward(*arguments, **options)
-        if calls == 3:
-            for p in arguments[0].parameters():
-                p.grad.fill_(math.inf)
-        return result
-
-    monkeypatch.setattr(training, "backward", overflow)
     with pytest.raises(SoftaugError, match="gradient of the loss is not finite at step 3 of 10"):
-        trained(QUICK, data, tmp_path / "run")
-    calls = 0
-    weights = trained(replace(QUICK, skip_nonfinite=1), data, tmp_path / "skipped")
+        trained(QUICK, data, tmp_path / "run", make_step=Overflowing)
+    recipe = replace(QUICK, skip_nonfinite=1)
+    weights = trained(recipe, data, tmp_path / "skipped", make_step=Overflowing)
     assert all(value.isfinite().all() for value in weights.values())
 
 
-def test_out_of_memory_says_what_fits(
-    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_out_of_memory_says_what_fits(data: Data, tmp_path: Path) -> None:
     def fault(_: int, images: torch.Tensor) -> torch.Tensor:
         if len(images) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return images
 
-    with_fault(monkeypatch, fault)
+    run = open_run(tmp_path / "run", QUICK, data, {}, resume=False)
     with pytest.raises(SoftaugError, match=r"--accumulate 4 fits, 4 images at once"):
-        trained(QUICK, data, tmp_path / "run")
-    trained_in_parts = open_run(tmp_path / "b", replace(QUICK, accumulate=4), data, {}, False)
-    train(trained_in_parts.recipe(), data, trained_in_parts, CPU, ignore)
-    assert len(trained_in_parts.history()) == 2
+        fit(QUICK, data, run, CPU, ignore, objective=with_fault(QUICK, data, fault))
+    recipe = replace(QUICK, accumulate=4)
+    in_parts = open_run(tmp_path / "b", recipe, data, {}, resume=False)
+    fit(recipe, data, in_parts, CPU, ignore, objective=with_fault(recipe, data, fault))
+    assert len(in_parts.history()) == 2
 
 
 def test_parts_of_a_batch_add_up(data: Data, tmp_path: Path) -> None:
@@ -404,9 +499,7 @@ def test_parts_of_a_batch_add_up(data: Data, tmp_path: Path) -> None:
     assert losses[3] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_the_end_phase_is_the_same_in_every_arm(
-    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_end_phase_is_the_same_in_every_arm(data: Data, tmp_path: Path) -> None:
     """In its last epochs an arm sees whole images, flipped alike, with hard labels."""
     for arm in ("standard", "soft", "harsh-constant", "soft-weight", "standard-smoothed"):
         recipe = replace(QUICK, arm=arm, epochs=3, end_epochs=1)
@@ -417,16 +510,17 @@ def test_the_end_phase_is_the_same_in_every_arm(
         whole = [data.train.images, data.train.images.flip(-1)]
         same_image = torch.stack([(images == one).flatten(1).all(dim=1) for one in whole])
         assert same_image.any(dim=0).all()
-    least_sure = []
+    recipe, least_sure = replace(recipe, arm="soft"), []
+    objective = build_supervised(recipe, data, CPU)
+    loss = objective.loss
 
-    def spy(*arguments: Any, **options: Any) -> Any:
-        least_sure.append(arguments[4].max(dim=1).values.min().item())
-        return backward(*arguments, **options)
+    def spy(outputs: Tensor, targets: Tensor) -> Tensor:
+        least_sure.append(targets.max(dim=1).values.min().item())
+        return loss(outputs, targets)
 
-    monkeypatch.setattr(training, "backward", spy)
-    recipe = replace(recipe, arm="soft")
+    objective.loss = spy
     run = open_run(tmp_path / "run", recipe, data, {}, resume=False)
-    train(recipe, data, run, CPU, ignore)
+    fit(recipe, data, run, CPU, ignore, objective=objective)
     assert max(least_sure[:10]) < 1
     assert least_sure[10:] == [1.0] * 5
     assert [epoch["end_phase"] for epoch in run.history()] == [False, False, True]
@@ -444,7 +538,7 @@ def test_a_run_folder_that_vanishes_is_named(fault: str, data: Data, tmp_path: P
             run.folder.write_text("")
 
     with pytest.raises(SoftaugError, match=r"could not be written \(No(t a directory| such file)"):
-        train(QUICK, data, run, CPU, watch)
+        fit(QUICK, data, run, CPU, watch)
     if fault == "replaced":
         assert RunFolder(tmp_path / "moved").load_checkpoint() is not None
 
@@ -461,7 +555,7 @@ def test_a_run_without_work_in_it_is_begun_anew(data: Data, tmp_path: Path) -> N
     open_run(tmp_path / "run", QUICK, data, {}, resume=False)
     other = replace(QUICK, lr=0.2)
     assert open_run(tmp_path / "run", other, data, {}, resume=False).recipe() == other
-    train(other, data, RunFolder(tmp_path / "run"), CPU, ignore)
+    fit(other, data, RunFolder(tmp_path / "run"), CPU, ignore)
     with pytest.raises(UsageError, match="--resume goes on"):
         open_run(tmp_path / "run", other, data, {}, resume=False)
 

@@ -3,7 +3,7 @@ process saw."""
 
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -14,23 +14,22 @@ from softaug_lab.basics.processes import Processes, started
 from softaug_lab.data.dataset import Data, ImageSet
 from softaug_lab.data.load import load
 from softaug_lab.data.stream import StreamOptions
-from softaug_lab.experiments.run_one import perform
+from softaug_lab.experiments.run_one import run_one
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import RunFolder, open_run
-from softaug_lab.training import loop as training
 from softaug_lab.training.augmentation import build_arm
-from softaug_lab.training.loop import build_feed
+from softaug_lab.training.batches import build_batches
 from softaug_lab.training.progress import Progress
-from softaug_lab.training.simsiam import Siamese
-from softaug_lab.training.two_views import TwoViews
+from softaug_lab.training.simsiam import build_siamese
+from softaug_lab.training.supervised import weighted_over_processes
 
 
 def data() -> Data:
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (74, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    labels = torch.arange(74) % 3
+    images = torch.randint(0, 256, (75, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    labels = torch.arange(75) % 3
     images[:, 0] //= 1 + labels[:, None, None].to(torch.uint8)
-    train, test = ImageSet(images[:52], labels[:52]), ImageSet(images[52:], labels[52:])
+    train, test = ImageSet(images[:53], labels[:53]), ImageSet(images[53:], labels[53:])
     return Data("made up", ("a", "b", "c"), train, test)
 
 
@@ -38,9 +37,9 @@ def batches(recipe: Recipe, loaded: Data, processes: Processes) -> list[dict[str
     """What this process feeds its network in an epoch, with weights over the global batch."""
     _, height, width = loaded.image_shape
     augment = replace(build_arm(recipe, 3, height, width), weight=mean_one)
-    augment = training._over_processes(augment, processes)
+    augment = weighted_over_processes(augment, processes)
     kept = []
-    for batch in build_feed(recipe, loaded, processes).epoch(1, augment.transform, 0):
+    for batch in build_batches(recipe, loaded, processes).epoch(1, augment.transform, 0):
         images, targets = augment(batch.images, batch.labels, drawn=batch.drawn)
         one = {"names": batch.names, "images": images, "targets": targets}
         kept.append(one | {"unreadable": batch.unreadable})
@@ -50,12 +49,10 @@ def batches(recipe: Recipe, loaded: Data, processes: Processes) -> list[dict[str
 def pairs(processes: Processes) -> list[dict[str, Tensor]]:
     """The views and weights that this process has in an epoch without labels."""
     recipe, loaded = Recipe(arm="simsiam-soft(pair=own)", batch_size=16), data()
-    augment = build_arm(recipe, loaded.num_classes, 32, 32)
-    assert augment.curve is not None
-    objective = Siamese(recipe, processes, TwoViews(augment.transform), augment.curve)
+    objective = build_siamese(recipe, loaded, processes)
     kept = []
-    for batch in build_feed(recipe, loaded, processes).epoch(1, objective.transform(False), 0):
-        views, weights = objective.prepare(batch, 0, False)
+    for batch in build_batches(recipe, loaded, processes).epoch(1, objective.transform(False), 0):
+        views, weights = objective.inputs_and_targets(batch, 0, False)
         kept.append({"views": views, "weights": weights})
     return kept
 
@@ -78,8 +75,12 @@ def main(folder: Path, model: str, options: list[str]) -> None:
             losses.append(step.loss)
             time.sleep(0.3 * ("--slow" in options))
 
-        record = perform(recipe, loaded, run, processes, watch)
-        kept = {"batches": batches(recipe, loaded, processes), "losses": losses, "record": record}
+        record = run_one(recipe, loaded, run, processes, watch)
+        kept = {
+            "batches": batches(recipe, loaded, processes),
+            "losses": losses,
+            "record": asdict(record),
+        }
         kept["pairs"] = pairs(processes)
         torch.save(kept, folder / f"{processes.count}-{processes.rank}.pt")
 

@@ -179,7 +179,7 @@ def _perform_one(
 ) -> None:
     """One run, its report, and its figures on the terminal."""
     from softaug_lab.basics.processes import started
-    from softaug_lab.experiments import collect, perform
+    from softaug_lab.experiments import collect, run_one
     from softaug_lab.report import write_report
     from softaug_lab.runs import RunFolder, folder_name, open_run
 
@@ -196,14 +196,14 @@ def _perform_one(
         processes.wait()
         with _interruption("--resume goes on with it"), progress_bar() as bar:
             task = bar.add_task(inert(recipe.arm), total=None, figures="")
-            record = perform(
+            record = run_one(
                 recipe, loaded, opened, processes, lambda step: advance(bar, task, step)
             )
         if not processes.main:
             return
     results = collect(f"{recipe.arm} on {loaded.name}", _command(), [opened], loaded, [])
     write_report(results, folder / "report.html")
-    console.print(evaluation_table(record["evaluation"]))
+    console.print(evaluation_table(record.evaluation))
     tell(f"model   {opened.model_file}")
     tell(f"report  {folder / 'report.html'}")
 
@@ -411,8 +411,8 @@ def compare(
         measure_corruptions,
         measure_ood,
         open_runs,
-        perform,
         require_comparable,
+        run_one,
     )
     from softaug_lab.report import sentences, write_report
 
@@ -429,7 +429,7 @@ def compare(
                 "--on ray gives each run a process of its own on the cluster; leave out torchrun, "
                 "--shard and --dry-run"
             )
-        from softaug_lab.experiments.ray import cluster, perform_all
+        from softaug_lab.experiments.ray import cluster, run_all
     with (
         cluster() if on == "ray" else nullcontext(),
         started("cpu" if on == "ray" else device, shard) as processes,
@@ -459,10 +459,10 @@ def compare(
         source = _source(data, read)
         pairs = open_runs(recipe, arms, numbers, loaded, folder, source, processes)
         if on == "ray":
-            perform_all(pairs, loaded, device, watch)
+            run_all(pairs, loaded, device, watch)
         else:
             for one, opened in pairs:
-                perform(one, loaded, opened, processes, partial(watch, one))
+                run_one(one, loaded, opened, processes, partial(watch, one))
         here = Processes(choose_device(device)) if on == "ray" else processes
         if corruptions:
             task = bar.add_task("corruptions", total=len(pairs), figures="")

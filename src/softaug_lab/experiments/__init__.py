@@ -1,16 +1,17 @@
-"""From recipes to records: one run, comparisons, costs, Ray."""
+"""Experiments: one run from recipe to record, comparisons with statistics, cost estimates.
+
+Imports basics, data, metrics, models, recipes, runs, training and evaluation. Ray is an optional
+extra: the command line imports `softaug_lab.experiments.ray` only where a comparison asks for it.
+"""
 
 from softaug_lab.experiments.compare import compare_runs, open_runs, require_comparable
 from softaug_lab.experiments.cost import plan
+from softaug_lab.experiments.measure import measure_corruptions, measure_ood
 from softaug_lab.experiments.record import augmented_samples, collect
-from softaug_lab.experiments.run_one import (
-    measure_corruptions,
-    measure_ood,
-    occlusion_fills,
-    perform,
-)
+from softaug_lab.experiments.run_one import RunRecord, occlusion_fills, run_one
 
 __all__ = [
+    "RunRecord",
     "augmented_samples",
     "collect",
     "compare_runs",
@@ -18,7 +19,7 @@ __all__ = [
     "measure_ood",
     "occlusion_fills",
     "open_runs",
-    "perform",
     "plan",
     "require_comparable",
+    "run_one",
 ]

@@ -1,7 +1,6 @@
-"""What an experiment will take, from its first steps: parameters, memory, time.
+"""Estimate what an experiment will cost, from its first steps: parameters, memory, time.
 
-The steps are real ones, of the real data and augmentation, on the device, in a folder that is
-thrown away.
+The steps train the real model on the real data and device, in a temporary folder.
 """
 
 import math
@@ -19,19 +18,22 @@ from torch import nn
 from softaug_lab.basics.processes import Processes
 from softaug_lab.data import Data
 from softaug_lab.evaluation import OCCLUSION_SHARES, predict_logits
-from softaug_lab.experiments.run_one import fit, occlusion_fills
+from softaug_lab.experiments.run_one import occlusion_fills, require_trainable
 from softaug_lab.models import Classifier, ModelCard, build
 from softaug_lab.recipes import Recipe, read_arm
 from softaug_lab.runs import RunFolder
-from softaug_lab.training import Progress, SimSiam
+from softaug_lab.training import Progress, SimSiam, fit
 
-WARM_UP = 2  # steps before any is timed
-STEPS, SECONDS = 10, 10.0  # that are timed: until the first of the two
+WARM_UP = 2  # steps before the timed ones
+STEPS, SECONDS = 10, 10.0  # limits of the timed steps; the first one reached ends them
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the training of a recipe takes; `peak` in bytes above what was in use, None: unknown."""
+    """The cost of training a recipe.
+
+    peak: of memory, in bytes above what was in use before; None where it cannot be measured.
+    """
 
     steps: int
     seconds_per_step: float
@@ -43,11 +45,12 @@ class Cost:
 
 
 class _EnoughError(Exception):
-    """Enough steps were taken."""
+    """Enough steps are timed."""
 
 
 def measure(recipe: Recipe, data: Data, processes: Processes) -> Cost:
-    """Train a few steps of a recipe and time them, after those that warm up."""
+    """Train a recipe for a few steps, and time those after the warm-up."""
+    require_trainable(recipe, data)
     ends = [time.perf_counter()]
     steps = 0
     device, in_use = processes.device, _reset_peak(processes.device)
@@ -57,7 +60,7 @@ def measure(recipe: Recipe, data: Data, processes: Processes) -> Cost:
         steps = step.steps
         ends.append(time.perf_counter())
         if step.step == 1:
-            # The statistics of the pixels, before it, may have taken more than any step.
+            # Before it, the pixel statistics may have needed more memory than any step.
             _reset_peak(device)
         timed = len(ends) - 1 - WARM_UP
         if timed >= STEPS or (timed >= 1 and ends[-1] - ends[WARM_UP] > SECONDS):
@@ -77,28 +80,28 @@ def measure(recipe: Recipe, data: Data, processes: Processes) -> Cost:
 def plan(
     recipe: Recipe, arms: Sequence[str], seeds: int, data: Data, processes: Processes
 ) -> dict[str, str]:
-    """What the arms of a recipe will take, in words: a heading and a text for each line."""
+    """Estimate the cost of a recipe's arms; returns lines of text by their headings."""
     channels, height, width = data.image_shape
     card = ModelCard(recipe.model, data.classes, channels, height, width)
     model = build(card, *data.pixel_statistics).to(processes.device)
     costs = {}
     for arm in arms:
-        one = measure(replace(recipe, arm=arm), data, processes)
-        costs[arm] = replace(one, steps=one.steps * read_arm(arm).members)
+        cost = measure(replace(recipe, arm=arm), data, processes)
+        costs[arm] = replace(cost, steps=cost.steps * read_arm(arm).members)
     evaluation, parameters = _evaluation_seconds(model, recipe, data), _count(model)
-    without = read_arm(arms[0]).self_supervised
-    trained = SimSiam(model) if without else model  # which takes the model's last layer off
+    self_supervised = read_arm(arms[0]).self_supervised
+    trained = SimSiam(model) if self_supervised else model  # SimSiam removes the last layer
     first, runs = next(iter(costs.values())), len(arms) * seeds
     total = seeds * sum(cost.seconds for cost in costs.values()) + runs * evaluation
     images = sum(part.images.nbytes for part in (data.train, data.test))
     return {
         "model": f"{recipe.model}, {parameters:,} parameters"
-        + (f"; with the heads of pre-training {_count(trained):,}" if without else ""),
+        + (f"; with the heads of pre-training {_count(trained):,}" if self_supervised else ""),
         "data": f"{data.name}: {data.train_images:,} training and {len(data.test):,} test images "
         f"of {channels} x {height} x {width}, {data.num_classes} classes, {_size(images)}",
         "steps": f"{first.steps:,} of {recipe.batch_size} images, "
         f"{first.steps // recipe.epochs:,} in each of {recipe.epochs:,} epochs",
-        "schedule": _schedule(recipe, " for 256 images" if without else ""),
+        "schedule": _schedule(recipe, " for 256 images" if self_supervised else ""),
         "memory": _memory(recipe, trained, first.peak) + f"; on {processes.device}",
         **{
             f"time, {arm}": f"{_duration(cost.seconds)}: "
@@ -111,11 +114,11 @@ def plan(
 
 
 def state_bytes(recipe: Recipe, model: nn.Module) -> tuple[int, int, int]:
-    """Bytes of the weights (with the norms' statistics), the gradients, the optimizer's state."""
+    """Count the bytes of the weights (with buffers), the gradients and the optimizer's state."""
     trained = [p for p in model.parameters() if p.requires_grad]
     gradients = sum(p.nbytes for p in trained)
     momenta = {"sgd": int(recipe.momentum > 0), "adamw": 2}[recipe.optimizer]
-    # AdamW counts its steps for each tensor, in float32.
+    # AdamW has a step counter for each tensor, in float32.
     counters = 4 * len(trained) if recipe.optimizer == "adamw" else 0
     weights = sum(tensor.nbytes for tensor in model.state_dict().values())
     return weights, gradients, momenta * gradients + counters
@@ -144,17 +147,17 @@ def _memory(recipe: Recipe, model: nn.Module, peak: int | None) -> str:
 
 
 def _evaluation_seconds(model: Classifier, recipe: Recipe, data: Data) -> float:
-    """For all passes over the test images, from one batch after another that warms up."""
-    some = data.test.images[: recipe.batch_size]
-    predict_logits(model, some)
+    """Estimate the time of all passes over the test images from one batch, after a warm-up."""
+    images = data.test.images[: recipe.batch_size]
+    predict_logits(model, images)
     began = time.perf_counter()
-    predict_logits(model, some)
+    predict_logits(model, images)
     passes = 1 + (len(OCCLUSION_SHARES) - 1) * len(occlusion_fills(data))
-    return (time.perf_counter() - began) / len(some) * len(data.test) * passes
+    return (time.perf_counter() - began) / len(images) * len(data.test) * passes
 
 
 def _reset_peak(device: torch.device) -> int | None:
-    """Begin to look for the peak of the memory in use, and return what is in use now."""
+    """Reset the peak of memory in use, and return the bytes in use; None where unknown."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
@@ -166,13 +169,14 @@ def _reset_peak(device: torch.device) -> int | None:
 
 
 def _peak(device: torch.device) -> int | None:
+    """Return the peak of memory in use since the reset, in bytes; None where unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     except OSError:
         return None
-    return 1024 * int(found[1]) if found else None
+    return 1024 * int(match[1]) if match else None
 
 
 def _size(number: float) -> str:

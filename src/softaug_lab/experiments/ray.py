@@ -1,8 +1,8 @@
-"""A comparison's runs as tasks of a Ray cluster that is there already, each in its own process.
+"""Run a comparison on an existing Ray cluster, each run as a task in a process of its own.
 
-A run draws on its recipe and data alone, so it comes out as it would here: bitwise on a CPU of the
-same kind, where a task has as many threads. Run folders must lie where every machine sees
-them; checkpoints, metrics and figures stay there, and nothing of them passes through Ray.
+A run depends on its recipe and data alone, so its results are those of a local run: bit for bit on
+a CPU of the same kind with as many threads. Run folders must be on a file system that all machines
+share; checkpoints, histories and results are written there and do not pass through Ray.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,13 @@ from torch import Tensor
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes, choose_device
 from softaug_lab.data import Data
-from softaug_lab.experiments.run_one import perform
+from softaug_lab.experiments.run_one import run_one
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder
-from softaug_lab.training import InterruptedRunError, Progress, build_feed, caught_signals
+from softaug_lab.training import InterruptedRunError, Progress, build_batches, caught_signals
 
 try:
-    # Its default is to try an address where nothing answers for a quarter of an hour.
+    # By default Ray retries an address without an answer for a quarter of an hour.
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
     import ray
     from ray.exceptions import RayError, RayTaskError
@@ -37,19 +38,30 @@ try:
 except ImportError as error:
     raise UsageError("--on ray needs Ray; pip install 'softaug[ray]' brings it") from error
 
-RETRIES = 3  # of a run whose worker was lost; each goes on from the last checkpoint
-POLL_SECONDS = 1
-STOP_SECONDS = 60  # for the step and the checkpoint of what is cancelled
-PATIENCE_SECONDS = 90  # longer than NFS remembers that a file was not there
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How often and how long to wait for tasks.
+
+    retries: of a run whose worker was lost; each resumes from the last checkpoint. stop_seconds:
+    for cancelled runs to finish their step and checkpoint. file_seconds: for finished files to
+    appear here, longer than NFS caches that a file does not exist.
+    """
+
+    retries: int = 3
+    poll_seconds: float = 1
+    stop_seconds: float = 60
+    file_seconds: float = 90
 
 
 @contextlib.contextmanager
 def cluster() -> Iterator[None]:
-    """Join the cluster of RAY_ADDRESS, or the one that runs on this machine, and leave it after.
+    """Connect to the cluster at RAY_ADDRESS, or the one on this machine, and disconnect at exit.
 
-    Begins none: what it may use of a machine is for its owner to say. Raises SoftaugError where
-    none is found.
+    Starts no cluster, since only the owner of a machine can say what Ray may use of it. Raises
+    SoftaugError where none is found.
     """
     try:
         try:
@@ -59,32 +71,33 @@ def cluster() -> Iterator[None]:
                 f"no Ray cluster at {os.environ.get('RAY_ADDRESS') or 'this machine'}; begin one "
                 "with `ray start --head`, or name one in RAY_ADDRESS"
             ) from error
-        # Ray tells of lost workers on the output, which is for results.
+        # Ray reports lost workers on stdout, which is for results.
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
-        ray.shutdown()  # of what was begun of a session, too
+        ray.shutdown()  # also of a connection that failed halfway
 
 
-def perform_all(
+def run_all(
     pairs: Sequence[tuple[Recipe, RunFolder]],
     data: Data,
     device: str,
     watch: Callable[[Recipe, Progress], None],
+    limits: Limits = Limits(),
 ) -> None:
-    """Perform every run that is not finished as a task of the cluster joined, in this order.
+    """Run every unfinished run as a task of the connected cluster, submitted in this order.
 
-    device: by its name; `auto` takes a GPU for each task where the cluster has any, else as many
-    CPUs as torch has threads here. watch: told of each epoch.
+    device: by its name; `auto` takes a GPU for each task if the cluster has any, else as many
+    CPUs as torch has threads here. watch: called after each epoch.
 
-    The first error cancels the other runs, as one would stop them here; those under way leave a
-    checkpoint. Raises SoftaugError that names the arm and the seed of what failed, or that was lost
-    too often, and InterruptedRunError on Ctrl-C and SIGTERM.
+    The first error cancels the other runs; those in progress write a checkpoint. Raises
+    SoftaugError, naming arm and seed, for a run that failed or lost its worker too often, and
+    InterruptedRunError on Ctrl-C and SIGTERM.
     """
-    resources = _resources(device)
-    shared = _put(data)
+    resources = task_resources(device)
+    shared = put(data)
     pending = {
-        _perform.options(name=_name(recipe), max_retries=RETRIES, **resources).remote(
+        _run_task.options(name=_name(recipe), max_retries=limits.retries, **resources).remote(
             recipe, shared, run.folder.resolve(), device, resources["num_cpus"]
         ): (recipe, run)
         for recipe, run in pairs
@@ -94,13 +107,12 @@ def perform_all(
     with caught_signals() as caught:
         try:
             while pending:
-                done, _ = ray.wait(list(pending), timeout=POLL_SECONDS)
+                done, _ = ray.wait(list(pending), timeout=limits.poll_seconds)
                 for recipe, run in pending.values():
-                    epochs[run.folder] = _tell(recipe, run, data, epochs[run.folder], watch)
+                    epochs[run.folder] = _report(recipe, run, data, epochs[run.folder], watch)
                 for reference in done:
-                    recipe, run = pending.pop(reference)
-                    for message in _outcome(reference, recipe):
-                        log.warning("%s: %s", _name(recipe), message)
+                    recipe, _ = pending.pop(reference)
+                    _finish(reference, recipe, limits)
                 if caught:
                     finished = sum(run.finished for _, run in pairs)
                     raise InterruptedRunError(
@@ -109,34 +121,34 @@ def perform_all(
                         caught[0],
                     )
         finally:
-            _cancel(list(pending))
-    _await_files([run for _, run in pairs])
+            _cancel(list(pending), limits)
+    await_files([run for _, run in pairs], limits)
 
 
 @ray.remote
-def _perform(recipe: Recipe, data: Data, folder: Path, device: str, threads: int) -> list[str]:
-    """The task: one run, in a worker's main thread. Returns what the library logged."""
+def _run_task(recipe: Recipe, data: Data, folder: Path, device: str, threads: int) -> list[str]:
+    """Run one recipe in a worker's main thread; returns the warnings that were logged."""
     run = RunFolder(folder)
-    # Now rather than after hours of work that nobody would find.
+    # Checked before hours of work whose results would be lost.
     if not (folder / "recipe.json").exists() or run.recipe() != recipe:
         raise SoftaugError(
             f"{folder}: not seen from {platform.node()}; --run must name a folder on a file system "
             "that all machines of the cluster share"
         )
     torch.set_num_threads(threads)
-    with _heard() as messages:
+    with _logged_warnings() as messages:
         try:
-            perform(recipe, data, run, Processes(choose_device(device)), lambda _: None)
+            run_one(recipe, data, run, Processes(choose_device(device)), lambda _: None)
         except InterruptedRunError as error:
-            # Ray cancels by SIGINT. SIGTERM is for the worker: it goes, and another goes on.
+            # Ray cancels a task by SIGINT. SIGTERM ends the worker, and another one resumes.
             if error.signal_number == signal.SIGTERM:
                 raise SystemExit from error
     return messages
 
 
 @contextlib.contextmanager
-def _heard() -> Iterator[list[str]]:
-    """A list of the warnings that the library logs meanwhile."""
+def _logged_warnings() -> Iterator[list[str]]:
+    """Collect the warnings that the lab logs in a list."""
     messages: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
@@ -148,8 +160,8 @@ def _heard() -> Iterator[list[str]]:
         logger.removeHandler(handler)
 
 
-def _resources(device: str) -> dict[str, int]:
-    """What a task takes of a machine: a GPU, or as many CPUs as torch has threads here."""
+def task_resources(device: str) -> dict[str, int]:
+    """Return the resources of a task: a GPU, or as many CPUs as torch has threads here."""
     gpus = ray.cluster_resources().get("GPU", 0)
     if device.startswith("cuda") or (device == "auto" and gpus):
         if not gpus:
@@ -157,13 +169,13 @@ def _resources(device: str) -> dict[str, int]:
         return {"num_cpus": 1, "num_gpus": 1}
     largest = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
     threads = torch.get_num_threads()
-    # A head without CPUs has machines join on demand, of a size that is not known yet.
+    # Without CPUs in the cluster, machines of unknown size join on demand.
     return {"num_cpus": min(threads, largest or threads), "num_gpus": 0}
 
 
-def _put(data: Data) -> "ray.ObjectRef[Data]":
-    """The data in the cluster's memory, once for each machine, however many tasks read them."""
-    # Ray copies tensors into every task, arrays it does not.
+def put(data: Data) -> "ray.ObjectRef[Data]":
+    """Put the data into the cluster's memory, once for each machine whatever its tasks."""
+    # Ray copies tensors into every task, but shares NumPy arrays.
     register_serializer(Tensor, serializer=Tensor.numpy, deserializer=_tensor)
     try:
         return ray.put(data)
@@ -172,36 +184,37 @@ def _put(data: Data) -> "ray.ObjectRef[Data]":
 
 
 def _tensor(array: np.ndarray) -> Tensor:
-    """A tensor over an array's own memory, which is shared and not to be written to."""
+    """Make a tensor on an array's memory, which tasks share and must not write to."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)
 
 
-def _tell(
+def _report(
     recipe: Recipe,
     run: RunFolder,
     data: Data,
     known: int,
     watch: Callable[[Recipe, Progress], None],
 ) -> int:
-    """Tell the watcher of epochs after the `known`; how many there are now."""
+    """Call `watch` if a run has more than `known` finished epochs; returns how many it has."""
     try:
         history = run.history()
-    except OSError:  # NFS, of a file that is replaced while it is read; there is a next time
+    except OSError:  # from NFS, if the file was replaced while it was read; the next call retries
         return known
     if len(history) > known:
         last = history[-1]
-        steps = build_feed(recipe, data, Processes(torch.device("cpu"))).steps
-        done, loss, pace = last["epoch"], last["loss"], last["images_per_second"]
-        watch(recipe, Progress(done * steps, recipe.epochs * steps, done, loss, pace))
+        steps = build_batches(recipe, data, Processes(torch.device("cpu"))).steps
+        done, loss, speed = last["epoch"], last["loss"], last["images_per_second"]
+        watch(recipe, Progress(done * steps, recipe.epochs * steps, done, loss, speed))
     return len(history)
 
 
-def _outcome(reference: "ray.ObjectRef[list[str]]", recipe: Recipe) -> list[str]:
-    """What a task that ended returned, or its error with the arm and the seed."""
+def _finish(reference: "ray.ObjectRef[list[str]]", recipe: Recipe, limits: Limits) -> None:
+    """Log a finished task's warnings, or raise its error, with the arm and the seed."""
     try:
-        return ray.get(reference)
+        for message in ray.get(reference):
+            log.warning("%s: %s", _name(recipe), message)
     except RayTaskError as error:
         cause = error.cause
         if isinstance(cause, SoftaugError):
@@ -211,8 +224,8 @@ def _outcome(reference: "ray.ObjectRef[list[str]]", recipe: Recipe) -> list[str]
     except RayError as error:
         reason, _, _ = str(error).partition("\n")
         raise SoftaugError(
-            f"{_name(recipe)}: not done in {1 + RETRIES} attempt(s) ({type(error).__name__}: "
-            f"{reason}); the same command goes on with it"
+            f"{_name(recipe)}: not done in {1 + limits.retries} attempt(s) "
+            f"({type(error).__name__}: {reason}); the same command goes on with it"
         ) from error
 
 
@@ -220,22 +233,22 @@ def _name(recipe: Recipe) -> str:
     return f"{recipe.arm} seed {recipe.seed}"
 
 
-def _cancel(references: list["ray.ObjectRef[list[str]]"]) -> None:
-    """Take back what waits, and have what runs write its checkpoint."""
-    # From the last, so that none begins where another has just stopped.
+def _cancel(references: list["ray.ObjectRef[list[str]]"], limits: Limits) -> None:
+    """Cancel waiting tasks, and let running ones write their checkpoint."""
+    # From the last, so that no waiting task starts in place of a cancelled one.
     for reference in reversed(references):
         ray.cancel(reference)
     if references:
-        ray.wait(references, num_returns=len(references), timeout=STOP_SECONDS)
+        ray.wait(references, num_returns=len(references), timeout=limits.stop_seconds)
 
 
-def _await_files(runs: Sequence[RunFolder]) -> None:
-    """Go on when all finished runs are seen here; raises SoftaugError where they never are."""
-    patience = time.monotonic() + PATIENCE_SECONDS
+def await_files(runs: Sequence[RunFolder], limits: Limits) -> None:
+    """Wait until the files of all runs appear here; raises SoftaugError if they do not."""
+    deadline = time.monotonic() + limits.file_seconds
     while missing := [run for run in runs if not run.finished]:
-        if time.monotonic() > patience:
+        if time.monotonic() > deadline:
             raise SoftaugError(
                 f"{missing[0].folder}: finished by a task, and not seen here; --run must name a "
                 "folder on a file system that all machines of the cluster share"
             )
-        time.sleep(POLL_SECONDS)
+        time.sleep(limits.poll_seconds)

@@ -1,6 +1,7 @@
-"""The record of a comparison, or of one run: all that a report shows, as plain data for JSON."""
+"""The record of a comparison, or of one run, as plain data for JSON: all that a report shows."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,8 +12,9 @@ from softaug import SoftAugment, visibility
 from softaug_lab.data import Data
 from softaug_lab.experiments.disagreements import disagreements
 from softaug_lab.experiments.png import png_text
-from softaug_lab.experiments.run_one import record
-from softaug_lab.recipes import Recipe, read_arm, transform_of
+from softaug_lab.experiments.run_one import RunRecord, read_record
+from softaug_lab.models import load_model
+from softaug_lab.recipes import Recipe, transform_of
 from softaug_lab.runs import RunFolder
 from softaug_lab.training import build_arm, drawn_visibility
 
@@ -26,18 +28,18 @@ def collect(
     data: Data,
     comparisons: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Everything the report reads, from finished runs of one recipe that differ in arm and seed."""
+    """Collect the results of finished runs of one recipe that differ in arm and seed."""
     recipes = [run.recipe() for run in runs]
     first = {recipe.arm: recipe for recipe in reversed(recipes)}
-    arms = list(dict.fromkeys(recipe.arm for recipe in recipes))
-    records = [record(run) for run in runs]
-    shown = [_Shown(first[arm], data) for arm in arms]
+    arm_names = list(dict.fromkeys(recipe.arm for recipe in recipes))
+    records = [read_record(run) for run in runs]
+    arms = [_ArmRecord(first[name], data) for name in arm_names]
     return {
         "title": title,
         "command": command,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **_environment(runs),
-        "seconds": sum(r["seconds"] for r in records),
+        "seconds": sum(record.seconds for record in records),
         "data": {
             "name": data.name,
             "classes": list(data.classes),
@@ -46,69 +48,90 @@ def collect(
             "image_shape": list(data.image_shape),
             "notes": [*data.notes, *([data.split] if data.split else [])],
         },
-        "recipe": _shared(recipes[0], runs[0]),
+        "recipe": _shared_settings(recipes[0], runs[0]),
         "seeds": sorted({recipe.seed for recipe in recipes}),
-        "arms": [one.arm_record() for one in shown],
-        "runs": records,
+        "arms": [arm.description() for arm in arms],
+        "runs": [run_as_dict(record) for record in records],
         "comparisons": comparisons,
-        "samples": [{"arm": one.recipe.arm, "items": one.samples()} for one in shown],
+        "samples": [{"arm": arm.recipe.arm, "items": arm.samples()} for arm in arms],
         "disagreements": disagreements(runs, data),
-        "softening": [one.softening() for one in shown],
+        "softening": [arm.softening() for arm in arms],
+    }
+
+
+def run_as_dict(record: RunRecord) -> dict[str, Any]:
+    """Convert the record of a run to plain data, with its main further results as metrics."""
+    further, metrics = {}, {}
+    if record.corruptions is not None:
+        further["corruptions"] = record.corruptions
+        mean = record.corruptions["mean"]
+        metrics["corruption_error"] = None if mean is None else mean["top1_error"]
+    if record.ood is not None:
+        further["ood"] = record.ood
+        metrics["softmax_auroc"] = record.ood["softmax"]["auroc"]
+        metrics["energy_auroc"] = record.ood["energy"]["auroc"]
+    return {
+        "arm": record.arm,
+        "seed": record.seed,
+        "seconds": record.seconds,
+        "images_per_second": record.images_per_second,
+        "history": record.history,
+        "evaluation": record.evaluation | metrics,
+        **further,
     }
 
 
 def _environment(runs: Sequence[RunFolder]) -> dict[str, Any]:
-    """Versions, machine and commit of the runs; where they differ, all that there were."""
-    found = [run.description()["environment"] for run in runs]
-    versions: dict[str, list[str]] = {}
-    machines: dict[str, list[str]] = {}
-    for one in found:
-        for known, own in ((versions, one["versions"]), (machines, one["machine"])):
-            for name, value in own.items():
-                known.setdefault(name, []).append(str(value))
-    commits = [one["commit"] for one in found if one["commit"]]
+    """Join the versions, machines and commits of the runs; where they differ, name all."""
+    environments = [run.description()["environment"] for run in runs]
     return {
-        "versions": {name: _distinct(values) for name, values in versions.items()},
-        "machine": {name: _distinct(values) for name, values in machines.items()},
-        "commit": _distinct(commits) or None,
+        "versions": _joined([environment["versions"] for environment in environments]),
+        "machine": _joined([environment["machine"] for environment in environments]),
+        "commit": _distinct([e["commit"] for e in environments if e["commit"]]) or None,
     }
 
 
-def _distinct(values: Sequence[str]) -> str:
-    return " and ".join(dict.fromkeys(values))
+def _joined(described: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Join dicts of values key by key."""
+    values: dict[str, list[str]] = {}
+    for one in described:
+        for name, value in one.items():
+            values.setdefault(name, []).append(str(value))
+    return {name: _distinct(texts) for name, texts in values.items()}
 
 
-def _shared(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
-    """The settings that all arms share, and the size of their model."""
-    from softaug_lab.models import load_model
+def _distinct(texts: Sequence[str]) -> str:
+    return " and ".join(dict.fromkeys(texts))
 
-    own = ("arm", "seed")
-    settings = {k: v for k, v in vars(recipe).items() if k not in own}
+
+def _shared_settings(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
+    """Return the settings that all arms share, and the number of parameters of their model."""
+    settings = {k: v for k, v in asdict(recipe).items() if k not in ("arm", "seed")}
     file = next(file for file in run.model_files if file.exists())
     parameters = sum(p.numel() for p in load_model(file).parameters())
     return {**settings, "parameters": parameters}
 
 
-class _Shown:
-    """One arm as the report shows it: its law of visibilities, and samples of it."""
+class _ArmRecord:
+    """One arm in the record: its description, the visibilities that it draws, and samples."""
 
     def __init__(self, recipe: Recipe, data: Data) -> None:
         self.recipe, self.data = recipe, data
         _, height, width = data.image_shape
         self.augment: SoftAugment = build_arm(recipe, data.num_classes, height, width)
-        arm, law = read_arm(recipe.arm), self.augment.transform
-        if arm.self_supervised:
-            # Changes of colour take minutes for so many draws of large images, and hide nothing.
-            law = transform_of(recipe, arm, height, width)
-        self.visibility = drawn_visibility(law, height, width)
+        transform = self.augment.transform
+        if recipe.parsed_arm.self_supervised:
+            # So many colour changes of large images take minutes, and leave visibility unchanged.
+            transform = transform_of(recipe, height, width)
+        self.visibility = drawn_visibility(transform, height, width)
 
-    def arm_record(self) -> dict[str, Any]:
-        arm = read_arm(self.recipe.arm)
+    def description(self) -> dict[str, Any]:
+        arm = self.recipe.parsed_arm
         harsh = self.recipe.augment or f"crop({self.recipe.sigma})"
-        own = "" if arm.augment in ("still", "standard") else f": {arm.augment}"
+        augment = "" if arm.augment in ("still", "standard") else f": {arm.augment}"
         return {
             "name": self.recipe.arm,
-            "description": arm.about + own.replace("harsh", harsh),
+            "description": arm.about + augment.replace("harsh", harsh),
             "augmentation": repr(self.augment),
             "mean_confidence": self._confidence(self.visibility).mean().item(),
         }
@@ -118,6 +141,7 @@ class _Shown:
         return self.augment.curve(visibility)
 
     def softening(self) -> dict[str, Any]:
+        """Sample the curve, and count the visibilities in 20 bins."""
         grid = torch.linspace(0, 1, 101)
         edges = torch.linspace(0, 1, 21)
         counts = torch.histogram(self.visibility, bins=edges).hist
@@ -144,9 +168,9 @@ class _Shown:
 def augmented_samples(
     augment: SoftAugment, data: Data, n: int, seed: int = 0
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """n training images under an augmentation, with labels, visibility and confidence [n].
+    """Augment n training images; return them with labels, visibility and confidence [n].
 
-    The images and, where the transforms agree, the draws depend on the seed alone.
+    The choice of images depends on the seed alone, and so do the draws of equal transforms.
     """
     assert augment.curve is not None
     order = torch.randperm(len(data.train), generator=Generator().manual_seed(seed))[:n]

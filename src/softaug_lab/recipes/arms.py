@@ -1,4 +1,4 @@
-"""The arms of a comparison: `arms.yaml` names them, and text such as `soft(k=1)@0.2` varies them."""
+"""The arms of a comparison: `arms.yaml` names them; text such as `soft(k=1)@0.2` varies them."""
 
 import math
 import re

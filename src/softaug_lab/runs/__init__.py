@@ -1,4 +1,7 @@
-"""A run's folder: recipe, environment, history, checkpoints, model, results."""
+"""A run's folder: recipe, environment, history, checkpoints, model, results.
+
+Imports basics, data and recipes.
+"""
 
 from softaug_lab.runs.folder import RunFolder, folder_name, open_run
 

@@ -1,4 +1,4 @@
-"""environment: TODO."""
+"""The software and hardware of a run, for its record."""
 
 import platform
 import subprocess
@@ -12,7 +12,7 @@ import softaug
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine and commit, for the record of a run."""
+    """Return the versions of packages, the machine and the commit of softaug's sources."""
     packages = ("torch", "torchvision", "timm", "numpy")
     versions = {"softaug": softaug.__version__, "python": platform.python_version()}
     return {
@@ -36,9 +36,9 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the softaug sources in use, None for an installed package."""
+    """Return the commit of the softaug sources in use, None for an installed package."""
     try:
-        found = subprocess.run(
+        result = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"],
             cwd=Path(__file__).parent,
             capture_output=True,
@@ -47,4 +47,4 @@ def _commit() -> str | None:
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
+    return result.stdout.strip()

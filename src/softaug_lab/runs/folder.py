@@ -1,30 +1,25 @@
-"""A run folder: one experiment's recipe, environment, metrics, checkpoint, model and report."""
+"""The folder of a run: its files by name, and how it is created and reopened."""
 
-import io
 import json
-import logging
 import re
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from softaug_lab.basics.errors import SoftaugError, UsageError, listed
 from softaug_lab.basics.storage import read_json, write_atomically, write_json
 from softaug_lab.data import Data
 from softaug_lab.recipes import Recipe
-from softaug_lab.runs.checkpoint import CHECKPOINT_MARK, read_checkpoint
+from softaug_lab.runs.checkpoint import read_first_checkpoint, write_checkpoint
 from softaug_lab.runs.environment import environment
 
-log = logging.getLogger(__name__)
-LONGEST = 120  # characters of an arm in the name of its folder
+MAX_LENGTH = 120  # characters of an arm in the name of its folder
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where things are in a run folder, and how they are kept whole."""
+    """The paths of a run's files, and the reading and writing of recipe, history, checkpoints."""
 
     folder: Path
 
@@ -34,17 +29,17 @@ class RunFolder:
 
     @property
     def backbone_file(self) -> Path:
-        """Of a run without labels: what was pre-trained, its last layer as it was at the start."""
+        """The pre-trained model of a run without labels, with its initial last layer."""
         return self.folder / "backbone.safetensors"
 
     @property
     def probe_file(self) -> Path:
-        """Of a run without labels: what its features are worth beside the linear probe."""
+        """Probe results of a run without labels that its evaluation does not hold."""
         return self.folder / "probe.json"
 
     @property
     def model_files(self) -> list[Path]:
-        """Of the run, and of its members where it is an ensemble."""
+        """The model file of the run, and those of an ensemble's members; some may not exist."""
         return [self.model_file, *sorted(self.folder.glob(f"member-*/{self.model_file.name}"))]
 
     @property
@@ -65,7 +60,7 @@ class RunFolder:
 
     @property
     def checkpoint_files(self) -> tuple[Path, Path]:
-        """The last checkpoint, and the one before."""
+        """The newest checkpoint, and the previous one."""
         return self.folder / "checkpoint.pt", self.folder / "checkpoint-before.pt"
 
     @property
@@ -74,7 +69,7 @@ class RunFolder:
 
     @property
     def started(self) -> bool:
-        """Whether there is work to go on with, not a recipe alone."""
+        """Whether the folder holds more than a recipe, so that a run can be resumed."""
         return (self.folder / "recipe.json").exists() and any(
             file.exists()
             for file in (
@@ -87,58 +82,43 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Trained and evaluated: the evaluation is written last."""
+        """Whether the run is trained and evaluated; the evaluation is written last."""
         return self.evaluation_file.exists()
 
     def recipe(self) -> Recipe:
+        """Read the run's recipe."""
         return Recipe(**read_json(self.folder / "recipe.json")["recipe"])
 
     def description(self) -> dict[str, Any]:
-        """What recipe.json holds: the recipe, the data it is for, the environment it began in."""
+        """Read recipe.json: the recipe, its data, and the environment that the run began in."""
         content: dict[str, Any] = read_json(self.folder / "recipe.json")
         return content
 
     def history(self) -> list[dict[str, Any]]:
-        """One record for each finished epoch."""
+        """Read the records of finished epochs."""
         if not self.history_file.exists():
             return []
         return [json.loads(line) for line in self.history_file.read_text().splitlines()]
 
     def save_history(self, records: list[dict[str, Any]]) -> None:
+        """Write the records of finished epochs as JSON lines."""
         lines = "".join(json.dumps(record) + "\n" for record in records)
         write_atomically(self.history_file, lines)
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Write a checkpoint, whole or not at all, and keep the one before."""
-        content = io.BytesIO()
-        torch.save(state, content)
-        payload = content.getbuffer()
-        last, before = self.checkpoint_files
-        # Only once the new one is written and synced does the last become the one before.
-        whole = b"".join((CHECKPOINT_MARK, sha256(payload).digest(), payload))
-        write_atomically(last, whole, keep_old_as=before)
+        """Write a checkpoint, whole or not at all, and keep the previous one."""
+        file, previous = self.checkpoint_files
+        write_checkpoint(file, state, previous)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The last whole checkpoint, None where there never was one.
+        """Read the newest whole checkpoint, None if the run has none.
 
-        What is broken or foreign is passed over, with a word in the log; raises SoftaugError
-        where nothing else is left.
+        Raises SoftaugError where checkpoints exist and all are broken.
         """
-        faults = []
-        for file in self.checkpoint_files:
-            if not file.exists():
-                continue
-            try:
-                state = read_checkpoint(file)
-            except ValueError as error:
-                faults.append(f"{file}: {error}")
-                continue
-            for fault in faults:
-                log.warning("%s; going on from the one before, %s", fault, file.name)
-            return state
-        if faults:
-            raise SoftaugError(f"{'; '.join(faults)}; remove {self.folder} to begin this run again")
-        return None
+        try:
+            return read_first_checkpoint(self.checkpoint_files)
+        except ValueError as error:
+            raise SoftaugError(f"{error}; remove {self.folder} to begin this run again") from error
 
     def remove_checkpoints(self) -> None:
         for file in self.checkpoint_files:
@@ -146,21 +126,22 @@ class RunFolder:
 
 
 def folder_name(recipe: Recipe) -> str:
-    """A name for the run that every file system takes: no separators, and not too long."""
+    """Return a folder name for a recipe's arm and seed that every file system accepts."""
     arm = re.sub(r"[^-+.,()=@_a-zA-Z0-9]", "_", recipe.arm)
-    if len(arm) > LONGEST:
-        # Arms that begin alike have folders of their own.
-        arm = f"{arm[:LONGEST]}-{sha256(recipe.arm.encode()).hexdigest()[:12]}"
+    if len(arm) > MAX_LENGTH:
+        # A digest keeps arms with the same beginning in different folders.
+        arm = f"{arm[:MAX_LENGTH]}-{sha256(recipe.arm.encode()).hexdigest()[:12]}"
     return f"{arm}-seed-{recipe.seed}"
 
 
 def open_run(
     folder: Path, recipe: Recipe, data: Data, source: dict[str, Any], resume: bool
 ) -> RunFolder:
-    """Make a new run folder, or go on with one of the same recipe and data when `resume`.
+    """Create a run folder, or with `resume` reopen one of the same recipe and data.
 
-    Raises UsageError where the folder exists (without `resume`) or was made for another recipe or
-    other data (with it), naming what differs; SoftaugError where the folder cannot be made.
+    source: the DATA argument and the options it was read with, for the record. Raises UsageError
+    for a folder that exists (without `resume`) or that has another recipe or other data (with it),
+    naming the differences; SoftaugError for a folder that cannot be created.
     """
     run = RunFolder(folder)
     wanted = {"recipe": asdict(recipe), "data": {**_fingerprint(data), "source": source}}
@@ -177,7 +158,7 @@ def open_run(
             )
         _refuse_changes(folder, run.description(), wanted)
         return run
-    # What failed before its first checkpoint leaves a recipe alone, and stands in nobody's way.
+    # A run that failed before its first checkpoint holds only recipe.json and may be overwritten.
     if folder.exists() and (
         not folder.is_dir() or any(path.name != "recipe.json" for path in folder.iterdir())
     ):
@@ -191,7 +172,7 @@ def open_run(
 
 
 def _refuse_changes(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    # What an older version did not ask for was at its default.
+    # Fields that an older version did not have get their defaults.
     old = {**old, "recipe": asdict(Recipe(**old["recipe"]))}
     for part in ("recipe", "data"):
         changed = [
@@ -207,9 +188,9 @@ def _refuse_changes(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> N
 
 
 def _fingerprint(data: Data) -> dict[str, Any]:
-    """Enough to notice other data: counts, shape, classes, and a sum over images and labels.
+    """Describe the data well enough to notice others: counts, shape, classes, and a checksum.
 
-    Of a stream, what decides its order too.
+    For a stream also the options that decide its order.
     """
     order = {} if data.stream is None else asdict(data.stream.options)
     return {

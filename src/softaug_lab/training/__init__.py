@@ -1,19 +1,22 @@
-"""The training loop, its objectives and its batches."""
+"""Training: the loop, its objectives (supervised, SimSiam), and their batches and augmentation.
+
+Imports basics, data, models, recipes, runs and metrics.
+"""
 
 from softaug_lab.training.augmentation import build_arm, drawn_visibility
-from softaug_lab.training.loop import build_feed, train
+from softaug_lab.training.batches import build_batches
+from softaug_lab.training.loop import fit
 from softaug_lab.training.progress import Progress
 from softaug_lab.training.signals import InterruptedRunError, caught_signals
-from softaug_lab.training.simsiam import SimSiam, pretrain
+from softaug_lab.training.simsiam import SimSiam
 
 __all__ = [
     "InterruptedRunError",
     "Progress",
     "SimSiam",
     "build_arm",
-    "build_feed",
+    "build_batches",
     "caught_signals",
     "drawn_visibility",
-    "pretrain",
-    "train",
+    "fit",
 ]

@@ -1,4 +1,4 @@
-"""What a recipe makes of its arm: the augmentation with its curve, and the law of its draws."""
+"""Build the augmentation of a recipe's arm, and estimate the visibilities that it draws."""
 
 from collections.abc import Callable
 
@@ -21,20 +21,20 @@ from softaug import (
 )
 from softaug.transforms.colour import ColourJitter, Greyscale
 from softaug_lab.models import SMALL_IMAGE
-from softaug_lab.recipes import Recipe, read_arm, transform_of
+from softaug_lab.recipes import Recipe, transform_of
 
-DRAWS, BLOCK = 20_000, 1_000  # for means over a transform's draws, and how many at a time
+DRAWS, BLOCK = 20_000, 1_000  # draws to estimate visibilities from, and how many at a time
 
 
 def build_arm(recipe: Recipe, num_classes: int, height: int, width: int) -> SoftAugment:
-    """The augmentation and the targets of a recipe's arm.
+    """Build the SoftAugment of a recipe's arm for images of this size.
 
-    Without labels the curve ends at 0, not at 1/K. 1/K is what a guess at the label is worth where
-    nothing is seen; a pair of views has no label to guess, and of the many images whose view the
-    other one might be, the chance to hit the right one is next to 0. Such a pair has no weight.
+    Without labels the curve ends at 0 instead of 1/K. 1/K is the chance to guess the label of an
+    invisible image; a pair of views has no label, and the chance to guess which of many images the
+    other view shows is almost 0. A pair with an invisible view therefore gets no weight.
     """
-    arm = read_arm(recipe.arm)
-    transform = transform_of(recipe, arm, height, width)
+    arm = recipe.parsed_arm
+    transform = transform_of(recipe, height, width)
     chance = 0.0 if arm.self_supervised else 1 / num_classes
     soft = PowerCurve(k=arm.k or recipe.k, chance=chance, ceiling=arm.ceiling)
     curves: dict[str, Callable[[], Curve]] = {
@@ -45,11 +45,11 @@ def build_arm(recipe: Recipe, num_classes: int, height: int, width: int) -> Soft
         "soft": lambda: soft,
     }
     if arm.self_supervised:
-        transform = Chain([transform, *_colours(recipe, height, width)])
+        transform = Chain([transform, *_view_changes(recipe, height, width)])
     return SoftAugment(
         Chain([Flip(), transform]) if recipe.flip else transform,
         num_classes,
-        # Where only the loss is weighted, the curve says by how much.
+        # The weights come from the curve, even where targets stay hard.
         curve=(curves["soft"] if arm.weighted else curves[arm.targets])(),
         soften=arm.targets != "hard",
         weight=per_sample if arm.weighted else None,
@@ -57,33 +57,36 @@ def build_arm(recipe: Recipe, num_classes: int, height: int, width: int) -> Soft
 
 
 def build_end_phase(recipe: Recipe, num_classes: int) -> SoftAugment:
-    """What every arm does in its last `end_epochs`: flips, and the labels of whole images."""
-    arm = read_arm(recipe.arm)
+    """Build the augmentation of every arm's last `end_epochs`: flips, and unsoftened targets.
+
+    Label smoothing stays on in the arms that have it.
+    """
+    arm = recipe.parsed_arm
     p = smoothed(arm.alpha, num_classes) if arm.targets == "smoothed" else 1.0
     return SoftAugment(Flip() if recipe.flip else Still(), num_classes, curve=Constant(p))
 
 
-def _colours(recipe: Recipe, height: int, width: int) -> list[Transform]:
-    """What is done to the colours of a view (Chen and He 2021, appendices A and D)."""
+def _view_changes(recipe: Recipe, height: int, width: int) -> list[Transform]:
+    """List the colour changes and the blur of a view (Chen and He 2021, appendices A and D)."""
     small = max(height, width) <= SMALL_IMAGE
     blur = recipe.blur if recipe.blur is not None else 0.0 if small else 0.5
-    colours: list[Transform] = [ColourJitter(), Greyscale()]
+    changes: list[Transform] = [ColourJitter(), Greyscale()]
     if blur:
-        # A tenth of the side, as in SimCLR. It softens nothing: the pair is judged by its crops.
+        # A kernel of a tenth of the side, as in SimCLR. Hard: only the crop weighs a pair.
         reach = max(1, round(min(height, width) / 20))
-        colours.append(Hard(GaussianBlur(2 * reach + 1, probability=blur)))
-    return colours
+        changes.append(Hard(GaussianBlur(2 * reach + 1, probability=blur)))
+    return changes
 
 
 def smoothed(alpha: float, num_classes: int) -> float:
-    """What label smoothing leaves the label."""
+    """Return the label's mass after label smoothing by alpha."""
     return 1 - alpha * (1 - 1 / num_classes)
 
 
 def mean_confidence(transform: Transform, curve: Curve, height: int, width: int) -> float:
-    """The mean of the curve over the law by which a transform's parameters are drawn.
+    """Compute the mean confidence of a curve over the draws of a transform.
 
-    Exactly for a crop alone, else over DRAWS draws, the same ones every time.
+    Exact for a single crop, else the mean over DRAWS draws, which are the same in every call.
     """
     if isinstance(transform, Crop):
         rows = 1 - torch.arange(-height, height + 1).abs() / height
@@ -96,7 +99,7 @@ def mean_confidence(transform: Transform, curve: Curve, height: int, width: int)
 
 
 def drawn_visibility(transform: Transform, height: int, width: int) -> torch.Tensor:
-    """The visibilities of DRAWS draws of a transform on images of this size, float32 [DRAWS]."""
+    """Return the visibilities, float32 [DRAWS], of DRAWS draws for images of this size."""
     generator = torch.Generator().manual_seed(0)
     blank = torch.zeros(1, 1, height, width, dtype=torch.uint8).expand(BLOCK, -1, -1, -1)
     shares = []
@@ -107,7 +110,7 @@ def drawn_visibility(transform: Transform, height: int, width: int) -> torch.Ten
 
 
 def _offset_law(sigma: float, size: int) -> torch.Tensor:
-    """The probability of each whole offset -size ... size, float64 [2 size + 1]."""
+    """Return the probability of each whole offset -size ... size, float64 [2 size + 1]."""
     if sigma == 0:
         return (torch.arange(-size, size + 1) == 0).double()
     edges = (torch.arange(-size, size + 2, dtype=torch.float64) - 0.5).clamp(-size, size)

@@ -1,8 +1,8 @@
-"""The batches of an epoch: in an order and with draws that depend on seed and epoch alone.
+"""The batches of an epoch, whose order and augmentation depend on seed and epoch alone.
 
-Each process gets its share of every global batch, which is the same for any number of processes.
-Of images in memory, number i of epoch e is augmented alike whatever the batch size too. n samples,
-c channels, h w pixels.
+Each process gets its share of every global batch, and global batches are the same for any number of
+processes. For images in memory, the augmentation of image i in epoch e does not depend on the batch
+size either. n samples, c channels, h w pixels.
 """
 
 import math
@@ -21,16 +21,18 @@ from softaug import Drawn, Transform, take
 from softaug_lab.basics.errors import SoftaugError, UsageError, listed
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.seeds import keyed
-from softaug_lab.data import Decoded, ImageSet, Stream, decode_all, decoders
+from softaug_lab.data import Data, Decoded, ImageSet, Stream, decode_all, decoders
+from softaug_lab.recipes import Recipe
 
-AHEAD = 4  # batches that are read and decoded while others are trained on
+AHEAD = 4  # batches that are read and decoded in advance
 
 
 @dataclass(frozen=True)
 class Batch:
-    """This process's share of a global batch of `count` images; their names are for messages.
+    """This process's share of a global batch of `count` images.
 
-    unreadable: what is wrong with the images of the global batch that are left out.
+    drawn: the drawn parameters of their augmentation. names: of the images, for messages.
+    unreadable: the errors of images that are missing from the global batch.
     """
 
     images: UInt8[Tensor, "n c h w"]
@@ -42,8 +44,8 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
-class MemoryFeed:
-    """Images that are all in memory, each once in an epoch."""
+class MemoryBatches:
+    """Batches of images in memory, each image once in an epoch."""
 
     train: ImageSet
     batch_size: int
@@ -52,12 +54,15 @@ class MemoryFeed:
 
     @property
     def steps(self) -> int:
-        """Without a last batch that leaves a process less than two images: batch norm needs two."""
+        """Steps in an epoch, without a last batch of fewer than two images for each process.
+
+        Batch norm needs two.
+        """
         n, batch = len(self.train), self.batch_size
         return n // batch if 0 < n % batch < 2 * self.processes.count else math.ceil(n / batch)
 
     def epoch(self, epoch: int, transform: Transform, done: int) -> Iterator[Batch]:
-        """The batches of an epoch after the first `done`."""
+        """Yield the batches of an epoch after the first `done`."""
         n, (height, width) = len(self.train), self.train.images.shape[-2:]
         order = torch.randperm(n, generator=keyed(self.seed, epoch, "order"))
         drawn = transform.draw(n, height, width, keyed(self.seed, epoch, "augment"))
@@ -75,11 +80,11 @@ class MemoryFeed:
 
 
 @dataclass(frozen=True, eq=False)
-class StreamFeed:
-    """Images that are read and decoded a few batches ahead, each once in an epoch.
+class StreamBatches:
+    """Batches of streamed images, read and decoded in advance, each image once in an epoch.
 
-    Every reader gives an equal part of a batch, and every process has an equal part of the readers.
-    Raises UsageError where that does not come out even.
+    Every reader contributes an equal part of a batch, and every process has equally many readers.
+    Raises UsageError if the batch size or the readers cannot be divided so.
     """
 
     stream: Stream
@@ -107,15 +112,15 @@ class StreamFeed:
 
     @property
     def steps(self) -> int:
-        """Without a last batch that leaves a process less than two images, as in memory."""
+        """Steps in an epoch, without a last batch of fewer than two images for each process."""
         steps = math.ceil(math.ceil(len(self.stream) / self.stream.options.readers) / self._each)
         least = min(self._share_size(rank, steps - 1) for rank in range(self.processes.count))
         return steps if least >= 2 else steps - 1
 
     def epoch(self, epoch: int, transform: Transform, done: int) -> Iterator[Batch]:
-        """The batches of an epoch after the first `done`.
+        """Yield the batches of an epoch after the first `done`.
 
-        Raises SoftaugError where a process could not read two images of a batch.
+        Raises SoftaugError if a process could read fewer than two images of a batch.
         """
         size, processes = self.stream.size, self.processes
         with closing(self._shares(epoch, done)) as shares:
@@ -126,7 +131,7 @@ class StreamFeed:
                 drawn = transform.draw(whole, size, size, generator)
                 faults = [str(image) for image in share.unreadable]
                 n = len(share.labels)
-                # Over all processes, so that all of them stop or none.
+                # Summed over processes, so that either all of them stop or none.
                 count, too_few = processes.total(torch.tensor([n, n < 2])).tolist()
                 if count < whole:
                     faults = processes.gather_texts(faults)
@@ -146,28 +151,27 @@ class StreamFeed:
 
     @property
     def _each(self) -> int:
-        """What a reader gives to a batch."""
+        """How many images a reader contributes to a batch."""
         return self.batch_size // self.stream.options.readers
 
     def _readers(self, rank: int) -> range:
-        """The readers of a process."""
+        """Return the numbers of a process's readers."""
         share = self.stream.options.readers // self.processes.count
         return range(rank * share, (rank + 1) * share)
 
     def _share_size(self, rank: int, position: int) -> int:
-        """How many images of a batch are a process's; less than its due at the end of an epoch."""
+        """Return how many images of a batch a process gets; fewer at the end of an epoch."""
         left = (len(self.stream.stretch(r)) - position * self._each for r in self._readers(rank))
         return sum(min(self._each, max(0, n)) for n in left)
 
     def _shares(self, epoch: int, done: int) -> Generator[Decoded]:
-        """This process's shares of the batches after the first `done`, a few of them made ahead."""
+        """Yield this process's shares of the batches after the first `done`."""
         skipped = done * self._each
         readers = [
             self.stream.reader(reader, self.seed, epoch, skipped)
             for reader in self._readers(self.processes.rank)
         ]
         reading, decoding = ThreadPoolExecutor(len(readers), "read"), decoders()
-
         shape = (3, self.stream.size, self.stream.size)
 
         def next_share() -> Decoded:
@@ -186,3 +190,12 @@ class StreamFeed:
             finally:
                 for share in waiting:
                     share.cancel()
+
+
+def build_batches(
+    recipe: Recipe, data: Data, processes: Processes
+) -> MemoryBatches | StreamBatches:
+    """Make the batches of a recipe, from memory or from a stream as the data are."""
+    if data.stream is None:
+        return MemoryBatches(data.train, recipe.batch_size, recipe.seed, processes)
+    return StreamBatches(data.stream, recipe.batch_size, recipe.seed, processes)

@@ -1,4 +1,4 @@
-"""objective: TODO."""
+"""What the loop minimises: the interface of an objective, and the choice of one by the arm."""
 
 from typing import Any, Protocol
 
@@ -6,40 +6,62 @@ import torch
 from torch import Tensor, nn
 
 from softaug import Transform
+from softaug_lab.basics.processes import Processes
+from softaug_lab.data import Data
+from softaug_lab.recipes import Recipe
+from softaug_lab.runs import RunFolder
 from softaug_lab.training.batches import Batch
+from softaug_lab.training.simsiam import build_siamese
+from softaug_lab.training.supervised import build_supervised
 
 
 class Objective(Protocol):
-    """What a loop minimises, and what it tells of it.
+    """A model with its loss, and how batches become the model's inputs and targets.
 
-    lr: the peak of the learning rate.
+    lr: the peak learning rate. ending: whether an epoch is one of the recipe's `end_epochs`.
     """
 
     lr: float
 
+    @property
+    def model(self) -> nn.Module:
+        """The model before the first step, on the CPU."""
+
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer: ...
 
     def transform(self, ending: bool) -> Transform:
-        """Of which draws are made for an epoch; ending: one of the `end_epochs`."""
+        """Return the transform whose parameters are drawn for an epoch."""
 
-    def prepare(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
-        """Inputs [N,...] of the model, and targets [N,...], on the device."""
+    def inputs_and_targets(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
+        """Return the model's inputs [N,...] and the loss's targets [N,...], on the device."""
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Summed over samples."""
+        """Compute the loss, summed over samples."""
 
-    def figures(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Sums over this process's samples, [M]."""
+    def batch_sums(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Compute sums over this process's samples, [M], to be averaged over an epoch."""
 
-    def told(self, means: list[float]) -> dict[str, float]:
-        """For the history of an epoch, from the means of the figures over its images."""
+    def epoch_log(self, means: list[float]) -> dict[str, float]:
+        """Name the epoch's averaged `batch_sums` for the log."""
 
-    def taken(self, outputs: Tensor, batch: Batch) -> None:
-        """The step with these outputs was taken."""
+    def after_step(self, outputs: Tensor, batch: Batch) -> None:
+        """Called after each step of the optimiser."""
 
-    def next_epoch(self) -> None: ...
+    def next_epoch(self) -> None:
+        """Called after each epoch."""
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold of it."""
+        """Return what a checkpoint must store to resume."""
 
-    def load(self, state: dict[str, Any]) -> None: ...
+    def load(self, state: dict[str, Any]) -> None:
+        """Restore what `state` returned."""
+
+    def save(self, weights: dict[str, Tensor], run: RunFolder) -> None:
+        """Write the trained weights, whole, into the run folder."""
+
+
+def build_objective(recipe: Recipe, data: Data, processes: Processes) -> Objective:
+    """Build the objective of the recipe's arm: supervised, or SimSiam without labels."""
+    if recipe.parsed_arm.self_supervised:
+        return build_siamese(recipe, data, processes)
+    return build_supervised(recipe, data, processes)

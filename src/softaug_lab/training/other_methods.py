@@ -1,4 +1,4 @@
-"""What the rivals of soft augmentation do to a batch, its loss or its targets."""
+"""Other methods beside soft augmentation: Mixup, CutMix, focal loss, online label smoothing."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,14 +11,17 @@ from torch import Tensor
 from softaug import smooth_by_confusion
 from softaug_lab.recipes import Arm
 
-BETA = 1.0  # of Mixup and CutMix: shares drawn from Beta(1, 1), as both papers have it
-UNSEEN = 1e-6  # for classes that no model has yet got right
+BETA = 1.0  # Mixup and CutMix draw their shares from Beta(1, 1), as in both papers
+UNSEEN = 1e-6  # added to confusions, for classes without any correct prediction yet
 
 
-def mixed(
+def mix_batch(
     arm: Arm, images: Shaped[Tensor, "n c h w"], rows: Float[Tensor, "n k"], seed: int
 ) -> tuple[Shaped[Tensor, "n c h w"], Float[Tensor, "n k"]]:
-    """Images and rows mixed with those of their neighbours, by torchvision; float32 pixels."""
+    """Mix images and target rows with their neighbours' by torchvision, if the arm asks for it.
+
+    Mixed pixels are float32; the random numbers come from `seed`.
+    """
     if arm.mix == "none":
         return images, rows
     from torchvision.transforms import v2
@@ -31,7 +34,7 @@ def mixed(
 
 
 def loss_of(arm: Arm) -> Callable[[Tensor, Tensor], Tensor]:
-    """The summed loss of logits [N,K] against rows [N,K]."""
+    """Return the arm's loss of logits [N,K] and target rows [N,K], summed over samples."""
     if arm.loss == "focal":
         return partial(focal, gamma=arm.gamma)
     return partial(F.cross_entropy, reduction="sum")
@@ -40,24 +43,24 @@ def loss_of(arm: Arm) -> Callable[[Tensor, Tensor], Tensor]:
 def focal(
     logits: Float[Tensor, "n k"], rows: Float[Tensor, "n k"], gamma: float
 ) -> Float[Tensor, ""]:
-    """-sum t (1 - p)^gamma log p, summed over samples; cross-entropy at gamma 0.
+    """Focal loss, -sum t (1 - p)^gamma log p, summed over samples; cross-entropy at gamma 0.
 
-    Source: Lin et al. 2017, eq. 4, for rows t in place of labels.
+    Source: Lin et al. 2017, arXiv 1708.02002, eq. 4, with rows t in place of labels.
     """
     log_p = logits.log_softmax(dim=1)
     return -(rows * (1 - log_p.exp()) ** gamma * log_p).sum()
 
 
 def confusions(logits: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]) -> Float[Tensor, "k k"]:
-    """The probabilities of the samples whose class is right, summed by class: [K,K].
+    """Sum the probabilities of correctly classified samples by class, [K,K].
 
-    Source: Zhang et al. 2021, eq. 4.
+    Source: Zhang et al. 2021, arXiv 2011.12562, eq. 4.
     """
     p = logits.float().softmax(dim=1)
-    right = p.argmax(dim=1) == labels
-    return F.one_hot(labels[right], p.shape[1]).float().T @ p[right]
+    correct = p.argmax(dim=1) == labels
+    return F.one_hot(labels[correct], p.shape[1]).float().T @ p[correct]
 
 
 def online_smoothing(confusion: Float[Tensor, "k k"]) -> Callable[[Tensor, Tensor], Tensor]:
-    """Targets that lose their mass to the classes that these confusions name."""
+    """Make a `soften` function that moves the label's mass to the classes it is confused with."""
     return partial(smooth_by_confusion, confusion=confusion + UNSEEN)

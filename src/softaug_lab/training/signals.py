@@ -1,33 +1,45 @@
-"""signals: TODO."""
+"""Ctrl-C and SIGTERM: the loop finishes its step and writes a checkpoint before it stops."""
 
 import contextlib
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from softaug_lab.basics.errors import SoftaugError
 
 
 class InterruptedRunError(SoftaugError):
-    """Ctrl-C or SIGTERM: the run stopped cleanly, with a checkpoint."""
+    """Ctrl-C or SIGTERM stopped the run between steps, after a checkpoint was written."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.signal_number = signal_number
-        self.exit_code = 128 + signal_number  # as shells count it: 130 and 143
+        self.exit_code = 128 + signal_number  # the shells' convention: 130 and 143
+
+
+def interruption(folder: Path, step: int, steps: int, caught: list[int]) -> InterruptedRunError:
+    """Make the error of a run that stopped after so many steps.
+
+    caught: this process's signals; none where another process caught one.
+    """
+    return InterruptedRunError(
+        f"{folder}: stopped after step {step} of {steps}, with a checkpoint",
+        caught[0] if caught else signal.SIGTERM,
+    )
 
 
 @contextlib.contextmanager
 def caught_signals() -> Iterator[list[int]]:
-    """A list that fills on Ctrl-C and SIGTERM, so that a step is never cut in half.
+    """Collect Ctrl-C and SIGTERM in a list, so that no step is interrupted halfway.
 
-    A second Ctrl-C does not wait for the step, a third kills.
+    A second Ctrl-C interrupts the step, a third kills the process.
     """
     caught: list[int] = []
 
     def note(number: int, _: Any) -> None:
         if caught and number == signal.SIGINT:
-            # What now comes to an end may wait for a network that hangs.
+            # The cleanup that follows may wait for a network that hangs.
             signal.signal(number, signal.SIG_DFL)
             raise KeyboardInterrupt
         caught.append(number)
@@ -36,7 +48,7 @@ def caught_signals() -> Iterator[list[int]]:
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             before[number] = signal.signal(number, note)
-    except ValueError:  # not in the main thread, where signals do not arrive
+    except ValueError:  # outside the main thread, which alone receives signals
         yield caught
         return
     try:

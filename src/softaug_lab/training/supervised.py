@@ -1,4 +1,4 @@
-"""Training on labels, as an objective of the loop: an arm's augmentation, targets, mix and loss."""
+"""The supervised objective: an arm's augmentation, targets, mixing and loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -8,35 +8,40 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from softaug import SoftAugment, Transform
+from softaug import SoftAugment, Transform, per_sample
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.seeds import key
-from softaug_lab.recipes import Arm, Recipe, read_arm
+from softaug_lab.data import Data
+from softaug_lab.models import Classifier, save_model
+from softaug_lab.recipes import Recipe
+from softaug_lab.runs import RunFolder
+from softaug_lab.training.augmentation import build_arm, build_end_phase
 from softaug_lab.training.batches import Batch
-from softaug_lab.training.other_methods import confusions, loss_of, mixed, online_smoothing
+from softaug_lab.training.initial import initial_model
+from softaug_lab.training.other_methods import confusions, loss_of, mix_batch, online_smoothing
 
 
 @dataclass
 class Supervised:
     """The objective of a recipe with labels.
 
-    main_phase, end_phase: the augmentations. confusion: of the epoch before, by which an online arm
-    smooths, and of this one so far, [2,K,K]; None for other arms.
+    main_phase: the augmentation until the end phase, end_phase: the one within it. confusion: for
+    an online arm the confusion of the last epoch, by which targets are smoothed, and that of the
+    current epoch so far, [2,K,K]; None for other arms.
     """
 
     recipe: Recipe
     processes: Processes
+    model: Classifier
     main_phase: SoftAugment
     end_phase: SoftAugment
-    arm: Arm = field(init=False)
     lr: float = field(init=False)
     loss: Callable[[Tensor, Tensor], Tensor] = field(init=False)
     confusion: Tensor | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.arm, self.lr = read_arm(self.recipe.arm), self.recipe.lr
-        self.loss = loss_of(self.arm)
-        if self.arm.targets == "online":
+        self.lr, self.loss = self.recipe.lr, loss_of(self.recipe.parsed_arm)
+        if self.recipe.parsed_arm.targets == "online":
             even = torch.ones(self.main_phase.num_classes, self.main_phase.num_classes)
             self.confusion = torch.stack([even, torch.zeros_like(even)])
 
@@ -46,34 +51,37 @@ class Supervised:
     def transform(self, ending: bool) -> Transform:
         return (self.end_phase if ending else self.main_phase).transform
 
-    def prepare(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
+    def inputs_and_targets(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
+        """Augment the images [N,C,H,W] and make their target rows [N,K]."""
         device = self.processes.device
-        augment = self.end_phase if ending else self.main_phase
-        if self.confusion is not None and not ending:
-            augment = replace(augment, soften=online_smoothing(self.confusion[0].to(device)))
         images, labels = batch.images.to(device), batch.labels.to(device)
-        inputs, targets = augment(images, labels, drawn=batch.drawn)
         if ending:
-            return inputs, targets
-        return mixed(self.arm, inputs, targets, key(self.recipe.seed, step, "mix"))
+            return self.end_phase(images, labels, drawn=batch.drawn)
+        augment = self.main_phase
+        if self.confusion is not None:
+            augment = replace(augment, soften=online_smoothing(self.confusion[0].to(device)))
+        inputs, targets = augment(images, labels, drawn=batch.drawn)
+        seed = key(self.recipe.seed, step, "mix")
+        return mix_batch(self.recipe.parsed_arm, inputs, targets, seed)
 
-    def figures(self, outputs: Tensor, batch: Batch) -> Tensor:
+    def batch_sums(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Count the training errors, by the original labels."""
         wrong = outputs.argmax(dim=1) != batch.labels.to(outputs.device)
         return wrong.sum()[None]
 
-    def told(self, means: list[float]) -> dict[str, float]:
-        (wrong,) = means
-        return {"train_top1_error": wrong}
+    def epoch_log(self, means: list[float]) -> dict[str, float]:
+        (error,) = means
+        return {"train_top1_error": error}
 
-    def taken(self, outputs: Tensor, batch: Batch) -> None:
+    def after_step(self, outputs: Tensor, batch: Batch) -> None:
         if self.confusion is not None:
-            own = confusions(outputs, batch.labels.to(outputs.device))
-            self.confusion[1] += self.processes.total(own)
+            mine = confusions(outputs, batch.labels.to(outputs.device))
+            self.confusion[1] += self.processes.total(mine)
 
     def next_epoch(self) -> None:
         if self.confusion is not None:
-            now = self.confusion[1]
-            self.confusion = torch.stack([now, torch.zeros_like(now)])
+            latest = self.confusion[1]
+            self.confusion = torch.stack([latest, torch.zeros_like(latest)])
 
     def state(self) -> dict[str, Any]:
         return {"confusion": self.confusion}
@@ -81,15 +89,38 @@ class Supervised:
     def load(self, state: dict[str, Any]) -> None:
         self.confusion = state["confusion"]
 
+    def save(self, weights: dict[str, Tensor], run: RunFolder) -> None:
+        save_model(self.model.card, weights, run.model_file)
+
+
+def build_supervised(recipe: Recipe, data: Data, processes: Processes) -> Supervised:
+    """Build the objective with the recipe's initial model."""
+    _, height, width = data.image_shape
+    augment = build_arm(recipe, data.num_classes, height, width)
+    return Supervised(
+        recipe,
+        processes,
+        initial_model(recipe, data),
+        weighted_over_processes(augment, processes),
+        build_end_phase(recipe, data.num_classes),
+    )
+
+
+def weighted_over_processes(augment: SoftAugment, processes: Processes) -> SoftAugment:
+    """Make the augmentation compute its weights from the confidences of the global batch."""
+    if augment.weight is None or augment.weight is per_sample:
+        return augment
+    return replace(augment, weight=processes.over_global_batch(augment.weight))
+
 
 def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW; no weight decay on norms and biases."""
+    """Build SGD with Nesterov momentum, or AdamW, without weight decay on norms and biases."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    # One kernel for all that a step does to a weight, where torch has it; not for sharded weights.
+    # One kernel for the whole update, where torch has one; there is none for sharded weights.
     fused = all(p.device.type in ("cpu", "cuda") and not isinstance(p, DTensor) for p in parameters)
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.lr, fused=fused)

@@ -1,4 +1,4 @@
-"""two_views: TODO."""
+"""Two augmented views of each image, for pre-training without labels."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,10 @@ from softaug.transforms.base import Images, Seen, size_after
 
 @dataclass(frozen=True)
 class TwoViews:
-    """Two independent draws of one transform for each image.
+    """Applies one transform twice to each image, with independent draws.
 
-    `apply` gives the views [N,2,C,H,W] and their maps [N,2,1,H,W], both of the images as they are.
+    `apply` returns the views [N,2,C,H,W] and their maps [N,2,1,H,W]; both views start from the
+    unaugmented images.
     """
 
     transform: Transform

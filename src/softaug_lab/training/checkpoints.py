@@ -1,0 +1,72 @@
+"""Save and restore the whole state of training, for any number of processes."""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.runs import RunFolder
+from softaug_lab.training.objective import Objective
+from softaug_lab.training.progress import State
+from softaug_lab.training.step import Step
+
+
+@dataclass
+class Checkpoints:
+    """Stores a run's model, optimiser, objective and position.
+
+    seconds: between two checkpoints within an epoch.
+    """
+
+    run: RunFolder
+    objective: Objective
+    step: Step
+    optimizer: torch.optim.Optimizer
+    seconds: float
+    saved: float = field(default_factory=time.perf_counter)
+
+    @property
+    def due(self) -> bool:
+        """Whether the main process asks for a checkpoint."""
+        return self.step.processes.main and time.perf_counter() - self.saved > self.seconds
+
+    def resume(self) -> tuple[State, list[dict[str, Any]]]:
+        """Restore the last checkpoint, if any; return the position and the finished epochs' log."""
+        saved = self.run.load_checkpoint()
+        if saved is None:
+            return State(), []
+        at = State(**saved.pop("at"))
+        self.objective.load(saved.pop("objective"))
+        self.step.processes.load(self.step.model, self.optimizer, saved)
+        return at, self.run.history()[: at.epoch]
+
+    def save(self, at: State) -> None:
+        """Write a checkpoint. Raises SoftaugError where weights are not finite."""
+        if not all(part.isfinite().all() for part in local_parts(self.step.model.parameters())):
+            raise SoftaugError(
+                f"{self.run.folder}: weights are not finite in epoch {at.epoch + 1}; try a "
+                f"lower --lr (now {self.step.recipe.lr})"
+            )
+        state = self._state()
+        if self.step.processes.main:
+            progress = {"at": vars(at), "objective": self.objective.state()}
+            self.run.save_checkpoint(state | progress)
+        self.saved = time.perf_counter()
+
+    def weights(self) -> dict[str, Tensor]:
+        """Gather the whole weights on the CPU."""
+        weights: dict[str, Tensor] = self._state()["model"]
+        return weights
+
+    def _state(self) -> dict[str, Any]:
+        return self.step.processes.state(self.step.model, self.optimizer)
+
+
+def local_parts(parameters: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield this process's shard of each parameter."""
+    return (p.to_local() if isinstance(p, DTensor) else p for p in parameters)
