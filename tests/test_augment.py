@@ -29,7 +29,7 @@ from softaug import (
     visibility,
     weigh,
 )
-from softaug.transforms.pixels import LARGE
+from softaug.transforms import visible
 
 K = 4
 LABELS = torch.arange(6) % K
@@ -180,10 +180,34 @@ class Halved(Chain):
         return shown, left / 2
 
 
+class Inverted(Crop):
+    """A user's crop with pixels of its own, for nobody but itself."""
+
+    def pixels(self, images: Tensor, drawn: Drawn) -> Tensor:
+        return 255 - super().pixels(images, drawn)
+
+
+class Bold(Crop):
+    """A user's crop that claims, without an `apply` of its own, to lose nothing."""
+
+    lossless = True
+
+    def visibility(self, height: int, width: int, drawn: Drawn) -> Tensor:
+        return 0 * super().visibility(height, width, drawn) + 1
+
+
+class Twice(Flip):
+    """A user's flip that hides half of all maps."""
+
+    def apply(self, images: Tensor, seen: Tensor | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        shown, left = super().apply(images, seen, drawn)
+        return shown, left / 2
+
+
 ALONE: list[Any] = [Crop(), Crop(0.8, fill=9), UniformCrop(3), Erase(), Erase(1.0), Cutout(5)]
 
 
-@pytest.mark.parametrize("large", [0, LARGE])
+@pytest.mark.parametrize(("n", "side"), [(40, 6), (1, 6), (3, 130)])
 @pytest.mark.parametrize(
     "transform",
     [
@@ -192,26 +216,33 @@ ALONE: list[Any] = [Crop(), Crop(0.8, fill=9), UniformCrop(3), Erase(), Erase(1.
         *(Chain([Hard(one), one, Still()]) for one in ALONE),
         Chain([Crop(), Erase()]),
         Chain([Chain([Flip()]), Crop()]),
+        Chain([Chain([Flip(), Erase()]), Still()]),
+        Chain([Chain([Flip(), Erase()]), Crop()]),
         Chain([Flip(), Still()]),
         Darker(),
         Chain([Flip(), Darker()]),
         Halved([Flip(), Crop()]),
+        Chain([Halved([Flip()]), Flip()]),
+        Inverted(),
+        Chain([Flip(), Inverted()]),
+        Bold(),
+        Chain([Bold(), Flip()]),
+        Twice(),
+        Chain([Crop(), Twice()]),
     ],
     ids=str,
 )
-def test_targets_without_a_map_are_those_of_the_map(
-    transform: Any, large: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_targets_without_a_map_are_those_of_the_map(transform: Any, n: int, side: int) -> None:
     """Where one step alone loses anything no map is made: same pixels, same targets, to the bit."""
-    monkeypatch.setattr("softaug.transforms.pixels.LARGE", large)
-    images = torch.randint(256, (40, 3, 11, 6), generator=Generator().manual_seed(0)).byte()
-    labels = torch.arange(40) % 10
-    drawn = transform.draw(40, 11, 6, Generator().manual_seed(1))
+    size = (n, 3, side + 5, side)
+    images = torch.randint(256, size, generator=Generator().manual_seed(0)).byte()
+    labels = torch.arange(n) % 10
+    drawn = transform.draw(n, side + 5, side, Generator().manual_seed(1))
     augment = SoftAugment(transform, 10)
     out, targets = augment(images, labels, drawn=drawn)
     shown, seen = transform.apply(images, None, drawn)
     assert torch.equal(out, shown)
-    assert torch.equal(targets, augment.targets(labels, seen))
+    assert torch.equal(targets, augment.targets(labels, visibility(seen)))
 
 
 def test_a_rectangle_that_ends_before_it_begins_hides_nothing() -> None:
@@ -231,30 +262,57 @@ def test_what_is_shifted_by_more_than_its_side_is_not_seen() -> None:
     assert torch.equal(targets, torch.full((3, K), 1 / K))
 
 
-def test_targets_of_ones_own_get_the_map() -> None:
+def test_targets_of_a_subclass_get_the_visibility() -> None:
     class Mine(SoftAugment):
-        def targets(self, labels: Tensor, seen: Tensor) -> Tensor:
-            return visibility(seen)[:, None].expand(-1, len(labels))
+        def targets(self, labels: Tensor, visibility: Tensor) -> Tensor:
+            return visibility[:, None].expand(-1, len(labels))
 
     drawn = Crop().draw(6, 8, 10, Generator().manual_seed(1))
-    _, targets = Mine(Crop(), K)(images(), LABELS, drawn=drawn)
     _, seen = Crop().apply(images(), None, drawn)
-    assert torch.equal(targets[:, 0], visibility(seen))
+    for given in (None, torch.ones(6, 1, 8, 10)):
+        _, targets = Mine(Crop(), K)(images(), LABELS, seen=given, drawn=drawn)
+        assert torch.equal(targets[:, 0], visibility(seen))
 
 
-@pytest.mark.parametrize("transform", [Chain([Flip(), Crop()]), Erase()], ids=str)
+class Window:
+    """A user's transform with a closed form and no `pixels`."""
+
+    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
+        del width, generator
+        return {"rows": torch.arange(n) % height}
+
+    def apply(self, images: Tensor, seen: Tensor | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        y = torch.arange(images.shape[-2])[:, None]
+        kept = (y < drawn["rows"][:, None, None, None]).float()
+        before = torch.ones(len(images), 1, *images.shape[-2:]) if seen is None else seen
+        return images * kept, before * kept
+
+    def visibility(self, height: int, width: int, drawn: Drawn) -> Tensor:
+        del width
+        return drawn["rows"] / height
+
+
+def test_a_transform_of_ones_own_may_have_a_closed_form() -> None:
+    chain = Chain([Flip(), Window(), Hard(Crop())])
+    drawn = chain.draw(6, 8, 10, Generator().manual_seed(1))
+    out, share = visible(chain, images(), None, drawn)
+    expected, seen = chain.apply(images(), None, drawn)
+    assert torch.equal(out, expected)
+    assert torch.equal(share, torch.arange(6) / 8)
+    assert torch.equal(share, visibility(seen))
+
+
+@pytest.mark.parametrize("transform", [Chain([Flip(), Crop()]), Erase(), Still()], ids=str)
+@pytest.mark.parametrize("n", [1, 4])
 def test_no_map_is_made_where_none_is_needed(
-    transform: Any, monkeypatch: pytest.MonkeyPatch
+    transform: Any, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images, labels = torch.rand(4, 3, 8, 8), torch.arange(4)
-    for module in ("augment.visibility", "transforms.flip.ones", "transforms.chain.ones"):
-        monkeypatch.setattr(f"softaug.{module}", None)
-    monkeypatch.setattr("softaug.transforms.pixels.LARGE", 0)  # no masks either
-    for module in ("crop._inside", "erase._outside"):
-        monkeypatch.setattr(f"softaug.transforms.{module}", None)
+    images, labels = torch.rand(n, 3, 8, 8), torch.arange(n)
+    for maker in ("base.visibility", "flip.ones", "crop.shift_with_map", "erase.cover_with_map"):
+        monkeypatch.setattr(f"softaug.transforms.{maker}", None)
     SoftAugment(transform, 10)(images, labels)
     with pytest.raises(TypeError):
-        SoftAugment(transform, 10)(images, labels, seen=torch.ones(4, 1, 8, 8))
+        SoftAugment(transform, 10)(images, labels, seen=torch.ones(n, 1, 8, 8))
 
 
 @pytest.mark.parametrize("dtype", [torch.int16, torch.int32])

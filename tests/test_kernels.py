@@ -1,9 +1,8 @@
-"""Transforms of whole pixels against slices, one sample at a time, bit for bit, in every form."""
+"""Kernels and their references against loops over pixels, bit for bit, in every form."""
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from softaug import (
@@ -30,8 +30,25 @@ from softaug import (
     VerticalFlip,
     mean_one,
     per_sample,
+    visibility,
 )
-from softaug.transforms.pixels import LARGE
+from softaug.transforms._kernels import (
+    LARGE,
+    cover,
+    cover_reference,
+    cover_with_map,
+    mirror,
+    mirror_reference,
+    one_by_one,
+    shift,
+    shift_reference,
+    shift_with_map,
+)
+
+# The path of small images, that of large ones, and the reference.
+SHIFTS = [shift, partial(shift, large=0), shift_reference]
+COVERS = [cover, partial(cover, large=0), cover_reference]
+MIRRORS = [mirror, partial(mirror, large=0), mirror_reference]
 
 DTYPES = (torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 LAYOUTS: dict[str, Any] = {
@@ -80,15 +97,6 @@ def slow_shift(images: Tensor, tx: Tensor, ty: Tensor, fill: Tensor) -> Tensor:
     return out
 
 
-@contextmanager
-def any_path(draw: Any) -> Iterator[None]:
-    """Small images take the path of large ones, or don't."""
-    with pytest.MonkeyPatch.context() as patch:
-        if draw(st.booleans()):
-            patch.setattr("softaug.transforms.pixels.LARGE", 0)
-        yield
-
-
 def assert_bits_equal(got: Tensor, expected: Tensor) -> None:
     assert got.dtype == expected.dtype
     assert got.shape == expected.shape
@@ -97,71 +105,102 @@ def assert_bits_equal(got: Tensor, expected: Tensor) -> None:
     assert torch.equal(a, b)
 
 
+def assert_layout_kept(got: Tensor, images: Tensor) -> None:
+    """Channels stay last where they were; all else comes out as it is usual."""
+    last = images.is_contiguous(memory_format=torch.channels_last)
+    assert got.is_contiguous(memory_format=torch.channels_last) or not last
+
+
 def ones_like(images: Tensor) -> Tensor:
     return torch.ones(len(images), 1, *images.shape[-2:])
 
 
-def fill_of(draw: Any, channels: int) -> tuple[Any, Tensor]:
-    fill = draw(st.sampled_from([0, 7, list(range(channels)), [0] * channels]))
-    return fill, torch.tensor([fill] if isinstance(fill, int) else fill)
+def fill_of(draw: Any, images: Tensor) -> Tensor | None:
+    """No fill, a number, or one for each channel, each sample or each pixel."""
+    n, channels, height, width = images.shape
+    shapes = [(1, 1, 1, 1), (1, channels, 1, 1), (n, channels, 1, 1), (n, channels, height, width)]
+    shape = draw(st.sampled_from([None, *shapes]))
+    generator = Generator().manual_seed(draw(st.integers(0, 99)))
+    if shape is None:
+        return None
+    return torch.randint(0, 256, shape, generator=generator).to(images.dtype)
 
 
 @settings(max_examples=150)
 @given(data=st.data())
-def test_crops(data: Any) -> None:
+def test_shift(data: Any) -> None:
     images, seen = data.draw(batches())
     n, channels, height, width = images.shape
     # Twice the side: what was drawn for larger images is still no reason to read elsewhere.
     far = data.draw(st.sampled_from([1, 2]))
     tx = integers(data.draw, n, -far * width, far * width)
     ty = integers(data.draw, n, -far * height, far * height)
-    fill, values = fill_of(data.draw, channels)
-    with any_path(data.draw):
-        out, left = Crop(fill=fill).apply(images, seen, {"tx": tx, "ty": ty})
-    assert_bits_equal(out, slow_shift(images, tx, ty, values))
-    assert out.is_contiguous(memory_format=torch.channels_last) or not images.is_contiguous(
-        memory_format=torch.channels_last
-    )
+    numbers = data.draw(st.sampled_from([None, [7], list(range(channels)), [0] * channels]))
+    values = torch.tensor([0] if numbers is None else numbers)
+    fill = None if numbers is None else values.to(images.dtype).view(1, -1, 1, 1)
+    expected = slow_shift(images, tx, ty, values)
+    for kernel in SHIFTS:
+        out = kernel(images, tx, ty, fill)
+        assert_bits_equal(out, expected)
+        assert_layout_kept(out, images)
+    out, left = shift_with_map(images, seen, tx, ty, fill)
+    assert_bits_equal(out, expected)
     before = ones_like(images) if seen is None else seen
     assert_bits_equal(left, slow_shift(before, tx, ty, torch.zeros(1)))
 
 
-@settings(max_examples=100)
+@settings(max_examples=150)
 @given(data=st.data())
-def test_erasing(data: Any) -> None:
+def test_cover(data: Any) -> None:
     images, seen = data.draw(batches())
-    n, channels, height, width = images.shape
-    edges = {
-        name: integers(data.draw, n, -2, side + 2)
-        for name, side in (("top", height), ("left", width), ("bottom", height), ("right", width))
-    }
-    fill, values = fill_of(data.draw, channels)
-    drawn = {**edges, "seed": torch.zeros(n, dtype=torch.int64)}
-    with any_path(data.draw):
-        out, left = Erase(fill=fill).apply(images, seen, drawn)
+    n, _, height, width = images.shape
+    edges = torch.stack(
+        [integers(data.draw, n, -2, side + 2) for side in (height, height, width, width)]
+    )
+    fill = fill_of(data.draw, images)
+    hidden = (torch.zeros(1) if fill is None else fill).to(images.dtype).expand(images.shape)
     expected = images.clone(memory_format=torch.contiguous_format)
     expected_left = ones_like(images) if seen is None else seen.clone()
-    for i in range(n):
-        top, left_edge, bottom, right = (max(0, int(edges[k][i])) for k in edges)
-        expected[i, :, top:bottom, left_edge:right] = values.to(images.dtype).view(-1, 1, 1)
-        expected_left[i, :, top:bottom, left_edge:right] = 0
+    for i, ends in enumerate(edges.clamp(min=0).T.tolist()):
+        top, bottom, left_edge, right = ends
+        box = (i, slice(None), slice(top, bottom), slice(left_edge, right))
+        expected[box] = hidden[box]
+        expected_left[box] = 0
+    for kernel in COVERS:
+        out = kernel(images, edges, fill)
+        assert_bits_equal(out, expected)
+        assert_layout_kept(out, images)
+    out, left = cover_with_map(images, seen, edges, fill)
     assert_bits_equal(out, expected)
     assert_bits_equal(left, expected_left)
 
 
 @given(data=st.data())
-@pytest.mark.parametrize(("transform", "dim"), [(Flip(), -1), (VerticalFlip(), -2)])
-def test_flips(transform: Any, dim: int, data: Any) -> None:
-    images, seen = data.draw(batches())
-    flip = integers(data.draw, len(images), 0, 1).bool()
-    with any_path(data.draw):
-        out, left = transform.apply(images, seen, {"flip": flip})
-    for i, flipped in enumerate(flip.tolist()):
-        assert_bits_equal(out[i], images[i].flip(dim) if flipped else images[i])
-        if seen is not None:
-            assert_bits_equal(left[i], seen[i].flip(dim) if flipped else seen[i])
-    if seen is None:
-        assert_bits_equal(left, ones_like(images))
+@pytest.mark.parametrize("axis", [-1, -2])
+def test_mirror(axis: int, data: Any) -> None:
+    images, _ = data.draw(batches())
+    chosen = integers(data.draw, len(images), 0, 1).bool()
+    expected = [
+        one.flip(axis) if turned else one
+        for one, turned in zip(images, chosen.tolist(), strict=True)
+    ]
+    for kernel in MIRRORS:
+        out = kernel(images, chosen, axis)
+        assert out.shape == images.shape
+        assert_layout_kept(out, images)
+        for got, wanted in zip(out, expected, strict=True):
+            assert_bits_equal(got, wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize(("transform", "axis"), [(Flip(), -1), (VerticalFlip(), -2)])
+def test_maps_are_mirrored_with_their_images(transform: Any, axis: int, dtype: torch.dtype) -> None:
+    images, seen = torch.rand(4, 3, 5, 6).mul(255).to(dtype), torch.rand(4, 1, 5, 6)
+    flip = torch.tensor([True, False, True, False])
+    out, moved = transform.apply(images, seen, {"flip": flip})
+    assert_bits_equal(out, mirror_reference(images, flip, axis))
+    assert_bits_equal(moved, mirror_reference(seen, flip, axis))
+    assert_bits_equal(transform.apply(images, None, {"flip": flip})[1], ones_like(images))
 
 
 TRANSFORMS: list[Any] = [
@@ -177,26 +216,25 @@ TRANSFORMS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-@pytest.mark.parametrize("fill", ["mean", "noise"])
-def test_slices_are_filled_as_masks_are(
-    fill: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    images = (torch.rand(5, 3, 9, 8, generator=Generator().manual_seed(1)) * 255).to(dtype)
-    drawn = Erase().draw(5, 9, 8, Generator().manual_seed(2))
-    by_masks, _ = Erase(fill=fill).apply(images, None, drawn)
-    monkeypatch.setattr("softaug.transforms.pixels.LARGE", 0)
-    by_slices, _ = Erase(fill=fill).apply(images, None, drawn)
-    assert not torch.equal(by_masks, images)
-    assert_bits_equal(by_slices, by_masks)
+def test_the_fast_paths_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU no reference runs, and images are changed one by one from LARGE on."""
+    for name in ("shift_reference", "cover_reference", "mirror_reference"):
+        monkeypatch.setattr(f"softaug.transforms._kernels.{name}", None)
+    small, large = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 65)
+    assert small[0].numel() * 4 == LARGE
+    for images in (small, large, small[:1]):
+        for transform in TRANSFORMS:
+            transform(images)
+    assert [one_by_one(images) for images in (small, large, small[:1])] == [False, True, True]
 
 
-def test_inputs_of_slices_never_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("softaug.transforms.pixels.LARGE", 0)
+@pytest.mark.parametrize("side", [8, 70])
+@pytest.mark.parametrize("n", [1, 4])
+def test_inputs_of_kernels_never_change(n: int, side: int) -> None:
     for transform in TRANSFORMS:
-        images, seen = torch.rand(4, 3, 9, 8), torch.rand(4, 1, 9, 8)
+        images, seen = torch.rand(n, 3, side, side + 1), torch.rand(n, 1, side, side + 1)
         kept = images.clone(), seen.clone()
-        for part in transform.apply(images, seen, transform.draw(4, 9, 8)):
+        for part in transform.apply(images, seen, transform.draw(n, side, side + 1)):
             part += 1
         assert torch.equal(images, kept[0])
         assert torch.equal(seen, kept[1])
@@ -227,23 +265,24 @@ def test_gradients_go_where_the_pixels_came_from(
 
 # torch compiles its rules on first use.
 @pytest.mark.filterwarnings("ignore:.torch.jit.script.:FutureWarning")
-@pytest.mark.parametrize("large", [0, LARGE])
+@pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
-def test_forward_derivatives_go_where_the_pixels_go(
-    transform: Any, large: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_forward_derivatives_go_where_the_pixels_go(transform: Any, n: int) -> None:
     """apply is linear in the images but for a constant fill: its derivative is a difference."""
-    monkeypatch.setattr("softaug.transforms.pixels.LARGE", large)
     generator = Generator().manual_seed(0)
-    images, direction = torch.rand(2, 3, 3, 5, 6, generator=generator, dtype=torch.float64)
-    drawn = transform.draw(3, 5, 6, generator)
+    images, direction = torch.rand(2, n, 3, 5, 6, generator=generator, dtype=torch.float64)
+    drawn = transform.draw(n, 5, 6, generator)
 
     def applied(images: Tensor) -> Tensor:
         out: Tensor = transform.apply(images, None, drawn)[0]
         return out
 
+    expected = applied(images + direction) - applied(images)
     derivative = torch.func.jvp(applied, (images,), (direction,))[1]
-    torch.testing.assert_close(derivative, applied(images + direction) - applied(images))
+    torch.testing.assert_close(derivative, expected)
+    with forward_ad.dual_level():
+        derivative = forward_ad.unpack_dual(applied(forward_ad.make_dual(images, direction)))[1]
+    torch.testing.assert_close(derivative, expected)
 
 
 @pytest.mark.parametrize("transform", [*TRANSFORMS, ResizedCrop(4)], ids=str)
@@ -328,7 +367,8 @@ def test_a_gpu_never_waits(transform: Any, dtype: torch.dtype, layout: torch.mem
         for curve in CURVES:
             for weight in (None, per_sample, mean_one):
                 augment = SoftAugment(transform, 10, curve=curve, weight=weight)
-                assert augment.targets(labels, seen).shape == (4, 10)
+                assert augment.targets(labels, visibility(seen)).shape == (4, 10)
+                assert augment(images, labels, drawn=there(drawn))[1].shape == (4, 10)
 
 
 COMPILED = """

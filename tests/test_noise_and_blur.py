@@ -11,7 +11,8 @@ from torch import Generator
 from torchvision.transforms.v2 import functional as tv
 
 from softaug import Blur, DiffusionNoise, Drawn, GaussianBlur, Noise, visibility
-from softaug.transforms.pixels import LARGE, random_bits, standard_normal
+from softaug.transforms._kernels import one_by_one
+from softaug.transforms.hashed_noise import random_bits, standard_normal
 
 
 def images(n: int = 6, height: int = 10, width: int = 14) -> torch.Tensor:
@@ -123,13 +124,11 @@ def test_blur_keeps_the_mean_and_at_last_one_colour() -> None:
     assert out.std(dim=(2, 3)).max() < 0.02
 
 
-@pytest.mark.parametrize("large", [0, LARGE])
+@pytest.mark.parametrize("size", [(40, 50), (70, 66)])  # as linear maps, and as sums of images
 @pytest.mark.parametrize("kernel_size", [1, 5, 9])
-def test_gaussian_is_torchvisions(
-    kernel_size: int, large: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("softaug.transforms.pixels.LARGE", large)
-    given = images(4, 40, 50)  # large enough for sums of 9 shifted images
+def test_gaussian_is_torchvisions(kernel_size: int, size: tuple[int, int]) -> None:
+    given = images(4, *size)
+    assert one_by_one(given) == (size == (70, 66))
     sigma = [0.3, 1.0, 2.5, 0.0]
     out, _ = GaussianBlur(kernel_size).apply(given, None, {"sigma": torch.tensor(sigma)})
     assert torch.equal(out[3], given[3])
@@ -151,11 +150,11 @@ def test_gaussian_keeps_what_heat_of_the_same_width_keeps() -> None:
     [
         (lambda: Noise(amplitude=-1), "amplitude must be 0 or more, got -1"),
         (lambda: Noise(std=0), "std is that of the data's pixels.*got 0"),
-        (lambda: DiffusionNoise(beta=0), "beta must be above 0.*got 0"),
+        (lambda: DiffusionNoise(beta=0), "beta must be finite and above 0.*got 0"),
         (lambda: DiffusionNoise(std=(0.2, 0)), r"numbers above 0, got \(0\.2, 0\)"),
-        (lambda: DiffusionNoise(mean=(0, 1))(images()), r"each of 3 channels, got \(0, 1\)"),
+        (lambda: DiffusionNoise(mean=(0, 1))(images()), r"each of the 3 channels, got \(0, 1\)"),
         (lambda: Blur(probability=3), r"probability must be in \[0, 1\], got 3"),
-        (lambda: Blur(power=0), "power must be above 0.*got 0"),
+        (lambda: Blur(power=0), "power must be finite and above 0.*got 0"),
         (lambda: GaussianBlur(kernel_size=4), "kernel_size must be odd.*got 4"),
         (lambda: GaussianBlur(sigma=(2, 1)), r"sigma must be 0 < least.*got \(2, 1\)"),
         (lambda: GaussianBlur(kernel_size=21)(images()), "got 21 for images of 10 x 14"),

@@ -44,7 +44,7 @@ for weight in (None, per_sample):
 
     def step(images, labels, drawn):
         images, seen = augment.transform.apply(images, None, drawn)
-        return images, augment.targets(labels, seen)
+        return images, augment.targets(labels, softaug.visibility(seen))
 
     def call(images, labels, drawn):
         return augment(images, labels, drawn=drawn)

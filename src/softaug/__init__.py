@@ -1,12 +1,12 @@
 """Soft augmentation: harsher augmentation, with targets softened by what it destroyed.
 
 The method of Liu et al., "Soft Augmentation for Image Classification", CVPR 2023
-(arXiv 2211.04625). Read augment, targets, curves, maps, transforms/base, chain, crop, in that
-order.
+(arXiv 2211.04625). To read it in the order of the paper: augment, targets, curves, maps,
+transforms/base, transforms/chain, transforms/crop.
 """
 
 from softaug.augment import SoftAugment
-from softaug.curves import Constant, Curve, PowerCurve, TableCurve
+from softaug.curves import Constant, Curve, Gated, PowerCurve, TableCurve
 from softaug.maps import as_seen, visibility
 from softaug.targets import (
     batch_mean,
@@ -38,7 +38,7 @@ from softaug.transforms import (
     take,
 )
 from softaug.transforms.borrowed import Borrowed
-from softaug.transforms.policies import Gated, RandAugment, TrivialAugment
+from softaug.transforms.policies import RandAugment, TrivialAugment
 
 __all__ = [
     "Blur",

@@ -1,4 +1,4 @@
-"""Visibility: how much of the original image can still be seen."""
+"""Maps of what is seen, and visibility: how much of the original image can still be seen."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def visibility(seen: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n"]:
-    """The share of each original image that its `seen` map still holds.
+    """Return the share of each original image that its map still holds: the map's mean.
 
     seen: float32 [N,1,H,W], entries >= 0. Returns float32 [N] in [0, 1]. For a lone crop this
     is (W - |tx|)(H - |ty|) / (W H), exactly (Liu et al. 2023, section 3): a sum of ones and one
@@ -17,18 +17,22 @@ def visibility(seen: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n"]:
     >>> visibility(torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]]))
     tensor([0.5000])
     """
-    total = seen.flatten(1).sum(dim=1)
+    return share_of_image(seen.flatten(1).sum(dim=1), *seen.shape[-2:])
+
+
+def share_of_image(pixels: Float[Tensor, "n"], height: int, width: int) -> Float[Tensor, "n"]:
+    """Divide numbers of pixels by the image's, with the rounding of `visibility`."""
     # A tensor as divisor: by a Python number, CUDA multiplies with the reciprocal and loses a bit.
-    return total / torch.full_like(total, seen.shape[-2] * seen.shape[-1])
+    return pixels / torch.full_like(pixels, height * width)
 
 
 def as_seen(
     mask: Shaped[Tensor, "*n h w"], *, empty: Literal["error", "uniform"] = "error"
 ) -> Float[Tensor, "..."]:
-    """An object mask or saliency map as the map to begin with: scaled to mean 1 for each sample.
+    """Scale an object mask or saliency map to mean 1 for each sample: a map to begin with.
 
-    Visibility is then that of the object: a part that the mask leaves out can be hidden for free.
-    Give it to `augment(images, labels, seen=as_seen(mask))`.
+    Visibility is then that of the object: a part outside of the mask can be hidden for free.
+    Give the map to `augment(images, labels, seen=as_seen(mask))`.
 
     mask: [N,1,H,W], [N,H,W] or, for one image, [1,H,W]; bool, integers or float, >= 0.
     empty: a mask that is 0 everywhere is an error, or stands for the whole image ("uniform").
@@ -57,7 +61,7 @@ def as_seen(
         first = int(blank.flatten().nonzero()[0])
         raise ValueError(
             f'mask of sample {first} is empty; leave the sample out, or pass empty="uniform" to '
-            "take the whole image for it"
+            "use the whole image for it"
         )
     scaled = torch.where(blank, 1.0, batch / torch.where(blank, 1.0, mean))
     return scaled.view(seen.shape)

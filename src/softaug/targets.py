@@ -8,22 +8,24 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from softaug.checks import check_between, check_labels, check_num_classes, check_values
+
 
 def as_rows(labels: Shaped[Tensor, "n *k"], num_classes: int) -> Float[Tensor, "n k"]:
-    """Labels [N] (integers) as one-hot float32 rows [N,K]; rows [N,K] as float32, values unchanged.
+    """Convert labels [N] (integers) to one-hot rows [N,K], float32; rows [N,K] keep their values.
 
     Raises ValueError, naming the first offending sample, for labels outside [0, K), rows of another
     width, and rows that are negative or not finite. (On a GPU the check of values is a device-side
-    assertion; while compiling it is skipped.)
+    assertion; under torch.compile it is skipped.)
     """
     if labels.ndim == 2:
-        _check_classes(num_classes)
+        check_num_classes(num_classes)
         if labels.shape[1] != num_classes:
             raise ValueError(
                 f"rows must be [N, num_classes] = [N, {num_classes}], got {list(labels.shape)}"
             )
         rows = labels.float()
-        _check(rows.isfinite() & (rows >= 0), labels, "rows must be finite and >= 0")
+        check_values(rows.isfinite() & (rows >= 0), labels, "rows must be finite and >= 0")
         return rows
     column = _label_column(labels, num_classes)
     return torch.zeros(len(labels), num_classes, device=labels.device).scatter_(1, column, 1.0)
@@ -44,7 +46,7 @@ def smooth(
     tensor([[0.7000, 0.1000, 0.1000, 0.1000]])
     """
     if labels_or_rows.ndim == 1:
-        # Of one-hot rows, which none need write: the same to the bit.
+        # Equal to smoothing one-hot rows, bit for bit, without building them.
         column = _label_column(labels_or_rows, num_classes)
         p = _column(confidence, labels_or_rows)
         return ((1 - p) / (num_classes - 1)).expand(-1, num_classes).scatter(1, column, p)
@@ -60,20 +62,20 @@ def smooth_by_confusion(
 ) -> Float[Tensor, "n k"]:
     """Keep the share p of each target and spread the rest as its class is confused with others.
 
-    p t + (1 - p) t C, with C the confusions: row i says what is taken for class i's, its diagonal
-    is left out and its rest scaled to sum 1. Evenly confused classes give `smooth`. A running mean
-    of a model's own predictions as C is online label smoothing (Zhang et al. 2021, arXiv
+    p t + (1 - p) t C, where row i of the matrix C says which classes are confused with class i, its
+    diagonal set to 0 and its sum scaled to 1. Evenly confused classes give `smooth`. With a running
+    mean of a model's own predictions as C, this is online label smoothing (Zhang et al. 2021, arXiv
     2011.12562).
 
-    confusion: [K,K], >= 0, with something beside the diagonal in every row. For `SoftAugment`, pass
-    `soften=partial(smooth_by_confusion, confusion=C)`. Returns float32 [N,K].
+    confusion: [K,K], >= 0, with an entry above 0 beside the diagonal in every row. For
+    `SoftAugment`, pass `soften=partial(smooth_by_confusion, confusion=C)`. Returns float32 [N,K].
     """
     if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1]:
         raise ValueError(f"confusion must be [K,K], got {list(confusion.shape)}")
     rows = as_rows(labels_or_rows, len(confusion))
     p = _column(confidence, rows)
     off = confusion.float() * (1 - torch.eye(len(confusion), device=confusion.device))
-    _check(
+    check_values(
         (off.sum(dim=1) > 0) & (off >= 0).all(dim=1) & off.isfinite().all(dim=1),
         off.sum(dim=1),
         "each row of confusion must be >= 0, with something beside the diagonal",
@@ -86,7 +88,7 @@ def smooth_multilabel(
 ) -> Float[Tensor, "n k"]:
     """Soften multi-hot labels for binary losses: p t + (1 - p)(1 - t), each class on its own.
 
-    A class that is there gets p, one that is not gets 1 - p. Chance is 1/2 for each class, so use a
+    A class that is present gets p, an absent one 1 - p. Chance is 1/2 for each class, so use a
     curve with `chance=0.5`; the losses are not linear in the target, so weights stay outside.
 
     labels: [N,K], 0 or 1 (or in between); confidence: [N] in [0, 1]. Returns float32 [N,K] for
@@ -98,7 +100,7 @@ def smooth_multilabel(
     if labels.ndim != 2:
         raise ValueError(f"labels must be multi-hot [N,K], got {list(labels.shape)}")
     rows = labels.float()
-    _check((rows >= 0) & (rows <= 1), rows, "multi-hot labels must be in [0, 1]")
+    check_values((rows >= 0) & (rows <= 1), rows, "multi-hot labels must be in [0, 1]")
     p = _column(confidence, rows)
     return p * rows + (1 - p) * (1 - rows)
 
@@ -116,45 +118,38 @@ def weigh(rows: Float[Tensor, "n k"], weight: Float[Tensor, "n"]) -> Float[Tenso
 
 
 def per_sample(confidence: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-    """Each sample weighs its own confidence (Liu et al. 2023, eqs. 5-6)."""
+    """Weigh each sample by its own confidence (Liu et al. 2023, eqs. 5-6)."""
     return confidence
 
 
 def mean_one(confidence: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-    """Confidences divided by their mean, so that the step size stays (the paper's SimSiam).
+    """Divide confidences by their mean, so that the step size stays (the paper's SimSiam).
 
-    Where all are 0 they stay so: such a batch has nothing to say.
+    Confidences that are all 0 stay 0: such a batch has no gradient.
     """
     mean = confidence.mean()
     return confidence / torch.where(mean > 0, mean, 1.0)
 
 
 def batch_mean(confidence: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-    """The batch's mean confidence for all: what the published code in effect did.
+    """Weigh all samples by the batch's mean confidence, as the published code in effect did.
 
-    For reproduction only. Its (N,1) weights times (N,) losses broadcast to (N,N), whose mean is the
-    mean weight times the mean loss.
+    For reproduction only. In that code (N,1) weights times (N,) losses broadcast to (N,N), whose
+    mean is the mean weight times the mean loss.
     """
     return confidence.mean().expand_as(confidence)
 
 
-def _check_classes(num_classes: int) -> None:
-    if num_classes < 2:
-        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
-
-
 def _label_column(labels: Tensor, num_classes: int) -> Tensor:
     """Labels [N] as a column [N,1] of int64."""
-    _check_classes(num_classes)
+    check_num_classes(num_classes)
     if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
         raise ValueError(
             "labels must be integers [N] or rows [N, num_classes], "
             f"got {labels.dtype} {list(labels.shape)}"
         )
     labels = labels.long()
-    if not torch.compiler.is_compiling():  # where the number may be a symbol, which has no text
-        expected = f"labels must be in [0, {num_classes}) for num_classes={num_classes}"
-        _check_between(labels, 0, num_classes - 1, expected)
+    check_labels(labels, num_classes)
     return labels[:, None]
 
 
@@ -165,29 +160,5 @@ def _column(confidence: Tensor, rows: Tensor) -> Tensor:
             f"confidence must be [N] = [{len(rows)}], got {list(confidence.shape)}; "
             "one number for each sample"
         )
-    _check_between(confidence, 0, 1, "confidence must be in [0, 1]")
+    check_between(confidence, 0, 1, "confidence must be in [0, 1]")
     return confidence[:, None].float()
-
-
-def _check_between(values: Tensor, least: int, most: int, expected: str) -> None:
-    """`_check` of a range, which a NaN is outside of."""
-    if torch.compiler.is_compiling():
-        return
-    if values.device.type == "cpu" and values.numel():
-        # Two numbers are cheaper than a mask.
-        low, high = (end.item() for end in values.detach().aminmax())
-        if least <= low and high <= most:
-            return
-    _check((values >= least) & (values <= most), values, expected)
-
-
-def _check(good: Tensor, values: Tensor, expected: str) -> None:
-    """Raise ValueError with the first sample that is not good; on a GPU, assert on the device."""
-    if torch.compiler.is_compiling():
-        return
-    if good.device.type != "cpu":
-        torch._assert_async(good.all())
-        return
-    if not good.all():
-        position = tuple((~good).nonzero()[0].tolist())
-        raise ValueError(f"{expected}, got {values[position].item()} for sample {position[0]}")

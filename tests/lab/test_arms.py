@@ -164,10 +164,9 @@ def test_standard_and_harsh_are_the_recipes() -> None:
 def test_targets_of_each_kind() -> None:
     """At full visibility and at none, against the definitions."""
 
-    def kept(arm: str, seen: float) -> float:
+    def kept(arm: str, visibility: float) -> float:
         augment = build_arm(replace(QUICK, arm=arm), 4, 12, 12)
-        map_ = torch.full((1, 1, 12, 12), seen)
-        return augment.targets(torch.tensor([2]), map_)[0, 2].item()
+        return augment.targets(torch.tensor([2]), torch.tensor([visibility]))[0, 2].item()
 
     assert kept("standard", 0.3) == kept("focal", 0.3) == 1
     assert kept("standard-smoothed", 0.3) == pytest.approx(0.925)

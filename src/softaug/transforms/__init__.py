@@ -1,6 +1,6 @@
 """Transforms: each moves a batch of images and, with the pixels, the map of what is still seen."""
 
-from softaug.transforms.base import Drawn, Transform, take
+from softaug.transforms.base import Drawn, Transform, take, visible
 from softaug.transforms.blur import Blur, GaussianBlur
 from softaug.transforms.chain import Chain, Hard
 from softaug.transforms.crop import Crop, UniformCrop
@@ -12,5 +12,5 @@ from softaug.transforms.resized_crop import RandomResizedCrop, ResizedCrop
 __all__ = [
     "Blur", "Chain", "Crop", "Cutout", "DiffusionNoise", "Drawn", "Erase", "Flip", "GaussianBlur",
     "Hard", "Noise", "RandomResizedCrop", "ResizedCrop", "Still", "Transform", "UniformCrop",
-    "VerticalFlip", "take",
+    "VerticalFlip", "take", "visible",
 ]  # fmt: skip

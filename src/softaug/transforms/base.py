@@ -1,16 +1,21 @@
-"""What every transform shares: the two steps, and the words for what they take and give.
+"""What every transform shares: two steps, draw and apply, and how visibility follows from them.
 
-A transform is a pair of steps. `draw(n, height, width, generator)` draws the random numbers of n
-samples on the CPU, as a dict of tensors with leading axis n (nested for a chain).
-`apply(images, seen, drawn)` is deterministic. Calling a transform is draw, then apply.
+`draw(n, height, width, generator)` draws the random numbers of n samples on the CPU, as a dict of
+tensors with leading axis n (nested for a chain). `apply(images, seen, drawn)` is deterministic: it
+moves images and, with the pixels, the map of what is still seen. Calling a transform is draw, then
+apply.
 
 n samples, c channels, h w pixels.
 """
 
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Generator, Tensor
+
+from softaug.checks import check_images
+from softaug.maps import visibility
 
 Drawn: TypeAlias = dict[str, Any]  # name: tensor with leading axis n, or a nested Drawn
 Images = Shaped[Tensor, "n c h w"]
@@ -19,9 +24,16 @@ Seen = Float[Tensor, "n 1 h w"]
 
 @runtime_checkable
 class Transform(Protocol):
-    """What SoftAugment and Chain ask of a transform.
+    """What SoftAugment and Chain need of a transform: `draw` and `apply`.
 
-    One that changes the size of images also has `output_size(height, width) -> (height, width)`.
+    A transform that changes the size of images also has
+    `output_size(height, width) -> (height, width)`.
+
+    Three more members are optional, and spare the map of images that were whole:
+    `visibility(height, width, drawn)`, float32 [n] or None, is the closed form of the map's mean;
+    `lossless = True` states that the mean of any map stays as it is, whatever is drawn;
+    `pixels(images, drawn)` gives the images of `apply` alone. They count only where one class
+    defines them and `apply`: a subclass with an `apply` of its own must define them anew.
     """
 
     def draw(
@@ -48,10 +60,54 @@ def call(
             transform, images[None], None if seen is None else seen[None], generator
         )
         return one[0], seen_one[0]
-    if images.ndim != 4:
-        raise ValueError(f"images must be [N,C,H,W] or [C,H,W], got {list(images.shape)}")
+    check_images(images)
     drawn = transform.draw(len(images), images.shape[-2], images.shape[-1], generator)
     return transform.apply(images, seen, drawn)
+
+
+def visible(
+    transform: Transform, images: Images, seen: Seen | None, drawn: Drawn
+) -> tuple[Images, Float[Tensor, "n"]]:
+    """Apply a transform, and return the images and the visibility of each, float32 [n].
+
+    Visibility is the mean of the map. For images that were whole (seen is None) it is computed
+    without a map where the transform has a closed form, with the same bits.
+    """
+    if seen is None and is_lossless(transform):
+        return only_pixels(transform, images, drawn), torch.ones(len(images), device=images.device)
+    share = None if seen is not None else closed_form(transform, *images.shape[-2:], drawn)
+    if share is not None:
+        return only_pixels(transform, images, drawn), share.to(images.device)
+    images, seen = transform.apply(images, seen, drawn)
+    return images, visibility(seen)
+
+
+def is_lossless(transform: Transform) -> bool:
+    """Whether the transform states that the mean of any map stays as it is."""
+    return bool(_stated(transform, "lossless"))
+
+
+def closed_form(
+    transform: Transform, height: int, width: int, drawn: Drawn
+) -> Float[Tensor, "n"] | None:
+    """The visibility of whole images after a transform that states it; None for others."""
+    formula = _stated(transform, "visibility")
+    return None if formula is None else formula(height, width, drawn)
+
+
+def only_pixels(transform: Transform, images: Images, drawn: Drawn) -> Images:
+    """The images that a transform makes, without the map where it can do so."""
+    pixels = _stated(transform, "pixels")
+    return transform.apply(images, None, drawn)[0] if pixels is None else pixels(images, drawn)
+
+
+def _stated(transform: Transform, name: str) -> Any:
+    """An optional member; None unless the class that defines `apply` is the one that defines it."""
+    for cls in type(transform).__mro__:
+        defined = cls.__dict__
+        if "apply" in defined or name in defined:
+            return getattr(transform, name) if "apply" in defined and name in defined else None
+    return None
 
 
 def take(drawn: Drawn, index: Int[Tensor, "m"] | slice) -> Drawn:
@@ -63,6 +119,6 @@ def take(drawn: Drawn, index: Int[Tensor, "m"] | slice) -> Drawn:
 
 
 def size_after(transform: Transform, height: int, width: int) -> tuple[int, int]:
-    """Height and width of images after a transform: what its `output_size` says, if it has one."""
+    """Height and width of images after a transform: its `output_size`, or unchanged without one."""
     output_size = getattr(transform, "output_size", None)
     return (height, width) if output_size is None else output_size(height, width)

@@ -1,4 +1,4 @@
-"""Blur: heat that spreads until one colour is left, and the Gaussian of torchvision."""
+"""Blur: heat dissipation, until one colour is left, and torchvision's Gaussian blur."""
 
 import math
 from dataclasses import dataclass
@@ -8,24 +8,26 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
+from softaug.checks import check_positive, check_rising, check_unit
+from softaug.transforms._kernels import one_by_one
 from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.noise import beta_distributed, check_beta
-from softaug.transforms.pixels import as_float, empty, in_dtype_of, in_slices, keep, resample
+from softaug.transforms.pixels import as_float, empty, in_dtype_of, resample, scaled_map
 
 LEAST = 0.3  # pixels: the standard deviation of the mildest blur
 
 
 @dataclass(frozen=True)
 class Blur:
-    """Blur by heat dissipation, and keep 1 - t^power of the map.
+    """Blur by heat dissipation, and multiply the map by 1 - t^power.
 
     In the cosine basis (DCT-II) each frequency f, in radians a pixel, is damped by
     exp(-f^2 s^2 / 2); s runs from 0.3 pixels at t = 0 to the longer side at t = 1, in equal ratios.
-    t in [0, 1] follows Beta(1, beta): the larger beta, the milder. Where the blur is left out, t is
-    0 and the image stays as it is.
+    t in [0, 1] follows Beta(1, beta): the larger beta, the milder. An image that is not blurred has
+    t = 0 and stays as it is.
 
-    power: above 0, 1 in the paper; probability: of blurring at all (a third in the paper, beside
-    noise and clean images).
+    power: above 0, 1 in the paper; probability: that an image is blurred at all (a third in the
+    paper, beside noise and clean images).
     Source: Heinonen et al. 2025, "Data mollification", arXiv 2406.01494; Rissanen et al. 2023,
     "Generative Modelling with Inverse Heat Dissipation", arXiv 2206.13397.
     """
@@ -36,7 +38,7 @@ class Blur:
 
     def __post_init__(self) -> None:
         check_beta("Blur", self.beta, self.probability)
-        _check_power("Blur", self.power)
+        check_positive("Blur", "power", self.power, "the paper: 1")
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         return {"t": beta_distributed(n, self.beta, self.probability, generator)}
@@ -47,18 +49,19 @@ class Blur:
         s = LEAST * (max(height, width) / LEAST) ** t
         blurred = resample(as_float(images), _heat(s, height), _heat(s, width))
         blurred = torch.where(t[:, None, None, None] == 0, as_float(images), blurred)
-        return in_dtype_of(images, blurred), keep(images, seen, 1 - t**self.power)
+        return in_dtype_of(images, blurred), scaled_map(images, seen, 1 - t**self.power)
 
     __call__ = call
 
 
 @dataclass(frozen=True)
 class GaussianBlur:
-    """Blur by a Gaussian of random width, with torchvision's pixels; keep what `Blur` keeps.
+    """Blur by a Gaussian of random width, with torchvision's pixels and the map of `Blur`.
 
     sigma: least and largest standard deviation in pixels, uniform between them; kernel_size: odd,
-    in pixels; probability: of blurring at all. A Gaussian of standard deviation s is heat that has
-    spread as far, so t = log(s / 0.3) / log(side / 0.3), at least 0, and 1 - t^power is kept.
+    in pixels; probability: that an image is blurred at all. A Gaussian of standard deviation s is
+    heat that has spread as far, so t = log(s / 0.3) / log(side / 0.3), at least 0, and the map is
+    multiplied by 1 - t^power.
     Source: as `Blur`; the standard values are those of Chen et al. 2020 (SimCLR), arXiv 2002.05709.
     """
 
@@ -72,11 +75,9 @@ class GaussianBlur:
             raise ValueError(
                 f"GaussianBlur: kernel_size must be odd and above 0, got {self.kernel_size}"
             )
-        if not 0 < self.sigma[0] <= self.sigma[1] < math.inf:
-            raise ValueError(f"GaussianBlur: sigma must be 0 < least <= largest, got {self.sigma}")
-        _check_power("GaussianBlur", self.power)
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"GaussianBlur: probability must be in [0, 1], got {self.probability}")
+        check_rising("GaussianBlur", "sigma", self.sigma)
+        check_positive("GaussianBlur", "power", self.power, "the paper: 1")
+        check_unit("GaussianBlur", "probability", self.probability)
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         if self.kernel_size // 2 >= min(height, width):
@@ -92,11 +93,11 @@ class GaussianBlur:
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         sigma = drawn["sigma"].to(images.device)
         height, width = images.shape[-2:]
-        # Left out is sigma 0; any other value keeps the arithmetic finite there.
+        # sigma is 0 where an image is not blurred; another value keeps the arithmetic finite there.
         s = torch.where(sigma > 0, sigma, 1.0)
         kernels = _gaussian(s, self.kernel_size)
-        # What a sum costs grows with the kernel, what a map costs with the image.
-        if in_slices(images) and 5 * self.kernel_size < max(height, width):
+        # The cost of a sum grows with the kernel, that of a linear map with the image.
+        if one_by_one(images) and 5 * self.kernel_size < max(height, width):
             blurred = _blurred_one_by_one(as_float(images), kernels, sigma > 0)
         else:
             axes = (_along(side, kernels) for side in (height, width))
@@ -104,13 +105,13 @@ class GaussianBlur:
             blurred = torch.where((sigma > 0)[:, None, None, None], blurred, as_float(images))
         t = (s / LEAST).log() / math.log(max(height, width) / LEAST)
         t = torch.where(sigma > 0, t.clamp(0, 1), 0.0)
-        return in_dtype_of(images, blurred), keep(images, seen, 1 - t**self.power)
+        return in_dtype_of(images, blurred), scaled_map(images, seen, 1 - t**self.power)
 
     __call__ = call
 
 
 def _heat(s: Float[Tensor, "n"], side: int) -> Float[Tensor, "n side side"]:
-    """Heat dissipation along one axis, as the map from pixels to pixels."""
+    """Heat dissipation along one axis, as a linear map from pixels to pixels."""
     frequency = torch.arange(side, device=s.device) * (math.pi / side)  # radians a pixel
     position = torch.arange(side, device=s.device) + 0.5
     basis = (frequency[:, None] * position).cos() * math.sqrt(2 / side)
@@ -128,7 +129,7 @@ def _gaussian(s: Float[Tensor, "n"], kernel_size: int) -> Float[Tensor, "n k"]:
 
 
 def _along(side: int, kernels: Float[Tensor, "n k"]) -> Float[Tensor, "n {side} {side}"]:
-    """Kernels along one axis, mirrored at the outermost pixels, as maps from pixels to pixels."""
+    """Kernels along one axis, mirrored at the outermost pixels, as linear maps of the pixels."""
     n, kernel_size = kernels.shape
     offset = torch.arange(kernel_size, device=kernels.device) - kernel_size // 2
     source = (torch.arange(side, device=kernels.device)[:, None] + offset).abs()
@@ -141,7 +142,7 @@ def _along(side: int, kernels: Float[Tensor, "n k"]) -> Float[Tensor, "n {side} 
 def _blurred_one_by_one(
     pixels: Float[Tensor, "n c h w"], kernels: Float[Tensor, "n k"], chosen: Bool[Tensor, "n"]
 ) -> Float[Tensor, "n c h w"]:
-    """The chosen images as sums of themselves, shifted."""
+    """Blur the chosen images as sums of themselves, shifted."""
     out = empty(pixels).copy_(pixels)
     reach = kernels.shape[1] // 2
     samples = chosen.nonzero()[:, 0].tolist()
@@ -155,8 +156,3 @@ def _blurred_one_by_one(
                 spread.add_(other, alpha=weight)
         out[sample] = spread
     return out
-
-
-def _check_power(name: str, power: float) -> None:
-    if not 0 < power < math.inf:
-        raise ValueError(f"{name}: power must be above 0 (the paper: 1), got {power}")

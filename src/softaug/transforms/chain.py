@@ -2,17 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
+from jaxtyping import Float
 from torch import Generator, Tensor
 
-from softaug.transforms.base import Drawn, Images, Seen, Transform, call, size_after
-from softaug.transforms.flip import Flip, Still, VerticalFlip
+from softaug.transforms.base import (
+    Drawn,
+    Images,
+    Seen,
+    Transform,
+    call,
+    closed_form,
+    is_lossless,
+    only_pixels,
+    size_after,
+)
 from softaug.transforms.pixels import ones
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A sequence of transforms as one; the map rides along, so visibility is the joint one.
+    """Apply a sequence of transforms; the map rides along, so visibility is the joint one.
 
     >>> from softaug import Crop, Flip
     >>> images, seen = Chain([Flip(), Crop(sigma=0.3)])(torch.rand(8, 3, 32, 32))
@@ -36,13 +47,35 @@ class Chain:
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         for i, transform in enumerate(self.transforms):
-            # A map of ones is neither made nor carried about before something is lost.
-            if seen is None and type(transform) in KEEPING:
-                assert isinstance(transform, KEEPING)
-                images = transform.pixels(images, drawn[str(i)])
+            # A map of ones is neither made nor moved before something is lost.
+            if seen is None and is_lossless(transform):
+                images = only_pixels(transform, images, drawn[str(i)])
             else:
                 images, seen = transform.apply(images, seen, drawn[str(i)])
         return images, ones(images) if seen is None else seen
+
+    def pixels(self, images: Images, drawn: Drawn) -> Images:
+        """The images that `apply` makes."""
+        for i, transform in enumerate(self.transforms):
+            images = only_pixels(transform, images, drawn[str(i)])
+        return images
+
+    @property
+    def lossless(self) -> bool:
+        return all(is_lossless(transform) for transform in self.transforms)
+
+    def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"] | None:
+        """The closed form of the one step that loses anything; None if several do.
+
+        Two steps overlap: a product of their visibilities would be wrong.
+        """
+        lossy = [i for i, transform in enumerate(self.transforms) if not is_lossless(transform)]
+        if len(lossy) != 1:
+            return None
+        (at,) = lossy
+        for transform in self.transforms[:at]:
+            height, width = size_after(transform, height, width)
+        return closed_form(self.transforms[at], height, width, drawn[str(at)])
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         for transform in self.transforms:
@@ -54,15 +87,17 @@ class Chain:
 
 @dataclass(frozen=True)
 class Hard:
-    """A transform whose losses soften nothing: `seen` is only carried, as if all stayed visible.
+    """Apply a transform whose losses soften nothing: `seen` stays as if all remained visible.
 
-    So does the paper combine RandAugment with its soft crop. transform: one that keeps the size.
+    The paper combines RandAugment with its soft crop in this way. transform: one that keeps the
+    size of images.
 
     >>> from softaug import Crop, RandAugment
     >>> images, seen = Chain([Hard(RandAugment()), Crop(sigma=0.3)])(torch.rand(8, 3, 32, 32))
     """
 
     transform: Transform
+    lossless: ClassVar[bool] = True
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         after = self.output_size(height, width)
@@ -77,12 +112,10 @@ class Hard:
         return self.pixels(images, drawn), ones(images) if seen is None else seen.clone()
 
     def pixels(self, images: Images, drawn: Drawn) -> Images:
-        return self.transform.apply(images, None, drawn)[0]
+        """The images that `apply` makes."""
+        return only_pixels(self.transform, images, drawn)
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         return size_after(self.transform, height, width)
 
     __call__ = call
-
-
-KEEPING = (Flip, VerticalFlip, Still, Hard)  # what leaves the sum of any map as it is

@@ -1,6 +1,7 @@
-"""Views of an image for self-supervised learning: changes of colour, and two views in one draw.
+"""Changes of colour for self-supervised learning; no pixel moves, so `seen` stays as it is.
 
-They move no pixel, so `seen` is only carried. n samples, c channels, h w pixels."""
+n samples, c channels, h w pixels.
+"""
 
 from dataclasses import dataclass
 
@@ -8,21 +9,19 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from softaug import Drawn
-from softaug.transforms.base import Images, Seen, call
-from softaug.transforms.pixels import in_dtype_of, ones
+from softaug.transforms.base import Drawn, Images, Seen, call
+from softaug.transforms.pixels import GREY, in_dtype_of, ones, white
 from softaug.transforms.policies.operations import check_range
-
-LUMA = (0.2989, 0.587, 0.114)  # of red, green and blue in grey, as torchvision has it
 
 
 @dataclass(frozen=True)
 class ColourJitter:
-    """Change brightness, contrast, saturation and hue of each sample, in an order of its own.
+    """Change brightness, contrast, saturation and hue of each sample, in a random order.
 
-    Images are uint8, or float in [0, 1]; without three channels, brightness and contrast alone.
+    Images are uint8, or float in [0, 1]; without three channels only brightness and contrast
+    change.
     brightness, contrast, saturation: factors are uniform in 1 plus and minus these; hue: shifts are
-    uniform in plus and minus this share of the circle; probability: of any change at all.
+    uniform in plus and minus this share of the circle; probability: that a sample is changed.
     The law and the pixels are those of torchvision's `v2.ColorJitter` on float images, which draws
     once for a batch. Source: Chen and He 2021, arXiv 2011.10566, appendix A, for the strengths.
     """
@@ -45,8 +44,7 @@ class ColourJitter:
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         check_range(images)
-        white = 1.0 if images.is_floating_point() else 255.0
-        pixels = images.float() / white
+        pixels = images.float() / white(images)
         change, order, applied = (
             drawn[k].to(images.device) for k in ("change", "order", "applied")
         )
@@ -56,8 +54,8 @@ class ColourJitter:
                 members = (applied & (order[:, step] == number)).nonzero()[:, 0]
                 amount = change[members, number, None, None, None]
                 pixels[members] = function(pixels[members], amount).clamp(0, 1)
-        # What is not changed is not rounded either.
-        changed = in_dtype_of(images, pixels * white)
+        # Samples that are not changed are not rounded either.
+        changed = in_dtype_of(images, pixels * white(images))
         kept = torch.where(applied[:, None, None, None], changed, images)
         return kept, ones(images) if seen is None else seen.clone()
 
@@ -120,5 +118,5 @@ def _turn(pixels: Tensor, change: Tensor) -> Tensor:
 
 
 def _grey(pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
-    weights = pixels.new_tensor(LUMA)[:, None, None]
+    weights = pixels.new_tensor(GREY)[:, None, None]
     return (pixels * weights).sum(dim=1, keepdim=True)

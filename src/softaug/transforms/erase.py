@@ -1,32 +1,18 @@
 """Erasing: rectangles that hide a part of the image."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+from softaug.checks import check_rising, check_unit, check_whole
+from softaug.maps import share_of_image
+from softaug.transforms._kernels import cover, cover_with_map
 from softaug.transforms.base import Drawn, Images, Seen, call
-from softaug.transforms.pixels import (
-    as_arrays,
-    as_float,
-    between,
-    draw_seeds,
-    empty,
-    filling,
-    from_planes,
-    in_dtype_of,
-    in_slices,
-    mask,
-    planes,
-    random_bits,
-    share_of_image,
-    standard_normal,
-    where_,
-)
+from softaug.transforms.hashed_noise import draw_seeds, random_bits, standard_normal
+from softaug.transforms.pixels import as_float, fill_or_none, in_dtype_of
 
 Fill = float | Sequence[float] | str  # the words are "mean" and "noise"
 
@@ -37,23 +23,20 @@ class _Hide:
     fill: Fill
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        rows, columns = outside = _outside(images, drawn)
-        shown = _covered(images, drawn, _filling(images, drawn, self.fill), outside)
-        if seen is not None:
-            return shown, _covered(seen, drawn, None, outside)
-        return shown, rows.float().maximum(columns.float())
+        fill = _fill_pixels(images, drawn, self.fill)
+        return cover_with_map(images, seen, _edges(drawn).to(images.device), fill)
 
     def pixels(self, images: Images, drawn: Drawn) -> Images:
         """The images that `apply` makes."""
-        return _covered(images, drawn, _filling(images, drawn, self.fill))
+        fill = _fill_pixels(images, drawn, self.fill)
+        return cover(images, _edges(drawn).to(images.device), fill)
 
     def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
-        """1 - the share of the rectangle, of what of it lies in the image, that was whole."""
-        top, bottom = drawn["top"].long().clamp(min=0), drawn["bottom"].long().clamp(max=height)
-        left, right = drawn["left"].long().clamp(min=0), drawn["right"].long().clamp(max=width)
-        tall, wide = bottom - top, right - left
-        hidden = tall.clamp(min=0) * wide.clamp(min=0)
-        return share_of_image(height * width - hidden, height, width)
+        """1 less the share of a whole image that the rectangle covers inside of the image."""
+        top, bottom, left, right = _edges(drawn).long()
+        tall = (bottom.clamp(max=height) - top.clamp(min=0)).clamp(min=0)
+        wide = (right.clamp(max=width) - left.clamp(min=0)).clamp(min=0)
+        return share_of_image((height * width - tall * wide).float(), height, width)
 
 
 @dataclass(frozen=True)
@@ -64,7 +47,7 @@ class Erase(_Hide):
     part of `aspect` that fits, so that the share is always the one drawn, up to whole pixels.
 
     area: least and largest share of the image in [0, 1], or one number; aspect: least and largest,
-    above 0; probability: of erasing at all.
+    above 0; probability: that anything is erased.
     fill: a number, or one for each channel, in the units of the images; "mean" is the image's own
     mean colour; "noise" is standard normal for float images and uniform for uint8.
     A curve with k = 1 suits chains that only erase (Siedel et al. 2025, arXiv 2507.16427, erase
@@ -88,10 +71,8 @@ class Erase(_Hide):
                 "Erase: area must be shares of the image, 0 <= least <= largest <= 1, "
                 f"got {self.area}"
             )
-        if not 0 < self.aspect[0] <= self.aspect[1] < math.inf:
-            raise ValueError(f"Erase: aspect must be 0 < least <= largest, got {self.aspect}")
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"Erase: probability must be in [0, 1], got {self.probability}")
+        check_rising("Erase", "aspect", self.aspect)
+        check_unit("Erase", "probability", self.probability)
         _check_fill("Erase", self.fill)
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
@@ -100,7 +81,7 @@ class Erase(_Hide):
         share = low + (high - low) * uniform[0]
         narrowest = (share * height / width).clamp(min=self.aspect[0])
         widest = (height / (width * share)).clamp(max=self.aspect[1])
-        # Where no aspect of the range fits, the nearest one that does.
+        # Where no aspect of the range fits the image, the nearest one that does.
         widest = torch.maximum(widest, share * height / width)
         narrowest = torch.minimum(narrowest, widest)
         aspect = (narrowest.log().lerp(widest.log(), uniform[1])).exp()
@@ -126,9 +107,9 @@ class Erase(_Hide):
 
 @dataclass(frozen=True)
 class Cutout(_Hide):
-    """Hide one square around a uniform pixel; what sticks out of the image hides nothing.
+    """Hide one square around a uniform pixel, less the part of it that lies outside of the image.
 
-    side: of the square, in pixels, 1 or more; fill: as in `Erase`.
+    side: the square's, in pixels, 1 or more; fill: as in `Erase`.
     Source: DeVries and Taylor 2017, "Improved Regularization of Convolutional Neural Networks with
     Cutout", arXiv 1708.04552.
     """
@@ -137,8 +118,7 @@ class Cutout(_Hide):
     fill: Fill = 0
 
     def __post_init__(self) -> None:
-        if self.side < 1:
-            raise ValueError(f"Cutout: side must be 1 pixel or more, got {self.side}")
+        check_whole("Cutout", "side", self.side, 1, "pixel")
         _check_fill("Cutout", self.fill)
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
@@ -155,60 +135,27 @@ class Cutout(_Hide):
     __call__ = call
 
 
-def _outside(
-    images: Images, drawn: Drawn
-) -> tuple[Bool[Tensor, "n 1 h 1"], Bool[Tensor, "n 1 1 w"]]:
-    """Which rows and columns the rectangle leaves out; it hides where neither does."""
-    height, width = images.shape[-2:]
-    edges = {name: drawn[name].to(images.device) for name in ("top", "bottom", "left", "right")}
-    rows = ~between(edges["top"], edges["bottom"], height)
-    columns = ~between(edges["left"], edges["right"], width)
-    return rows[:, None, :, None], columns[:, None, None, :]
+def _edges(drawn: Drawn) -> Int[Tensor, "4 n"]:
+    """Top, bottom, left and right of each rectangle."""
+    return torch.stack([drawn[name] for name in ("top", "bottom", "left", "right")])
 
 
-def _covered(
-    images: Images, drawn: Drawn, fill: Tensor | None, outside: tuple[Tensor, Tensor] | None = None
-) -> Images:
-    """The images alone; fill: None for zeros; outside: `_outside`, where it is known already."""
-    if in_slices(images):
-        return _covered_in_slices(images, drawn, fill)
-    rows, columns = (mask(axis, images) for axis in outside or _outside(images, drawn))
-    other = None if fill is None else planes(fill, images)
-    kept = rows | planes(columns, images)
-    return from_planes(where_(kept, planes(images, images).clone(), other), images)
-
-
-def _covered_in_slices(
-    images: Images, drawn: Drawn, fill: Tensor | None
-) -> Shaped[Tensor, "n c h w"]:
-    """Each image with the fill's part of its rectangle written over it."""
-    out = as_arrays(made := empty(images))
-    filled = np.zeros(1, out.dtype) if fill is None else as_arrays(fill)
-    ends = (drawn[name].clamp(min=0).tolist() for name in ("top", "bottom", "left", "right"))
-    for after, before, hidden, top, bottom, left, right in zip(
-        out, as_arrays(images), np.broadcast_to(filled, images.shape), *ends, strict=True
-    ):
-        box = (slice(None), slice(top, bottom), slice(left, right))
-        after[...] = before
-        after[box] = hidden[box]
-    return made
-
-
-def _filling(images: Images, drawn: Drawn, fill: Fill) -> Tensor | None:
-    """What the rectangles show, as far as it differs, or None for zeros."""
+def _fill_pixels(images: Images, drawn: Drawn, fill: Fill) -> Tensor | None:
+    """The fill as pixels that broadcast over the images; None for zeros."""
     if fill == "mean":
         return in_dtype_of(images, as_float(images).mean(dim=(-2, -1), keepdim=True))
     if fill == "noise":
-        seed, (_, *shape) = drawn["seed"].to(images.device), images.shape
+        _, channels, height, width = images.shape
+        seed, shape = drawn["seed"].to(images.device), (channels, height, width)
         if images.is_floating_point():
-            return standard_normal(seed, (shape[0], shape[1], shape[2])).to(images.dtype)
-        return (random_bits(seed, (shape[0], shape[1], shape[2])) & 255).to(images.dtype)
+            return standard_normal(seed, shape).to(images.dtype)
+        return (random_bits(seed, shape) & 255).to(images.dtype)
     assert not isinstance(fill, str)
-    return filling(fill, images)
+    return fill_or_none(fill, images)
 
 
-def _check_fill(name: str, fill: Fill) -> None:
+def _check_fill(owner: str, fill: Fill) -> None:
     if isinstance(fill, str) and fill not in ("mean", "noise"):
         raise ValueError(
-            f'{name}: fill must be a number, one for each channel, "mean" or "noise", got {fill!r}'
+            f'{owner}: fill must be a number, one for each channel, "mean" or "noise", got {fill!r}'
         )

@@ -1,35 +1,26 @@
-"""What loses nothing: mirroring, and doing nothing."""
+"""Transforms that lose nothing: mirroring, and doing nothing."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
-import numpy as np
 import torch
-from jaxtyping import Bool
 from torch import Generator, Tensor
 
+from softaug.checks import check_unit
+from softaug.transforms._kernels import mirror
 from softaug.transforms.base import Drawn, Images, Seen, call
-from softaug.transforms.pixels import (
-    as_arrays,
-    empty,
-    from_planes,
-    in_slices,
-    mask,
-    ones,
-    planes,
-    where_,
-)
+from softaug.transforms.pixels import ones
 
 
-@dataclass(frozen=True)
-class Flip:
-    """Mirror left and right with the given probability; nothing is lost, so `seen` only moves."""
+class _Mirror:
+    """What flips share: an axis of some samples is reversed, of images and maps alike."""
 
-    probability: float = 0.5
+    probability: float
+    axis: ClassVar[int]
+    lossless: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"Flip: probability must be in [0, 1], got {self.probability}")
+        check_unit(type(self).__name__, "probability", self.probability)
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         return {"flip": torch.rand(n, generator=generator) < self.probability}
@@ -39,44 +30,26 @@ class Flip:
         return self.pixels(images, drawn), after
 
     def pixels(self, images: Images, drawn: Drawn) -> Images:
-        flip = drawn["flip"].to(images.device)
-        if in_slices(images):
-            # numpy reads single numbers backwards slowly.
-            return _in_slices(images, flip, lambda image: torch.from_numpy(image).flip(-1).numpy())
-        chosen = mask(flip, images)[:, None, None, None]
-        return where_(chosen, images.flip(-1), images)
+        """The images that `apply` makes."""
+        return mirror(images, drawn["flip"].to(images.device), self.axis)
+
+
+@dataclass(frozen=True)
+class Flip(_Mirror):
+    """Mirror left and right with the given probability; nothing is lost, so `seen` only moves."""
+
+    probability: float = 0.5
+    axis: ClassVar[int] = -1
 
     __call__ = call
 
 
 @dataclass(frozen=True)
-class VerticalFlip:
+class VerticalFlip(_Mirror):
     """Mirror top and bottom with the given probability; nothing is lost, so `seen` only moves."""
 
     probability: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"VerticalFlip: probability must be in [0, 1], got {self.probability}")
-
-    def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
-        return {"flip": torch.rand(n, generator=generator) < self.probability}
-
-    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        after = ones(images) if seen is None else self.pixels(seen, drawn)
-        return self.pixels(images, drawn), after
-
-    def pixels(self, images: Images, drawn: Drawn) -> Images:
-        flip, height = drawn["flip"].to(images.device), images.shape[-2]
-        if in_slices(images):
-            return _in_slices(images, flip, lambda image: image[:, ::-1])
-        y = torch.arange(height, device=images.device)
-        source = torch.where(flip[:, None], height - 1 - y, y)
-        rows = planes(images, images)
-        plane = torch.arange(rows.shape[0] * rows.shape[1], device=images.device)
-        index = plane.view(*rows.shape[:2], 1) * height + source[:, None]
-        moved = rows.flatten(0, 2).index_select(0, index.flatten())
-        return from_planes(moved.view(rows.shape), images)
+    axis: ClassVar[int] = -2
 
     __call__ = call
 
@@ -85,6 +58,8 @@ class VerticalFlip:
 class Still:
     """Change nothing."""
 
+    lossless: ClassVar[bool] = True
+
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         return {}
 
@@ -92,17 +67,7 @@ class Still:
         return self.pixels(images, drawn), ones(images) if seen is None else seen.clone()
 
     def pixels(self, images: Images, drawn: Drawn) -> Images:
+        """The images that `apply` makes."""
         return images.clone()
 
     __call__ = call
-
-
-def _in_slices(
-    images: Images, flip: Bool[Tensor, "n"], mirrored: Callable[[np.ndarray], np.ndarray]
-) -> Images:
-    out = empty(images)
-    for after, before, flipped in zip(
-        as_arrays(out), as_arrays(images), flip.tolist(), strict=True
-    ):
-        after[...] = mirrored(before) if flipped else before
-    return out

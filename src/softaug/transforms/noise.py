@@ -1,4 +1,4 @@
-"""Noise: added to the image, or mixed into it until nothing else is left."""
+"""Noise: added to the image, or mixed into it until only noise is left."""
 
 import math
 from collections.abc import Sequence
@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from softaug.checks import check_positive, check_unit
 from softaug.transforms.base import Drawn, Images, Seen, call
-from softaug.transforms.pixels import as_float, draw_seeds, in_dtype_of, keep, standard_normal
+from softaug.transforms.hashed_noise import draw_seeds, standard_normal
+from softaug.transforms.pixels import as_float, in_dtype_of, per_channel, scaled_map, white
 
 
 @dataclass(frozen=True)
@@ -17,11 +19,11 @@ class Noise:
     """Add normal noise of a random amplitude: x + a e, and keep s^2 / (s^2 + a^2 sigma^2).
 
     a is normal with standard deviation `amplitude`, one for each image; e is normal with standard
-    deviation `sigma` for each pixel; s is `std`. What is kept is the share of the variance that
-    is the image's own, so the map is multiplied by it.
+    deviation `sigma` for each pixel; s is `std`. The map is multiplied by the share of the variance
+    that is the image's own.
 
     amplitude, sigma: 0 or more; std: above 0, the standard deviation of the data's pixels, 1 for
-    normalised images. All in units where white is 1 (for uint8 images, 255 of theirs).
+    normalised images. All in units where white is 1 (a unit is 255 for uint8 images).
 
     At the paper's amplitude and sigma, 0.1 and 0.1, the noise is faint (a standard deviation of
     0.01) and hardly softens: at std 0.25 more than 0.99 is kept by 98 of 100 images. The rule of a
@@ -50,10 +52,10 @@ class Noise:
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         noise_std = self.sigma * drawn["amplitude"].to(images.device)
-        scaled = _white(images) * noise_std[:, None, None, None]
+        scaled = white(images) * noise_std[:, None, None, None]
         noisy = as_float(images) + scaled * _noise(images, drawn)
         kept = self.std**2 / (self.std**2 + noise_std**2)
-        return in_dtype_of(images, noisy), keep(images, seen, kept)
+        return in_dtype_of(images, noisy), scaled_map(images, seen, kept)
 
     __call__ = call
 
@@ -66,9 +68,9 @@ class DiffusionNoise:
     cos^2(pi t/2), the share of the variance that is the image's own. t in [0, 1] follows
     Beta(1, beta): the larger beta, the milder.
 
-    mean, std: of the data's pixels, numbers or one for each channel, in units where white is 1 (for
-    uint8 images, 255 of theirs); 0 and 1 for normalised images.
-    probability: of adding noise at all (a third in the paper, beside blur and clean images).
+    mean, std: of the data's pixels, numbers or one for each channel, in units where white is 1 (a
+    unit is 255 for uint8 images); 0 and 1 for normalised images.
+    probability: that noise is added at all (a third in the paper, beside blur and clean images).
     Source: Heinonen et al. 2025, "Data mollification", arXiv 2406.01494.
     """
 
@@ -92,12 +94,12 @@ class DiffusionNoise:
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         angle = drawn["t"].to(images.device) * (math.pi / 2)
-        mean, std = (_white(images) * _channels(v, images) for v in (self.mean, self.std))
+        mean, std = (white(images) * _of_data(v, images) for v in (self.mean, self.std))
         signal, noise = (part[:, None, None, None] for part in (angle.cos(), angle.sin()))
         mixed = mean + signal * (as_float(images) - mean) + noise * std * _noise(images, drawn)
         # Without noise the image must stay as it is, to the last bit.
         mixed = torch.where(angle[:, None, None, None] == 0, as_float(images), mixed)
-        return in_dtype_of(images, mixed), keep(images, seen, angle.cos() ** 2)
+        return in_dtype_of(images, mixed), scaled_map(images, seen, angle.cos() ** 2)
 
     __call__ = call
 
@@ -105,17 +107,15 @@ class DiffusionNoise:
 def beta_distributed(
     n: int, beta: float, probability: float, generator: Generator | None
 ) -> Float[Tensor, "n"]:
-    """Strengths t in [0, 1] by Beta(1, beta), 0 where the transform is left out."""
+    """Draw strengths t in [0, 1] from Beta(1, beta); t is 0 with 1 less the probability."""
     uniform = torch.rand(2, n, generator=generator)
     t = 1 - (1 - uniform[0]) ** (1 / beta)
     return torch.where(uniform[1] < probability, t, 0.0)
 
 
-def check_beta(name: str, beta: float, probability: float) -> None:
-    if not 0 < beta < math.inf:
-        raise ValueError(f"{name}: beta must be above 0 (the paper: 2), got {beta}")
-    if not 0 <= probability <= 1:
-        raise ValueError(f"{name}: probability must be in [0, 1], got {probability}")
+def check_beta(owner: str, beta: float, probability: float) -> None:
+    check_positive(owner, "beta", beta, "the paper: 2")
+    check_unit(owner, "probability", probability)
 
 
 def _noise(images: Images, drawn: Drawn) -> Float[Tensor, "n c h w"]:
@@ -123,17 +123,9 @@ def _noise(images: Images, drawn: Drawn) -> Float[Tensor, "n c h w"]:
     return standard_normal(drawn["seed"].to(images.device), (channels, height, width))
 
 
-def _white(images: Images) -> float:
-    return 1.0 if images.is_floating_point() else 255.0
-
-
-def _channels(values: float | Sequence[float], images: Images) -> Tensor:
-    """A number, or one for each channel, as a tensor [1,C,1,1] (C = 1 for a number)."""
-    listed = tuple(values) if isinstance(values, Sequence) else (values,)
-    if len(listed) not in (1, images.shape[1]):
-        raise ValueError(
-            f"DiffusionNoise: mean and std must be numbers or one for each of {images.shape[1]} "
-            f"channels, got {values}"
-        )
+def _of_data(values: float | Sequence[float], images: Images) -> Tensor:
+    """The data's mean or std as a tensor [1,C,1,1] (C = 1 for one value)."""
+    if isinstance(values, Sequence) and len(values) == 1:
+        (values,) = values
     dtype = as_float(images[:0]).dtype
-    return torch.tensor(listed, dtype=dtype, device=images.device).view(1, -1, 1, 1)
+    return per_channel("DiffusionNoise: mean and std", values, images, dtype)

@@ -9,11 +9,18 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Generator, Tensor
 
+from softaug.checks import check_rising, check_whole
 from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.crop import truncated_normal
-from softaug.transforms.pixels import as_float, fill_value, in_dtype_of, resample
+from softaug.transforms.pixels import (
+    as_float,
+    fill_value,
+    in_dtype_of,
+    memory_format,
+    resample,
+)
 
-TRIES = 10  # for a window that fits, as torchvision has it
+TRIES = 10  # for a window that fits, as in torchvision
 
 
 @dataclass(frozen=True)
@@ -29,12 +36,12 @@ class ResizedCrop:
     0.3; min_size: the least side of a window in pixels, half of the side by default (the paper:
     112 of 224); fill: a number, or one for each channel, in the units of the images.
 
-    Two points that the paper leaves open. Its offsets have standard deviation sigma (side +
-    window): read as offsets of the centre these miss the image on one axis in 10 draws of 100, and
-    half of it, which we take, in 1 of 1,000 before truncation; half of it is also the rule of the
-    CIFAR crop (sigma times the offset at which nothing is left). And visibility is the share of the
-    image that the window holds, as for every transform here, not of the window that the image
-    fills: what the label can still be told by is what is left of the image.
+    The paper leaves two points open. (1) Its offsets have standard deviation sigma (side + window).
+    Read as offsets of the centre, they miss the image on one axis in 10 of 100 draws. We take half
+    of it, which misses in 1 of 1,000 before truncation, and is also the rule of the CIFAR crop:
+    sigma times the offset at which nothing is left. (2) Visibility is the share of the image that
+    the window holds, as for every transform here, rather than the share of the window that the
+    image fills: the label can only be recognised by what is left of the image.
 
     Source: Liu et al. 2023, appendix B.
 
@@ -49,14 +56,13 @@ class ResizedCrop:
     fill: float | Sequence[float] = 0
 
     def __post_init__(self) -> None:
-        if min(self.output_size(0, 0)) < 1:
-            raise ValueError(f"ResizedCrop: size must be 1 pixel or more, got {self.size}")
+        check_whole("ResizedCrop", "size", min(self.output_size(0, 0)), 1, "pixel")
         if not 0 <= self.sigma <= 1:
             raise ValueError(
                 f"ResizedCrop: sigma is a share, expected 0 to 1 (the paper: 0.3), got {self.sigma}"
             )
-        if self.min_size is not None and self.min_size < 1:
-            raise ValueError(f"ResizedCrop: min_size must be 1 pixel or more, got {self.min_size}")
+        if self.min_size is not None:
+            check_whole("ResizedCrop", "min_size", self.min_size, 1, "pixel")
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         return self.size if isinstance(self.size, tuple) else (self.size, self.size)
@@ -101,16 +107,9 @@ class RandomResizedCrop:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
     def __post_init__(self) -> None:
-        if min(self.output_size(0, 0)) < 1:
-            raise ValueError(f"RandomResizedCrop: size must be 1 pixel or more, got {self.size}")
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise ValueError(
-                f"RandomResizedCrop: scale must be two rising shares in (0, 1], got {self.scale}"
-            )
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ValueError(
-                f"RandomResizedCrop: ratio must be two rising numbers above 0, got {self.ratio}"
-            )
+        check_whole("RandomResizedCrop", "size", min(self.output_size(0, 0)), 1, "pixel")
+        check_rising("RandomResizedCrop", "scale", self.scale, most=1)
+        check_rising("RandomResizedCrop", "ratio", self.ratio)
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         return self.size if isinstance(self.size, tuple) else (self.size, self.size)
@@ -153,11 +152,11 @@ def _cut(
     size: tuple[int, int],
     fill: float | Sequence[float],
 ) -> tuple[Tensor, Tensor]:
-    """Pixels and map of the drawn windows at one size.
+    """Cut the drawn windows out of images and maps, and resample them to one size.
 
-    On a CPU, in eager mode, window by window with torch's own kernel, as torchvision does. On a GPU
-    and while compiling for the whole batch at once: a loop would wait for each window's numbers.
-    The two agree to 4e-6 of white, and to 1 of 255.
+    On a CPU in eager mode, torch's own kernel resamples one window after the other, as in
+    torchvision. On a GPU and under torch.compile the whole batch is resampled at once, because a
+    loop would wait for each window's numbers. The two agree to 4e-6 of white, and to 1 of 255.
     """
     fill_of = fill_value(fill, images)
     drawn = {name: value.to(images.device) for name, value in drawn.items()}
@@ -174,7 +173,7 @@ def _cut_one_by_one(
     if seen is None and _all_inside(drawn, height, width):
         cut_seen = share[..., None, None].expand(-1, -1, *size).contiguous()
     elif seen is None or bool((seen == 1).all()):
-        # Of ones the axes are two factors.
+        # A window of ones is a product of its two axes.
         rows = _share_inside(drawn["top"], drawn["height"], height, size[0])
         columns = _share_inside(drawn["left"], drawn["width"], width, size[1])
         cut_seen = (rows * share)[:, None, :, None] * columns[:, None, None, :]
@@ -193,7 +192,7 @@ def _cut_at_once(
     rows = _window_weights(drawn["top"], drawn["height"], images.shape[-2], size[0])
     columns = _window_weights(drawn["left"], drawn["width"], images.shape[-1], size[1])
     pixels = resample(as_float(images), rows, columns)
-    # What the weights of an output pixel lack to 1 lies outside of the image.
+    # The weights of an output pixel sum to the share of it that lies in the image.
     inside = rows.sum(dim=2)[:, None, :, None] * columns.sum(dim=2)[:, None, None, :]
     pixels = pixels + (1 - inside) * fill.to(pixels.dtype)
     seen = inside if seen is None else resample(seen, rows, columns)
@@ -205,12 +204,10 @@ def _cut_at_once(
 def _resized_windows(
     pixels: Shaped[Tensor, "n c h w"], drawn: Drawn, size: tuple[int, int], fill: Tensor
 ) -> Shaped[Tensor, "n c y x"]:
-    """Each sample's window at one size, in the layout of the pixels; fill is what lies outside."""
-    last = pixels.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if last else torch.contiguous_format
-    n, channels, *_ = pixels.shape
+    """Resample each window to one size, in the layout of the pixels; fill: what lies outside."""
+    shape = (*pixels.shape[:2], *size)
     out = torch.empty(
-        n, channels, *size, dtype=pixels.dtype, device=pixels.device, memory_format=layout
+        shape, dtype=pixels.dtype, device=pixels.device, memory_format=memory_format(pixels)
     )
     boxes = torch.stack([drawn[name] for name in ("top", "left", "height", "width")], dim=1)
     for i, (top, left, height, width) in enumerate(boxes.tolist()):
@@ -230,12 +227,10 @@ def _resized_windows(
 def _on_canvas(
     part: Shaped[Tensor, "1 c y x"], top: int, left: int, size: tuple[int, int], fill: Tensor
 ) -> Shaped[Tensor, "1 c h w"]:
-    """The window that begins at top and left, of which part lies in the image, in its layout."""
+    """The window that begins at top and left, around the part of it that lies in the image."""
     if part.shape[-2:] == size:
         return part
-    last = part.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if last else torch.contiguous_format
-    canvas = fill.expand(1, part.shape[1], *size).contiguous(memory_format=layout)
+    canvas = fill.expand(1, part.shape[1], *size).contiguous(memory_format=memory_format(part))
     y, x = max(0, -top), max(0, -left)
     canvas[:, :, y : y + part.shape[2], x : x + part.shape[3]] = part
     return canvas
@@ -255,7 +250,7 @@ def _share_inside(
 ) -> Float[Tensor, "n out"]:
     """How much of each output pixel lies in the image: the sums of `_window_weights`.
 
-    From the few input pixels around each output pixel alone.
+    Computed from the few input pixels around each output pixel.
     """
     scale = (length.float() / out)[:, None]
     reach = scale.clamp(min=1)
@@ -264,7 +259,7 @@ def _share_inside(
     nearby = torch.arange(int(2 * most) + 2, device=start.device)[:, None, None]
     position = (centre - reach).floor() + nearby
     weights = (1 - (position + 0.5 - centre).abs() / reach).clamp(min=0)
-    # Which whole numbers lie from 0 to a limit, as 0 or 1, without booleans, which are slow.
+    # Clamps give 1 from 0 to a limit and 0 elsewhere, without booleans, which are slow.
     weights *= (position + 1).clamp(0, 1) * (length[:, None] - position).clamp(0, 1)
     in_image = position + start[:, None]
     inside = weights * (in_image + 1).clamp(0, 1) * (side - in_image).clamp(0, 1)
@@ -276,8 +271,8 @@ def _window_weights(
 ) -> Float[Tensor, "n out side"]:
     """How much of each input pixel of one axis is in each output pixel.
 
-    Triangles that are as wide as an output pixel, or as an input pixel where that is wider, over
-    the window alone, of sum 1; then without what lies outside of the image.
+    The weights are triangles, as wide as an output pixel, or as an input pixel where that is wider.
+    They have sum 1 over the window, less those of pixels outside of the image.
     """
     position = torch.arange(side, device=start.device)
     scale = (length.float() / out)[:, None, None]

@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from softaug.curves import Curve
 from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.pixels import fill_value
 from softaug.transforms.policies.batch import Steps, at_least_single, look_up, perform
@@ -144,41 +143,6 @@ class TrivialAugment:
         )
 
     __call__ = call
-
-
-@dataclass(frozen=True)
-class Gated:
-    """A curve that softens less, the more types of operation are mixed.
-
-    confidence = 1 - g (1 - curve(v)), g = (limit - operations) / (limit - 1), at least 0: all of
-    the curve's softening for one type of operation, none from `limit` on.
-
-    operations: how many types can lose something, 1 or more (11 of the policies' 14); limit: 2 or
-    more.
-    Source: Siedel et al. 2025, arXiv 2507.16427. In its data soft labels are ahead of hard ones by
-    4.5 points of accuracy with one operation of TrivialAugment, by 0.1 with seven, and behind with
-    eight and more (CIFAR-100, operations added in one order, a single run each). That the gain
-    falls along a straight line is our simplification.
-
-    >>> from softaug import PowerCurve
-    >>> curve = PowerCurve(chance=0.0)
-    >>> [Gated(curve, n)(torch.tensor([0.5])).item() for n in (1, 4, 8)]
-    [0.75, 0.8571428656578064, 1.0]
-    """
-
-    curve: Curve
-    operations: int
-    limit: int = 8
-
-    def __post_init__(self) -> None:
-        if self.operations < 1:
-            raise ValueError(f"Gated: operations must be 1 or more, got {self.operations}")
-        if self.limit < 2:
-            raise ValueError(f"Gated: limit must be 2 operations or more, got {self.limit}")
-
-    def __call__(self, visibility: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-        gate = max(0.0, (self.limit - self.operations) / (self.limit - 1))
-        return 1 - gate * (1 - self.curve(visibility))
 
 
 def _draw(size: tuple[int, int], bins: range, generator: Generator | None) -> Drawn:

@@ -1,0 +1,111 @@
+"""Checks of arguments and of values in tensors, each of which raises ValueError in one line.
+
+Values on a GPU are checked by a device-side assertion, so that no step waits for the device. While
+torch.compile makes a graph, values are not checked.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def check_images(images: Tensor) -> None:
+    """Images are a batch [N,C,H,W]."""
+    if images.ndim != 4:
+        raise ValueError(f"images must be [N,C,H,W] or [C,H,W], got {list(images.shape)}")
+
+
+def check_batch(images: Tensor, labels: Tensor, seen: Tensor | None) -> None:
+    """Images, labels and map have the same N, the map the images' size, and pixels are finite."""
+    check_images(images)
+    if labels.ndim == 0 or len(labels) != len(images):
+        raise ValueError(
+            f"labels must be [N] or [N, num_classes] with N = {len(images)} as the images, "
+            f"got {list(labels.shape)}"
+        )
+    expected = (len(images), 1, *images.shape[-2:])
+    if seen is not None and seen.shape != expected:
+        raise ValueError(f"seen must be {list(expected)}, got {list(seen.shape)}")
+    check_finite(images)
+
+
+def check_finite(images: Tensor) -> None:
+    """No pixel is NaN or infinite."""
+    if torch.compiler.is_compiling() or not images.is_floating_point():
+        return
+    if images.device.type != "cpu":
+        torch._assert_async(images.isfinite().all())
+    # One sum is cheaper than a mask; pixels are only examined where the sum is suspect.
+    elif not images.sum(dtype=torch.float32).isfinite():
+        bad = (~images.isfinite()).flatten(1).any(dim=1).nonzero().flatten().tolist()
+        if bad:  # else the pixels are finite and their sum is too large for float32
+            raise ValueError(
+                f"images must be finite, got NaN or infinite pixels in samples {bad[:10]}"
+            )
+
+
+def check_num_classes(num_classes: int) -> None:
+    """There are two classes or more."""
+    if num_classes < 2:
+        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+
+
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Integer labels lie in [0, num_classes)."""
+    if not torch.compiler.is_compiling():  # num_classes may be a symbol there, which has no text
+        expected = f"labels must be in [0, {num_classes}) for num_classes={num_classes}"
+        check_between(labels, 0, num_classes - 1, expected)
+
+
+def check_between(values: Tensor, least: int, most: int, expected: str) -> None:
+    """All values lie in [least, most]; NaN lies outside. expected: the range in words."""
+    if torch.compiler.is_compiling():
+        return
+    if values.device.type == "cpu" and values.numel():
+        # Two numbers are cheaper than a mask.
+        low, high = (end.item() for end in values.detach().aminmax())
+        if least <= low and high <= most:
+            return
+    check_values((values >= least) & (values <= most), values, expected)
+
+
+def check_values(good: Tensor, values: Tensor, expected: str) -> None:
+    """All entries of good [N, ...] are true; the error names the first bad value and its sample."""
+    if torch.compiler.is_compiling():
+        return
+    if good.device.type != "cpu":
+        torch._assert_async(good.all())
+        return
+    if not good.all():
+        position = tuple((~good).nonzero()[0].tolist())
+        raise ValueError(f"{expected}, got {values[position].item()} for sample {position[0]}")
+
+
+def check_unit(owner: str, option: str, value: float) -> None:
+    """The option of a class (owner) is a share or probability in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{owner}: {option} must be in [0, 1], got {value}")
+
+
+def check_positive(owner: str, option: str, value: float, usual: str = "") -> None:
+    """The option is finite and above 0. usual: a usual value, such as "the paper: 2"."""
+    if not 0 < value < math.inf:
+        hint = f" ({usual})" if usual else ""
+        raise ValueError(f"{owner}: {option} must be finite and above 0{hint}, got {value}")
+
+
+def check_whole(owner: str, option: str, value: int, least: int, unit: str = "") -> None:
+    """The option is at least a whole number of units, such as "pixels"."""
+    if value < least:
+        words = f"{least} {unit}".strip()
+        raise ValueError(f"{owner}: {option} must be {words} or more, got {value}")
+
+
+def check_rising(
+    owner: str, option: str, ends: tuple[float, float], most: float = math.inf
+) -> None:
+    """The option is a pair with 0 < least <= largest <= most, and finite."""
+    if not (0 < ends[0] <= ends[1] <= most and ends[1] < math.inf):
+        limit = "" if most == math.inf else f" <= {most:g}"
+        raise ValueError(f"{owner}: {option} must be 0 < least <= largest{limit}, got {ends}")
