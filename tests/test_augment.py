@@ -289,7 +289,7 @@ class Window:
 
     def visibility(self, height: int, width: int, drawn: Drawn) -> Tensor:
         del width
-        return drawn["rows"] / height
+        return torch.as_tensor(drawn["rows"] / height)
 
 
 def test_a_transform_of_ones_own_may_have_a_closed_form() -> None:

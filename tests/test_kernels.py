@@ -46,9 +46,9 @@ from softaug.transforms._kernels import (
 )
 
 # The path of small images, that of large ones, and the reference.
-SHIFTS = [shift, partial(shift, large=0), shift_reference]
-COVERS = [cover, partial(cover, large=0), cover_reference]
-MIRRORS = [mirror, partial(mirror, large=0), mirror_reference]
+SHIFTS: list[Any] = [shift, partial(shift, large=0), shift_reference]
+COVERS: list[Any] = [cover, partial(cover, large=0), cover_reference]
+MIRRORS: list[Any] = [mirror, partial(mirror, large=0), mirror_reference]
 
 DTYPES = (torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 LAYOUTS: dict[str, Any] = {

@@ -75,9 +75,11 @@ def visible(
     """
     if seen is None and is_lossless(transform):
         return only_pixels(transform, images, drawn), torch.ones(len(images), device=images.device)
-    share = None if seen is not None else closed_form(transform, *images.shape[-2:], drawn)
-    if share is not None:
-        return only_pixels(transform, images, drawn), share.to(images.device)
+    if seen is None:
+        height, width = images.shape[-2:]
+        share = closed_form(transform, height, width, drawn)
+        if share is not None:
+            return only_pixels(transform, images, drawn), share.to(images.device)
     images, seen = transform.apply(images, seen, drawn)
     return images, visibility(seen)
 
