@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from made_up_logits import random_samples, samples
 from torch import Tensor
 
-from softaug_lab.metrics import classwise
-from softaug_lab.metrics import proper as metrics
+from softaug_lab.metrics import proper
 from softaug_lab.metrics.classwise import (
     brier_parts,
     class_bins,
@@ -18,6 +17,7 @@ from softaug_lab.metrics.classwise import (
     classwise_ece_floor,
     classwise_ece_interval,
 )
+from softaug_lab.metrics.logits import BLOCK
 from softaug_lab.metrics.significance import Counts, bootstrap_interval
 
 
@@ -69,7 +69,7 @@ def test_agrees_with_the_slow_reference(drawn: tuple[Tensor, Tensor]) -> None:
             slow_parts(p, own, bins), abs=1e-12
         )
         total = parts.reliability - parts.resolution + parts.uncertainty
-        assert total == pytest.approx(metrics.brier(logits, labels), abs=1e-12)
+        assert total == pytest.approx(proper.brier(logits, labels), abs=1e-12)
 
 
 def test_class_wise_ece_is_the_mean_of_torchmetrics_binary_ones() -> None:
@@ -86,8 +86,8 @@ def test_scores_are_those_of_scikit_learn() -> None:
 
     logits, labels = random_samples()
     p = probabilities(logits).numpy()
-    assert metrics.nll(logits, labels) == pytest.approx(log_loss(labels, p))
-    ours = metrics.brier(logits, labels)
+    assert proper.nll(logits, labels) == pytest.approx(log_loss(labels, p))
+    ours = proper.brier(logits, labels)
     each = [brier_score_loss(labels == c, p[:, c]) for c in range(6)]
     assert ours == pytest.approx(math.fsum(each))
     assert ours == pytest.approx(brier_score_loss(labels, p, scale_by_half=False))
@@ -109,28 +109,30 @@ def test_certainty_by_hand() -> None:
     assert parts.resolution == pytest.approx(2 * (2 * 0.25**2 + 2 * 0.25**2) / 4)
 
 
-def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_change_nothing() -> None:
     logits, labels = random_samples(50)
 
-    def every_figure() -> list[float]:
-        bins = class_bins(logits, labels)
-        confidence, correct = metrics.top_confidence(logits, labels)
+    def every_metric(block: int) -> list[float]:
+        bins = class_bins(logits, labels, block=block)
+        confidence, correct = proper.top_confidence(logits, labels, block)
         return [
-            metrics.nll(logits, labels),
-            metrics.brier(logits, labels),
-            metrics.ece(metrics.reliability(confidence, correct)),
+            *proper.sample_nll(logits, labels, block).tolist(),
+            proper.brier(logits, labels, block),
+            *confidence.tolist(),
+            *correct.tolist(),
             classwise_ece(bins),
-            brier_parts(logits, labels, bins).reliability,
-            *classwise_ece_interval(logits, labels, resamples=20),
+            *vars(brier_parts(logits, labels, bins, block)).values(),
+            *classwise_ece_interval(logits, labels, resamples=20, block=block),
         ]
 
-    whole = every_figure()
-    monkeypatch.setattr(metrics, "BLOCK", 100)  # 16 rows, the last block of 2
-    monkeypatch.setattr(classwise, "CHUNK", 50 * 15 * 4)  # 4 classes, then 2
-    assert every_figure() == pytest.approx(whole, rel=1e-12)
+    whole = every_metric(BLOCK)
+    # 16 rows of logits, the last block of 2; 1 class and 2 resamples at a time.
+    assert every_metric(100) == pytest.approx(whole, rel=1e-12)
+    # 4 classes at a time, then 2.
+    in_classes = classwise_ece_interval(logits, labels, resamples=20, block=50 * 15 * 4)
+    assert in_classes == pytest.approx(whole[-2:], rel=1e-12)
     # Other draws, but the same law.
-    floor = classwise_ece_floor(logits, labels, draws=200)
-    monkeypatch.undo()
+    floor = classwise_ece_floor(logits, labels, draws=200, block=100)
     assert floor == pytest.approx(classwise_ece_floor(logits, labels, draws=200), rel=0.05)
 
 

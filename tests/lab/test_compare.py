@@ -10,9 +10,9 @@ import torch
 from softaug_lab.basics.storage import write_json
 from softaug_lab.data.dataset import Data, ImageSet
 from softaug_lab.evaluation.evaluate import summarise
-from softaug_lab.evaluation.occlusion import OCCLUSION_SHARES
 from softaug_lab.evaluation.predictions import Predictions
 from softaug_lab.experiments.compare import METRICS, compare_runs
+from softaug_lab.metrics.levels import OCCLUSION_SHARES
 from softaug_lab.metrics.significance import paired_t, seeds_needed
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import RunFolder, open_run

@@ -18,29 +18,30 @@ from softaug_lab.basics.errors import SoftaugError
 from softaug_lab.data.dataset import ImageSet
 from softaug_lab.evaluation.evaluate import evaluate, summarise
 from softaug_lab.evaluation.occlusion import (
-    OCCLUSION_SHARES,
     OcclusionLevel,
     area_under,
-    cover,
     draw_noise,
     draw_rectangles,
     hidden_share,
+    occlude,
 )
 from softaug_lab.evaluation.predictions import Predictions, predict_logits
-from softaug_lab.metrics import proper as metrics
-from softaug_lab.metrics.measure import figures
+from softaug_lab.metrics import proper
+from softaug_lab.metrics.calibration import equal_width, error
+from softaug_lab.metrics.levels import OCCLUSION_SHARES
+from softaug_lab.metrics.record import measure
 from softaug_lab.metrics.selective import Risk
 from softaug_lab.metrics.temperature import fit_temperature
 
 BLACK = {"black": 0.0}
 
 
-def occlude(
+def hide(
     images: Tensor, share: float, generator: torch.Generator, fill: float | Sequence[float]
 ) -> tuple[Tensor, float]:
     """One rectangle of the share hidden in each image, and the share hidden in truth."""
     rectangles = draw_rectangles(images, share, generator)
-    return cover(images, rectangles, fill), hidden_share(images, share)
+    return occlude(images, rectangles, fill), hidden_share(images, share)
 
 
 class Fixed(nn.Module):
@@ -169,7 +170,7 @@ def test_one_whole_rectangle_is_hidden_in_each_image(
     height: int, width: int, channels: int, share: float, seed: int
 ) -> None:
     images = torch.full((5, channels, height, width), 7, dtype=torch.uint8)
-    hidden, actual = occlude(images, share, seeded(seed), fill=0.0)
+    hidden, actual = hide(images, share, seeded(seed), fill=0.0)
     tall, wide = round(height * share**0.5), round(width * share**0.5)
     assert (images == 7).all()
     assert actual == tall * wide / (height * width)
@@ -203,7 +204,7 @@ def test_the_share_is_what_is_hidden() -> None:
     shares = [hidden_share(images, share) for share in OCCLUSION_SHARES]
     assert shares == [0.0, *(side**2 / 784 for side in (13, 18, 22, 25))]
     assert shares == pytest.approx(OCCLUSION_SHARES, abs=0.02)
-    hidden, actual = occlude(images, 0.4, seeded(), fill=255.0)
+    hidden, actual = hide(images, 0.4, seeded(), fill=255.0)
     assert (hidden == 255).float().mean().item() == pytest.approx(actual)
 
 
@@ -215,7 +216,7 @@ def test_fill_is_rounded_for_each_channel(
     fill: float | Sequence[float], expected: list[int]
 ) -> None:
     images = torch.full((2, 3, 4, 4), 50, dtype=torch.uint8)
-    hidden, actual = occlude(images, 0.99, seeded(), fill)
+    hidden, actual = hide(images, 0.99, seeded(), fill)
     assert actual == 1.0
     assert hidden.dtype == torch.uint8
     assert hidden[:, :, 0, 0].tolist() == [expected, expected]
@@ -223,17 +224,17 @@ def test_fill_is_rounded_for_each_channel(
 
 def test_a_share_of_zero_hides_nothing() -> None:
     images = image_set().images
-    hidden, actual = occlude(images, 0.0, seeded(), fill=0.0)
+    hidden, actual = hide(images, 0.0, seeded(), fill=0.0)
     assert actual == 0.0
     assert torch.equal(hidden, images)
 
 
 def test_rectangles_follow_the_generator_alone() -> None:
     images = image_set().images
-    one, _ = occlude(images, 0.4, seeded(5), fill=0.0)
+    one, _ = hide(images, 0.4, seeded(5), fill=0.0)
     torch.manual_seed(99)
-    again, _ = occlude(images, 0.4, seeded(5), fill=0.0)
-    other, _ = occlude(images, 0.4, seeded(6), fill=0.0)
+    again, _ = hide(images, 0.4, seeded(5), fill=0.0)
+    other, _ = hide(images, 0.4, seeded(6), fill=0.0)
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
 
@@ -241,13 +242,13 @@ def test_rectangles_follow_the_generator_alone() -> None:
 @pytest.mark.parametrize("share", [-0.1, 1.0, math.nan])
 def test_refuses_a_share_out_of_range(share: float) -> None:
     with pytest.raises(ValueError, match=r"\[0, 1\)"):
-        occlude(image_set().images, share, seeded(), fill=0.0)
+        hide(image_set().images, share, seeded(), fill=0.0)
 
 
 @pytest.mark.parametrize("fill", [-1.0, 256.0, (0.0, 0.0), math.nan])
 def test_refuses_a_fill_that_does_not_fit(fill: float | Sequence[float]) -> None:
     with pytest.raises(ValueError, match="fill must be"):
-        occlude(image_set().images, 0.2, seeded(), fill)
+        hide(image_set().images, 0.2, seeded(), fill)
 
 
 def test_noise_is_uniform_and_follows_seed_share_and_number_alone() -> None:
@@ -272,15 +273,16 @@ def test_figures_are_those_of_the_known_logits() -> None:
     assert torch.equal(predictions.logits, logits)
     assert torch.equal(predictions.labels, test.labels)
     assert evaluation.images == 40
-    assert evaluation.top1_error == metrics.top_k_error(logits, test.labels)
+    assert evaluation.top1_error == proper.top_k_error(logits, test.labels)
     assert evaluation.top5_error == 0.0  # four classes
-    assert evaluation.nll == metrics.nll(logits, test.labels)
-    assert evaluation.brier == metrics.brier(logits, test.labels)
-    assert evaluation.calibration_gap == metrics.calibration_gap(logits, test.labels)
-    assert evaluation.ece == metrics.ece(evaluation.reliability)
+    assert evaluation.metrics.nll == proper.nll(logits, test.labels)
+    assert evaluation.metrics.brier == proper.brier(logits, test.labels)
+    assert evaluation.metrics.calibration_gap == proper.calibration_gap(logits, test.labels)
+    confidence, correct = proper.top_confidence(logits, test.labels)
+    assert evaluation.metrics.ece == error(equal_width(confidence), confidence, correct)
     assert len(evaluation.reliability) == evaluation.ece_bins == 15
     assert sum(entry.count for entry in evaluation.reliability) == 40
-    assert 0 < evaluation.ece_floor < 0.2
+    assert 0 < evaluation.metrics.ece_floor < 0.2
 
 
 def test_share_zero_is_the_plain_figures_and_each_level_its_own_logits() -> None:
@@ -290,16 +292,16 @@ def test_share_zero_is_the_plain_figures_and_each_level_its_own_logits() -> None
     plain = evaluation.occlusion["black"][0]
     assert (plain.top1_error, plain.nll, plain.ece) == (
         evaluation.top1_error,
-        evaluation.nll,
-        evaluation.ece,
+        evaluation.metrics.nll,
+        evaluation.metrics.ece,
     )
     for level in evaluation.occlusion["black"]:
         logits = predictions.at(level.share, "black")
         assert level.actual_share == hidden_share(test.images, level.share)
-        assert level.top1_error == metrics.top_k_error(logits, test.labels)
-        assert level.nll == metrics.nll(logits, test.labels)
-        diagram = metrics.reliability(*metrics.top_confidence(logits, test.labels), bins=10)
-        assert level.ece == metrics.ece(diagram)
+        assert level.top1_error == proper.top_k_error(logits, test.labels)
+        assert level.nll == proper.nll(logits, test.labels)
+        confidence, correct = proper.top_confidence(logits, test.labels)
+        assert level.ece == error(equal_width(confidence, 10), confidence, correct)
     assert len({level.nll for level in evaluation.occlusion["black"]}) == 5
 
 
@@ -480,7 +482,7 @@ def test_the_temperature_is_that_of_the_held_out_images_and_scales_the_test_figu
     assert 1.5 < temperature < 50
     assert temperature != fit_temperature(predictions.logits, test.labels)
     assert evaluation.temperature == temperature
-    assert evaluation.scaled == figures(predictions.logits.double() / temperature, test.labels)
+    assert evaluation.scaled == measure(predictions.logits.double() / temperature, test.labels)
     # Nothing else knows of the held-out images.
     assert replace(evaluation, temperature=None, scaled=None) == plain
     fields = evaluation.as_dict()
@@ -493,8 +495,8 @@ def test_the_temperature_is_that_of_the_held_out_images_and_scales_the_test_figu
 
 def test_figures_of_the_evaluation_are_those_of_its_logits() -> None:
     evaluation, predictions = evaluate(Fixed(), image_set(), fills=BLACK, bins=10)
-    expected = figures(predictions.logits, predictions.labels, bins=10)
-    assert {name: getattr(evaluation, name) for name in vars(expected)} == vars(expected)
+    expected = measure(predictions.logits, predictions.labels, bins=10)
+    assert evaluation.metrics == expected
     assert evaluation.risk_coverage[-1] == Risk(1.0, evaluation.top1_error)
     assert len(evaluation.risk_coverage) == 40
 

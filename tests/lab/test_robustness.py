@@ -27,7 +27,8 @@ from softaug_lab.evaluation.robustness import (
     evaluate_sets,
     summarise_corruptions,
 )
-from softaug_lab.metrics import proper as metrics
+from softaug_lab.metrics import proper
+from softaug_lab.metrics.calibration import equal_width, error
 
 Array = npt.NDArray[Any]
 WORDS = ("cat", "ape", "bee", "dog")  # not in the order of the alphabet
@@ -113,12 +114,12 @@ def test_figures_are_of_the_corrupted_images(test_set: ImageSet) -> None:
     for name, severity in (("fog", 2), ("impulse_noise", 5)):
         images = corrupt(test_set.images, name, severity, range(24), seed=3)
         logits = Bright()(images).float()
-        diagram = metrics.reliability(*metrics.top_confidence(logits, test_set.labels), 10)
+        confidence, correct = proper.top_confidence(logits, test_set.labels)
         assert result["corruptions"][name][severity - 1] == {
             "severity": severity,
-            "top1_error": metrics.top_k_error(logits, test_set.labels),
-            "nll": metrics.nll(logits, test_set.labels),
-            "ece": metrics.ece(diagram),
+            "top1_error": proper.top_k_error(logits, test_set.labels),
+            "nll": proper.nll(logits, test_set.labels),
+            "ece": error(equal_width(confidence, 10), confidence, correct),
         }
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 

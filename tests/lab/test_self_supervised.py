@@ -28,7 +28,7 @@ from softaug_lab.evaluation.probe import (
     features_of,
     knn_logits,
     linear_probe,
-    probe,
+    probe_backbone,
     untrained,
 )
 from softaug_lab.experiments.record import SAMPLES, collect
@@ -399,20 +399,19 @@ def test_features_that_are_all_the_same_say_nothing() -> None:
     )
 
 
-def test_features_are_kept_for_a_model_and_its_images_alone(
-    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_features_are_kept_for_a_model_and_its_images_alone(data: Data, tmp_path: Path) -> None:
     model = build(ModelCard("small", ("a", "b", "c"), 1, 12, 12), (127.5,), (127.5,))
     take_head(model)
     first = cached_features(model, data.train.images, CPU, tmp_path)
     assert torch.equal(first, features_of(model, data.train.images, CPU))
     other = cached_features(model, data.test.images, CPU, tmp_path)
     assert torch.equal(other, features_of(model, data.test.images, CPU))
-    with monkeypatch.context() as patched:
-        patched.setattr(
-            "softaug_lab.evaluation.probe.features_of", lambda *_: pytest.fail("made again")
-        )
-        assert torch.equal(cached_features(model, data.train.images, CPU, tmp_path), first)
+
+    def again(*_: object) -> Tensor:
+        pytest.fail("computed again")
+
+    cached = cached_features(model, data.train.images, CPU, tmp_path, compute=again)
+    assert torch.equal(cached, first)
     next(model.parameters()).data += 1
     assert not torch.equal(cached_features(model, data.train.images, CPU, tmp_path), first)
     assert len(list(tmp_path.iterdir())) == 3
@@ -437,7 +436,7 @@ def test_features_that_are_not_finite_are_named(data: Data) -> None:
         return torch.full((len(images), 2), math.nan)
 
     with pytest.raises(SoftaugError, match="features of 100 images of stripes are not finite"):
-        probe(model, data, featured, 0)
+        probe_backbone(model, data, featured, 0)
 
 
 def test_a_probed_run_is_a_model_like_others(data: Data, tmp_path: Path) -> None:

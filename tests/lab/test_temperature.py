@@ -1,7 +1,7 @@
 """Temperature: recovers a known one, agrees with another solver, stays in its bounds."""
 
 import math
-from typing import Any
+from functools import partial
 
 import pytest
 import torch
@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from made_up_logits import random_samples, samples
 from torch import Tensor
 
-from softaug_lab.metrics import proper as metrics
-from softaug_lab.metrics import temperature
-from softaug_lab.metrics.temperature import HIGHEST, LOWEST, fit_temperature, scale
+from softaug_lab.metrics import proper
+from softaug_lab.metrics.calibration import equal_width, error, floor
+from softaug_lab.metrics.temperature import HIGHEST, LOWEST, fit_temperature, nll_slopes, scale
 
 
 def sharpened(true: float, n: int = 4000, k: int = 5) -> tuple[Tensor, Tensor]:
@@ -29,8 +29,9 @@ def test_recovers_the_temperature_of_the_labels(true: float) -> None:
     found = fit_temperature(logits, labels)
     assert found == pytest.approx(true, rel=0.06)
     # At the optimum the gap and the ECE are what chance leaves.
-    confidence, correct = metrics.top_confidence(scale(logits, found), labels)
-    assert metrics.ece(metrics.reliability(confidence, correct)) < 2 * metrics.ece_floor(confidence)
+    confidence, correct = proper.top_confidence(scale(logits, found), labels)
+    bins = equal_width(confidence)
+    assert error(bins, confidence, correct) < 2 * floor(bins, confidence)
 
 
 @given(samples())
@@ -42,7 +43,7 @@ def test_agrees_with_a_bounded_search(drawn: tuple[Tensor, Tensor]) -> None:
     assert LOWEST <= found <= HIGHEST
 
     def loss(log_temperature: float) -> float:
-        return metrics.nll(scale(logits, math.exp(log_temperature)), labels)
+        return proper.nll(scale(logits, math.exp(log_temperature)), labels)
 
     ends = math.log(LOWEST), math.log(HIGHEST)
     # In log T the loss has one valley, though it is not convex there.
@@ -57,14 +58,14 @@ def test_scaling_leaves_every_ranking(drawn: tuple[Tensor, Tensor], divisor: flo
     logits, labels = drawn
     scaled = scale(logits, divisor)
     for k in (1, 2, 3):
-        assert metrics.top_k_error(scaled, labels, k) == metrics.top_k_error(logits, labels, k)
+        assert proper.top_k_error(scaled, labels, k) == proper.top_k_error(logits, labels, k)
 
 
 def test_scaling_keeps_the_closest_logits_of_float32_apart() -> None:
     one = torch.tensor(1.0)
     logits = torch.stack([one, torch.nextafter(one, 2 * one)])[None]
     for divisor in (0.7, 1.1, 3.3):
-        assert metrics.top_k_error(scale(logits, divisor), torch.tensor([1])) == 0.0
+        assert proper.top_k_error(scale(logits, divisor), torch.tensor([1])) == 0.0
 
 
 def test_the_slope_is_zero_there() -> None:
@@ -101,20 +102,18 @@ def test_bounds() -> None:
     assert fit_temperature(torch.tensor([[2.0, 2.0], [5.0, 5.0]]), torch.tensor([0, 1])) == 1.0
 
 
-def test_few_passes_over_the_logits_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_passes_over_the_logits_are_enough() -> None:
     # Halvings alone would take some 25.
     passes = []
-    whole = temperature._slopes
 
-    def counted(*arguments: Any) -> tuple[float, float]:
-        passes.append(arguments)
-        return whole(*arguments)
+    def counted(logits: Tensor, labels: Tensor, inverse: float) -> tuple[float, float]:
+        passes.append(inverse)
+        return nll_slopes(logits, labels, inverse)
 
-    monkeypatch.setattr(temperature, "_slopes", counted)
     for factor in (0.3, 1.3, 8.0):
         passes.clear()
         logits, labels = sharpened(1.3, n=300)
-        fit_temperature(logits * factor, labels)
+        fit_temperature(logits * factor, labels, counted)
         assert len(passes) <= 12
 
 
@@ -124,11 +123,11 @@ def test_optimum_far_from_1_and_from_the_other_bound() -> None:
         assert fit_temperature(factor * logits, labels) == pytest.approx(factor, rel=0.2)
 
 
-def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_change_nothing() -> None:
     logits, labels = sharpened(1.7, n=200)
     whole = fit_temperature(logits, labels)
-    monkeypatch.setattr(metrics, "BLOCK", 35)
-    assert fit_temperature(logits, labels) == pytest.approx(whole, rel=1e-9)
+    in_blocks = partial(nll_slopes, block=35)
+    assert fit_temperature(logits, labels, in_blocks) == pytest.approx(whole, rel=1e-9)
 
 
 def test_refuses_what_it_cannot_fit() -> None:

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from softaug_lab.cli.terminal import evaluation_table
 from softaug_lab.evaluation.evaluate import summarise
-from softaug_lab.evaluation.occlusion import OCCLUSION_SHARES
 from softaug_lab.evaluation.predictions import Predictions
+from softaug_lab.metrics.levels import OCCLUSION_SHARES
 
 
 def figures(scaled: bool) -> dict[str, Any]:

@@ -235,15 +235,15 @@ def probe(
     from softaug_lab.evaluation import (
         Predictions,
         cached_features,
-        check_run,
-        probe_figures,
+        probe_errors,
         probe_run,
+        require_one_backbone,
         summarise,
     )
     from softaug_lab.runs import RunFolder
 
     opened = RunFolder(run)
-    check_run(opened)
+    require_one_backbone(opened)
     if data is None:
         if read != READ:
             raise UsageError(f"{run}: how images are read goes with DATA; name it after the run")
@@ -253,8 +253,8 @@ def probe(
     loaded = load_data(data, read)
     featured = partial(cached_features, processes=Processes(choose_device(device)), folder=run)
     found, before = probe_run(opened, loaded, featured)
-    linear = summarise(Predictions(loaded.test.labels, found.logits, {}), [0.0]).as_dict()
-    figures = linear | probe_figures(found, before, loaded)
+    linear = summarise(Predictions(loaded.test.labels, found.logits, {}), [0.0])
+    figures = replace(linear, probe=probe_errors(found, before, loaded)).as_dict()
     for path in (run / f"probe-{loaded.name}.json", *([json] if json else [])):
         write_json(path, figures)
     console.print(evaluation_table(figures))

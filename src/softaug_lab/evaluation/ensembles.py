@@ -1,4 +1,7 @@
-"""Several models as one: the mean of their probabilities (Lakshminarayanan et al. 2017)."""
+"""Deep ensembles: several models whose probabilities are averaged (Lakshminarayanan et al. 2017).
+
+n images, k classes.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +14,7 @@ from softaug_lab.evaluation.predictions import Predictions
 
 
 class Ensemble(nn.Module):
-    """Images to the log of the mean of the models' probabilities, which serve as logits [N,K]."""
+    """From images to the log of the models' mean probability, which serves as logits [N,K]."""
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -22,13 +25,13 @@ class Ensemble(nn.Module):
 
 
 def log_mean_probability(logits: Sequence[Float[Tensor, "n k"]]) -> Float[Tensor, "n k"]:
-    """The log of the mean over models of their probabilities, from logits [N,K] of each."""
-    summed = torch.stack([one.log_softmax(dim=1) for one in logits]).logsumexp(dim=0)
-    return summed - math.log(len(logits))
+    """Log of the mean over models of their probabilities; logits: [N,K] of each model."""
+    log_probabilities = torch.stack([member.log_softmax(dim=1) for member in logits])
+    return log_probabilities.logsumexp(dim=0) - math.log(len(logits))
 
 
 def mean_of(members: Sequence[Predictions]) -> Predictions:
-    """What the members of an ensemble predict together, plain, occluded and held out."""
+    """Predictions of an ensemble from those of its members: whole, occluded and held-out images."""
     held_out = [m.held_out_logits for m in members if m.held_out_logits is not None]
     return Predictions(
         members[0].labels,

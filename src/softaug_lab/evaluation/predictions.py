@@ -1,4 +1,7 @@
-"""predictions: TODO."""
+"""Logits of a model for test images, kept in a file so that every metric can be recomputed.
+
+n test images, m held-out images, k classes, c channels, h w pixels.
+"""
 
 import io
 from collections.abc import Iterator, Mapping
@@ -12,15 +15,18 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor, nn
 
 from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.storage import write_atomically
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Labels int64 [N] and logits float32 [N,K], plain and with a share of each image hidden.
+    """Labels int64 [N] and logits float32 [N,K] of test images, whole and partly occluded.
 
-    occluded_logits: float32 [N,K] for each fill and each share of OCCLUSION_SHARES above 0.
-    held_out: of training images [M] that did not train the model, to fit its temperature on.
+    occluded_logits: float32 [N,K] by the name of the fill and the occluded share of the image (all
+    of OCCLUSION_SHARES above 0).
+    held_out_labels, held_out_logits: of training images [M] that did not train the model, to fit
+    its temperature on.
     """
 
     labels: Int64[Tensor, "n"]
@@ -30,11 +36,11 @@ class Predictions:
     held_out_logits: Float32[Tensor, "m k"] | None = None
 
     def at(self, share: float, fill: str) -> Float32[Tensor, "n k"]:
-        """The logits with this share of each image hidden; share 0 is the plain ones."""
+        """Logits with this share of each image occluded; share 0 is the whole images."""
         return self.logits if share == 0 else self.occluded_logits[fill][share]
 
     def save(self, path: str | Path) -> None:
-        """Write an .npz file, whole or not at all."""
+        """Write an .npz file atomically."""
         arrays = {"labels": self.labels.numpy(), "logits": self.logits.numpy()}
         if self.held_out_labels is not None and self.held_out_logits is not None:
             arrays["held_out_labels"] = self.held_out_labels.numpy()
@@ -48,7 +54,7 @@ class Predictions:
 
     @staticmethod
     def load(path: str | Path) -> "Predictions":
-        """Read what `save` wrote; raises SoftaugError where it is absent or broken."""
+        """Read a file that `save` wrote; raises SoftaugError where it is absent or broken."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: torch.from_numpy(file[name]) for name in file.files}
@@ -59,7 +65,7 @@ class Predictions:
             for name, array in arrays.items():
                 fill, share = name.removeprefix("occluded_").rsplit("_", 1)
                 occluded.setdefault(fill, {})[float(share)] = array
-        # numpy has no one error for a file that is no archive.
+        # numpy raises many kinds of error for a file that is no archive.
         except Exception as error:
             raise SoftaugError(
                 f"{path}: not readable as predictions ({type(error).__name__}: {error}); "
@@ -74,10 +80,10 @@ def predict_logits(
     batch_size: int = 500,
     device: torch.device | str | None = None,
 ) -> Float32[Tensor, "n k"]:
-    """The model's logits for uint8 images, float32 [N,K] on the CPU.
+    """Compute the model's logits for uint8 images, float32 [N,K] on the CPU.
 
-    Predicts in eval mode without gradients and leaves every module in the mode it was in. device:
-    where the batches go; the default is where the model's parameters are.
+    The model runs in eval mode without gradients; afterwards every module is in its former mode.
+    device: where the batches are moved; by default to the device of the model's parameters.
     """
     if len(images) == 0:
         raise ValueError("predict_logits needs at least one image, got none")
@@ -86,13 +92,26 @@ def predict_logits(
         device = torch.device("cpu") if first is None else first.device
     with _eval_mode(model), torch.inference_mode():
         batches = [
-            model(images[some].to(device)).float().cpu() for some in slices(len(images), batch_size)
+            model(images[rows].to(device)).float().cpu()
+            for rows in batch_slices(len(images), batch_size)
         ]
-    # Tensors born in inference mode refuse autograd for ever; a copy made outside does not.
+    # Tensors made in inference mode never take part in autograd; a copy made outside does.
     return torch.cat(batches)
 
 
+def predict_shared(
+    model: nn.Module,
+    images: UInt8[Tensor, "n c h w"],
+    processes: Processes,
+    batch_size: int = 500,
+) -> Float32[Tensor, "n k"]:
+    """Split `predict_logits` over the processes of a run; all receive all logits."""
+    mine = images[processes.share(len(images))]
+    return processes.gather(predict_logits(model, mine, batch_size))
+
+
 def require_finite(logits: Tensor, share: float, images: str = "test images") -> Tensor:
+    """Return logits [N,K]; raise SoftaugError where one is not finite, naming the hidden share."""
     bad = int((~logits.isfinite()).any(dim=1).sum())
     if bad:
         raise SoftaugError(
@@ -102,7 +121,8 @@ def require_finite(logits: Tensor, share: float, images: str = "test images") ->
     return logits
 
 
-def slices(n: int, size: int) -> Iterator[slice]:
+def batch_slices(n: int, size: int) -> Iterator[slice]:
+    """Split n samples, in order, into slices of `size`; the last one may be shorter."""
     if size < 1:
         raise ValueError(f"batch_size must be at least 1, got {size}")
     return (slice(start, start + size) for start in range(0, n, size))
@@ -110,7 +130,7 @@ def slices(n: int, size: int) -> Iterator[slice]:
 
 @contextmanager
 def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode for a while; each module gets back its own mode, frozen ones stay frozen."""
+    """Set eval mode for the block, then restore each module's own mode (frozen ones stay so)."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

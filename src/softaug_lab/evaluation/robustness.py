@@ -1,12 +1,14 @@
-"""A model under corruptions: its figures at each severity, and the mean corruption error.
+"""Robustness to corruptions: metrics at each severity, and the mean corruption error.
 
-Hendrycks & Dietterich 2019, arXiv 1903.12261, section 4.2. The results are plain dicts, for JSON.
-n samples, c channels, h w pixels."""
+Hendrycks & Dietterich 2019, arXiv 1903.12261, section 4.2. The results are plain dicts for JSON.
+n samples, k classes.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from softaug_lab.basics.errors import SoftaugError, UsageError
@@ -17,6 +19,7 @@ from softaug_lab.corruptions import (
     EXTRA,
     GROUPS,
     SEVERITIES,
+    CorruptedSet,
     Source,
     benchmark,
     computed,
@@ -24,9 +27,10 @@ from softaug_lab.corruptions import (
 )
 from softaug_lab.data import ImageSet
 from softaug_lab.evaluation.predictions import predict_logits
-from softaug_lab.metrics import proper as metrics
+from softaug_lab.metrics import BINS, basic_metrics
 
-FIGURES = ("top1_error", "nll", "ece")
+KEYS = ("top1_error", "nll", "ece")  # of `basic_metrics`
+Progress = Callable[[str, int], None]  # is called with each name and severity that is done
 
 
 def evaluate_corruptions(
@@ -35,24 +39,24 @@ def evaluate_corruptions(
     processes: Processes | None = None,
     *,
     seed: int = 0,
-    bins: int = 15,
+    bins: int = BINS,
     batch_size: int = 500,
     baseline: Mapping[str, Any] | None = None,
-    watch: Callable[[str, int], None] = lambda *_: None,
+    watch: Progress = lambda *_: None,
 ) -> dict[str, Any]:
-    """Figures of the model on the test images under every corruption that they can have.
+    """Measure the model on the test images under every corruption that fits their channels.
 
-    The corrupted images depend on the test images and `seed` alone: all models see the same.
-    baseline: another model's result of this function, to normalise by. watch: is told of each name
-    and severity that is done. engine: its processes share the work and have the whole result.
+    The corrupted images depend only on the test images and `seed`: all models see the same.
+
+    processes: share the work, and all receive the whole result. baseline: the result of this
+    function for another model, to normalise by. watch: called with each name and severity that
+    is done.
     """
-
     channels, height, width = test.images.shape[1:]
-    names = names_for(channels)
     result = evaluate_sets(
         model,
         computed(test, seed),
-        names,
+        names_for(channels),
         processes,
         bins=bins,
         batch_size=batch_size,
@@ -69,12 +73,16 @@ def evaluate_sets(
     names: Sequence[str],
     processes: Processes | None = None,
     *,
-    bins: int = 15,
+    bins: int = BINS,
     batch_size: int = 500,
     baseline: Mapping[str, Any] | None = None,
-    watch: Callable[[str, int], None] = lambda *_: None,
+    watch: Progress = lambda *_: None,
 ) -> dict[str, Any]:
-    """The same for corrupted images from anywhere; raises SoftaugError for logits not finite."""
+    """Measure the model on corrupted images from any source, by name and severity.
+
+    processes, baseline: as in `evaluate_corruptions`. Raises SoftaugError for logits that are not
+    finite.
+    """
     processes = processes or Processes(torch.device("cpu"))
     corruptions: dict[str, list[dict[str, Any]]] = {}
     images = 0
@@ -83,14 +91,9 @@ def evaluate_sets(
         for severity in SEVERITIES:
             corrupted = source(name, severity)
             images = len(corrupted.labels)
-            own = range(images)[processes.share(images)]
-            logits = [
-                predict_logits(model, corrupted.images(slice(i, min(i + batch_size, own.stop))))
-                for i in range(own.start, own.stop, batch_size)
-            ]
-            all_logits = processes.gather(torch.cat(logits))
+            logits = _predict_set(model, corrupted, processes, batch_size)
             corruptions[name].append(
-                {"severity": severity, **_figures(all_logits, corrupted.labels, bins, name)}
+                {"severity": severity, **_level_metrics(logits, corrupted.labels, bins, name)}
             )
             watch(name, severity)
     return {
@@ -105,12 +108,14 @@ def summarise_corruptions(
     corruptions: Mapping[str, Sequence[Mapping[str, Any]]],
     baseline: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Means of the figures, and the mean corruption error, None where a common corruption lacks.
+    """Average the metrics over corruptions; the result has the keys groups, mean and normalised.
 
-    groups: of noise, blur, weather, digital and extra, over what there is of each. mean: over the
-    15 common corruptions, its top1_error the unnormalised mean corruption error. normalised: the
-    mean over them of the error summed over severities by that of the baseline, 1 for the baseline's
-    own; the paper's is AlexNet. Raises UsageError for a baseline that has other corruptions.
+    groups: means over the corruptions present of noise, blur, weather, digital and extra. mean:
+    over the 15 common corruptions; its top1_error is the unnormalised mean corruption error.
+    normalised: the mean over the common corruptions of the error summed over severities, divided
+    by that of the baseline; 1 for the baseline itself (the paper's baseline is AlexNet). mean and
+    normalised are None where a common corruption is missing. Raises UsageError for a baseline that
+    was not measured under all of them.
     """
     by_name = {name: _mean(levels) for name, levels in corruptions.items()}
     groups = {
@@ -118,39 +123,53 @@ def summarise_corruptions(
         for group, names in {**GROUPS, "extra": EXTRA}.items()
         if any(name in by_name for name in names)
     }
-    whole = all(name in by_name for name in COMMON)
-    normalised = None
-    if baseline is not None and whole:
-        theirs = baseline.get("corruptions") or {}
-        if lacking := [name for name in COMMON if name not in theirs]:
-            raise UsageError(f"the baseline was not measured under {', '.join(lacking)}")
-        ratios = []
-        for name in COMMON:
-            error = _mean(theirs[name])["top1_error"]
-            if error == 0:
-                raise UsageError(f"the baseline makes no error under {name} to normalise by")
-            ratios.append(by_name[name]["top1_error"] / error)
-        normalised = sum(ratios) / len(ratios)
+    if any(name not in by_name for name in COMMON):
+        return {"groups": groups, "mean": None, "normalised": None}
     return {
         "groups": groups,
-        "mean": _mean([by_name[name] for name in COMMON]) if whole else None,
-        "normalised": normalised,
+        "mean": _mean([by_name[name] for name in COMMON]),
+        "normalised": None if baseline is None else _normalised_error(by_name, baseline),
     }
 
 
-def _figures(logits: Tensor, labels: Tensor, bins: int, name: str) -> dict[str, float]:
-    labels = labels.cpu()
+def _normalised_error(
+    by_name: Mapping[str, Mapping[str, float]], baseline: Mapping[str, Any]
+) -> float:
+    """Mean over the common corruptions of the error divided by that of the baseline."""
+    reference = baseline.get("corruptions") or {}
+    if missing := [name for name in COMMON if name not in reference]:
+        raise UsageError(f"the baseline was not measured under {', '.join(missing)}")
+    ratios = []
+    for name in COMMON:
+        error = _mean(reference[name])["top1_error"]
+        if error == 0:
+            raise UsageError(f"the baseline makes no error under {name} to normalise by")
+        ratios.append(by_name[name]["top1_error"] / error)
+    return sum(ratios) / len(ratios)
+
+
+def _predict_set(
+    model: nn.Module, corrupted: CorruptedSet, processes: Processes, batch_size: int
+) -> Float[Tensor, "n k"]:
+    """Predict corrupted images, which are made or read a batch at a time."""
+    count = len(corrupted.labels)
+    mine = range(count)[processes.share(count)]
+    logits = [
+        predict_logits(model, corrupted.images(slice(i, min(i + batch_size, mine.stop))))
+        for i in range(mine.start, mine.stop, batch_size)
+    ]
+    return processes.gather(torch.cat(logits))
+
+
+def _level_metrics(
+    logits: Float[Tensor, "n k"], labels: Int64[Tensor, "n"], bins: int, name: str
+) -> dict[str, float]:
     if bad := int((~logits.isfinite()).any(dim=1).sum()):
         raise SoftaugError(
             f"the model's logits are not finite for {bad} of {len(logits)} images under {name}"
         )
-    diagram = metrics.reliability(*metrics.top_confidence(logits, labels), bins)
-    return {
-        "top1_error": metrics.top_k_error(logits, labels),
-        "nll": metrics.nll(logits, labels),
-        "ece": metrics.ece(diagram),
-    }
+    return basic_metrics(logits, labels.cpu(), bins)
 
 
 def _mean(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    return {key: sum(entry[key] for entry in entries) / len(entries) for key in FIGURES}
+    return {key: sum(entry[key] for entry in entries) / len(entries) for key in KEYS}

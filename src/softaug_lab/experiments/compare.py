@@ -18,6 +18,8 @@ from softaug_lab.basics.storage import read_json
 from softaug_lab.data import Data
 from softaug_lab.evaluation import Predictions
 from softaug_lab.metrics import (
+    HEADLINE_SHARE,
+    OCCLUDED_ERRORS,
     holm,
     paired_bootstrap,
     paired_bootstrap_ece,
@@ -29,9 +31,7 @@ from softaug_lab.metrics import (
 from softaug_lab.recipes import SELF_SUPERVISED, Recipe, read_arm, rivals
 from softaug_lab.runs import RunFolder, folder_name, open_run
 
-OCCLUDED_SHARE = 0.4  # of the area, for the one figure of robustness in the comparison
-OCCLUDED = {"occluded_error": "mean", "occluded_black": "black"}  # by what hides
-METRICS = ("top1_error", "nll", "ece", *OCCLUDED)
+METRICS = ("top1_error", "nll", "ece", *OCCLUDED_ERRORS)
 LEVEL = 0.05  # significance level for "larger than chance"
 
 
@@ -140,9 +140,9 @@ def _load_results(runs: Sequence[RunFolder], arm: str) -> _Results:
     plain = [top_confidence(p.logits, p.labels) for p in predictions]
     hidden = {
         name: np.stack(
-            [top_confidence(p.at(OCCLUDED_SHARE, fill), p.labels)[1].numpy() for p in predictions]
+            [top_confidence(p.at(HEADLINE_SHARE, fill), p.labels)[1].numpy() for p in predictions]
         )
-        for name, fill in OCCLUDED.items()
+        for name, fill in OCCLUDED_ERRORS.items()
     }
     correct = np.stack([c.numpy() for _, c in plain])
     per_seed = {name: np.array([e[name] for e in evaluations]) for name in METRICS[:3]}

@@ -17,8 +17,9 @@ from torch import nn
 
 from softaug_lab.basics.processes import Processes
 from softaug_lab.data import Data
-from softaug_lab.evaluation import OCCLUSION_SHARES, predict_logits
+from softaug_lab.evaluation import predict_logits
 from softaug_lab.experiments.run_one import occlusion_fills, require_trainable
+from softaug_lab.metrics import OCCLUSION_SHARES
 from softaug_lab.models import Classifier, ModelCard, build
 from softaug_lab.recipes import Recipe, read_arm
 from softaug_lab.runs import RunFolder

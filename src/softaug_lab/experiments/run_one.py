@@ -12,10 +12,11 @@ from softaug_lab.evaluation import (
     Evaluation,
     Fill,
     Predictions,
+    ProbeErrors,
     evaluate,
     features_of,
     mean_of,
-    probe_figures,
+    probe_errors,
     probe_run,
     refuse_stream,
     save_probed,
@@ -79,8 +80,9 @@ def run_one(
             evaluation, predictions = _evaluate(run, data, processes)
         if processes.main:
             predictions.save(run.predictions_file)
-            probed = read_json(run.probe_file) if run.probe_file.exists() else {}
-            write_json(run.evaluation_file, evaluation.as_dict() | probed)
+            if run.probe_file.exists():
+                evaluation = replace(evaluation, probe=ProbeErrors.load(run.probe_file))
+            evaluation.save(run.evaluation_file)
             run.remove_checkpoints()
         processes.wait()
     return read_record(run)
@@ -132,7 +134,7 @@ def _train(
         return
     probe, untrained = probe_run(run, data, partial(features_of, processes=processes))
     if processes.main:
-        write_json(run.probe_file, probe_figures(probe, untrained, data))
+        probe_errors(probe, untrained, data).save(run.probe_file)
         save_probed(run, probe.head)
     processes.wait()
 
@@ -179,10 +181,7 @@ def _run_members(
     if processes.main:
         run.save_history(_mean_history([member.history() for member in members]))
     predictions = mean_of([Predictions.load(member.predictions_file) for member in members])
-    shares = [
-        level["actual_share"]
-        for level in next(iter(read_json(members[0].evaluation_file)["occlusion"].values()))
-    ]
+    shares = Evaluation.load(members[0].evaluation_file).actual_shares
     return summarise(predictions, shares), predictions
 
 

@@ -1,28 +1,41 @@
-"""Logits and labels to numbers, each with how sure it is."""
+"""Metrics: logits and labels in, plain numbers with floors, intervals and p values out.
 
-from softaug_lab.metrics.measure import Figures, figures
+Imports `softaug_lab.basics` alone.
+"""
+
+from softaug_lab.metrics.bins import BINS, Bin, reliability_diagram
+from softaug_lab.metrics.calibration import paired_bootstrap_ece
+from softaug_lab.metrics.levels import (
+    HEADLINE_PERCENT,
+    HEADLINE_SHARE,
+    OCCLUDED_ERRORS,
+    OCCLUSION_SHARES,
+)
 from softaug_lab.metrics.ood import detect
 from softaug_lab.metrics.proper import sample_nll, top_confidence, top_k_error
+from softaug_lab.metrics.record import Metrics, basic_metrics, measure
 from softaug_lab.metrics.selective import Risk, risk_coverage
-from softaug_lab.metrics.significance import (
-    holm,
-    paired_bootstrap,
-    paired_bootstrap_ece,
-    paired_t,
-    seeds_needed,
-)
+from softaug_lab.metrics.significance import holm, paired_bootstrap, paired_t, seeds_needed
 from softaug_lab.metrics.temperature import fit_temperature, scale
 
 __all__ = [
-    "Figures",
+    "BINS",
+    "HEADLINE_PERCENT",
+    "HEADLINE_SHARE",
+    "OCCLUDED_ERRORS",
+    "OCCLUSION_SHARES",
+    "Bin",
+    "Metrics",
     "Risk",
+    "basic_metrics",
     "detect",
-    "figures",
     "fit_temperature",
     "holm",
+    "measure",
     "paired_bootstrap",
     "paired_bootstrap_ece",
     "paired_t",
+    "reliability_diagram",
     "risk_coverage",
     "sample_nll",
     "scale",

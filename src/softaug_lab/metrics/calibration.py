@@ -1,80 +1,105 @@
-"""Calibration errors of the top-1 confidence, each with its noise floor and its interval.
+"""Calibration errors (ECE) of the top-1 confidence, with noise floor, interval and comparison.
 
-They all sum the excess, correct - confidence, over samples of like confidence, and measure how far
-these sums are from 0. They differ in what is like: the same bin of equal width, the same bin of
-equal mass, or near by under a smooth kernel. n samples; float64 on the CPU.
+Every error sums the excess, correct - confidence, over samples of similar confidence and measures
+how far these sums are from 0. Similar is: in the same bin of equal width, in the same bin of equal
+mass, or near by under a smooth kernel. n samples, r resamples; float64 on the CPU.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from softaug_lab.metrics.significance import Counts, bootstrap_interval
+from softaug_lab.metrics.bins import (
+    BINS,
+    checked_confidence,
+    mass_index,
+    require_same_shape,
+    width_index,
+)
+from softaug_lab.metrics.significance import (
+    Array,
+    Counts,
+    Estimate,
+    bootstrap_estimate,
+    bootstrap_interval,
+    paired_arrays,
+)
 
-BINS = 15
-GRID = 1024  # cells of the smooth error, whose bandwidths are rarely below five of them
+GRID = 1024  # cells of the smooth error; its bandwidth is rarely narrower than five of them
 HALVINGS = 20  # of [0, 1], the range of the bandwidth
 
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """One way to sum excesses: sample i puts share[i,j] of its own into cell index[i,j].
+    """Assignment of samples to cells: sample i adds share[i,j] of its excess to cell index[i,j].
 
-    size: from sums [R,count], already divided by N, to R errors in [0, 1].
+    magnitude: turns sums of excess over cells [R,count], divided by N, into R errors in [0, 1].
     """
 
     index: Int64[Tensor, "n j"]
     share: Float[Tensor, "n j"]
     count: int
-    size: Callable[[Tensor], Tensor]
+    magnitude: Callable[[Tensor], Tensor]
 
     def sums(self, excess: Float[Tensor, "n"]) -> Float[Tensor, "cells"]:
-        """The sum of each cell, divided by N."""
+        """Sum the excess over each cell and divide by N."""
         weights = (self.share * excess[:, None]).flatten()
         return self.index.flatten().bincount(weights, minlength=self.count) / len(excess)
 
+    def spread(self, excess: Float[Tensor, "n"]) -> Float[Tensor, "n cells"]:
+        """Put the excess of each sample into the columns of its cells; other entries are 0."""
+        blank = torch.zeros(len(excess), self.count, dtype=torch.float64)
+        return blank.scatter_add_(1, self.index, self.share * excess[:, None])
+
 
 def equal_width(confidence: Float[Tensor, "n"], bins: int = BINS) -> Cells:
-    """Bins of equal width, those of `metrics.reliability`: the ECE of Guo et al. 2017, eq. 3."""
-    return _binned(bin_index(confidence, bins), bins)
+    """Bins of equal width: the expected calibration error, in the field's usual form.
+
+    References: Guo et al. 2017, "On Calibration of Modern Neural Networks", eq. 3.
+    """
+    return _binned(width_index(confidence, bins), bins)
 
 
 def equal_mass(confidence: Float[Tensor, "n"], bins: int = BINS) -> Cells:
-    """Bins that hold equally many samples: see `mass_index`."""
+    """Bins that hold equally many samples, as `mass_index` sorts them."""
     return _binned(mass_index(confidence, bins), bins)
 
 
 def smooth(confidence: Float[Tensor, "n"], grid: int = GRID) -> Cells:
-    """SmoothECE: no bins, but a Gaussian kernel reflected at 0 and 1, as wide as the error found.
+    """SmoothECE: a Gaussian kernel, reflected at 0 and 1, in place of bins.
 
     The error at bandwidth s is the integral over t of abs(mean over samples of K_s(t, confidence)
-    * (correct - confidence)). It falls as s grows; SmoothECE is where it equals s. Excesses are
-    split over the two nearest of `grid` cells, so an error below 2 / grid is a rough one.
+    * (correct - confidence)). The error falls as s grows; SmoothECE is the value at which it
+    equals s. Each excess is split over the two nearest of `grid` cells, so an error below 2 / grid
+    is approximate.
 
     References: Blasiok & Nakkiran 2023, "Smooth ECE: Principled Reliability Diagrams via Kernel
     Smoothing", section 3.
     """
-    place = _checked(confidence) * grid - 0.5  # in cells, from the centre of the first
+    place = checked_confidence(confidence).cpu() * grid - 0.5  # in cells, from the first centre
     below = place.floor()
     upper = place - below
     # Beyond the first and the last centre lies the reflection of that very cell.
     index = torch.stack([below, below + 1], dim=1).long().clamp(0, grid - 1)
-    return Cells(index, torch.stack([1 - upper, upper], dim=1), grid, _smooth_size)
+    return Cells(index, torch.stack([1 - upper, upper], dim=1), grid, _fixed_points)
 
 
 def error(cells: Cells, confidence: Float[Tensor, "n"], correct: Bool[Tensor, "n"]) -> float:
-    """The calibration error that these samples show, in [0, 1]."""
-    return cells.size(cells.sums(_excess(confidence, correct))[None]).item()
+    """Calibration error of these samples, in [0, 1]."""
+    return cells.magnitude(cells.sums(_excess(confidence, correct))[None]).item()
 
 
 def floor(cells: Cells, confidence: Float[Tensor, "n"], draws: int = 200, seed: int = 0) -> float:
-    """The error that a perfectly calibrated model with these confidences measures on average.
+    """Noise floor: the error that a perfectly calibrated model measures on average.
 
-    The mean over `draws` of the error with correct ~ Bernoulli(confidence): what chance alone puts
-    on the figure at this number of samples. The same on every device and for every order of calls.
+    The mean over `draws` of the error with correct ~ Bernoulli(confidence): the part of the
+    measured error that chance alone explains at this number of samples. The floor depends on
+    `seed` alone, neither on the device nor on earlier calls.
     """
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
@@ -84,7 +109,7 @@ def floor(cells: Cells, confidence: Float[Tensor, "n"], draws: int = 200, seed: 
     for _ in range(draws):
         uniform = torch.rand(len(confidence), generator=generator, dtype=torch.float64)
         sums.append(cells.sums((uniform < confidence).double() - confidence))
-    return cells.size(torch.stack(sums)).mean().item()
+    return cells.magnitude(torch.stack(sums)).mean().item()
 
 
 def interval(
@@ -97,47 +122,61 @@ def interval(
 ) -> tuple[float, float]:
     """Bootstrap interval over samples of the error as measured on this many, within [0, 1].
 
-    The cells stay those of the samples themselves. The noise that lifts the error lifts the
-    interval too: a calibrated model's lies about its `floor`, not about 0. See
-    `stats.bootstrap_interval`.
+    Resamples keep the cells of the samples themselves. Noise lifts the interval as it lifts the
+    error: the interval of a calibrated model lies about its `floor`, not about 0. See
+    `significance.bootstrap_interval`.
     """
     excess = _excess(confidence, correct)
 
-    def statistic(counts: Counts) -> Counts:
+    def statistic(counts: Counts) -> Array:
         sums = torch.stack([cells.sums(torch.from_numpy(row) * excess) for row in counts])
-        sizes: Counts = cells.size(sums).numpy()
-        return sizes
+        errors: Array = cells.magnitude(sums).numpy()
+        return errors
 
     low, high = bootstrap_interval(statistic, len(excess), resamples, level, seed)
     return max(low, 0.0), min(high, 1.0)
 
 
-def bin_index(confidence: Float[Tensor, "n"], bins: int) -> Int64[Tensor, "n"]:
-    """The bin of each confidence, in [0, bins): i where i / bins < confidence <= (i + 1) / bins.
+def paired_bootstrap_ece(
+    conf_a: npt.ArrayLike,
+    correct_a: npt.ArrayLike,
+    conf_b: npt.ArrayLike,
+    correct_b: npt.ArrayLike,
+    bins: int = BINS,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """Bootstrap over test images of ECE(a) - ECE(b), the mean over seeds; all [seeds, images].
 
-    0 is in the first bin. 1 is in the last (torchmetrics 1.9.0 gives it one of its own).
+    conf: top-1 confidences in [0, 1]; correct: bool. The bins are of equal width. Images are
+    resampled as in `paired_bootstrap`. The interval is for the difference as measured on this many
+    images: noise lifts both ECEs (see `floor`), so the true difference tends to be larger.
     """
-    _check_bins(bins)
-    confidence = _checked(confidence, confidence.device)
-    inner_edges = torch.arange(1, bins, dtype=torch.float64, device=confidence.device) / bins
-    return torch.bucketize(confidence, inner_edges)
+    confidence_a, confidence_b = paired_arrays(conf_a, conf_b)
+    hits_a, hits_b = paired_arrays(correct_a, correct_b)
+    if hits_a.shape != confidence_a.shape:
+        raise ValueError(
+            f"correct must have the shape of conf, {confidence_a.shape}, got {hits_a.shape}"
+        )
+    seeds, images = confidence_a.shape
+    pairs = [*zip(confidence_a, hits_a, strict=True), *zip(confidence_b, hits_b, strict=True)]
+    # The excess of each image in the columns of arm, seed and bin: an ECE is a sum over columns.
+    excess = np.concatenate([_spread_excess(*pair, bins) for pair in pairs], axis=1)
+
+    def statistic(counts: Counts) -> Array:
+        gaps = np.abs(counts @ excess).reshape(len(counts), 2, seeds * bins).sum(axis=2)
+        differences: Array = (gaps[:, 0] - gaps[:, 1]) / (images * seeds)
+        return differences
+
+    return bootstrap_estimate(statistic, images, resamples, level, seed)
 
 
-def mass_index(confidence: Float[Tensor, "n"], bins: int) -> Int64[Tensor, "n"]:
-    """The bin of each confidence by its rank, in [0, bins): floor(bins * middle rank / N).
-
-    Equal confidences share the middle of their ranks, so no bin's edge parts them and their order
-    does not matter; where they are many, some bins hold more samples and others may be empty.
-    Without ties the counts of two bins differ by at most 1.
-    """
-    _check_bins(bins)
-    _, inverse, counts = _checked(confidence, confidence.device).unique(
-        return_inverse=True, return_counts=True
-    )
-    # In whole numbers, as ranks that fall on an edge must not round.
-    twice_middle = 2 * (counts.cumsum(dim=0) - counts) + counts
-    index: Tensor = (twice_middle * bins // (2 * len(confidence)))[inverse]
-    return index
+def _spread_excess(confidence: Array, hits: Array, bins: int) -> Array:
+    """Excess of each image of one seed in the column of its bin of equal width: [images, bins]."""
+    spread = equal_width(torch.tensor(confidence), bins).spread(torch.tensor(hits - confidence))
+    array: Array = spread.numpy()
+    return array
 
 
 def _binned(index: Tensor, bins: int) -> Cells:
@@ -146,8 +185,8 @@ def _binned(index: Tensor, bins: int) -> Cells:
     return Cells(index, share, bins, lambda sums: sums.abs().sum(dim=1))
 
 
-def _smooth_size(sums: Float[Tensor, "r cells"]) -> Float[Tensor, "r"]:
-    """Each row's fixed point: the bandwidth that equals the error at this bandwidth.
+def _fixed_points(sums: Float[Tensor, "r cells"]) -> Float[Tensor, "r"]:
+    """Find each row's bandwidth that equals the smoothed error at this bandwidth.
 
     The kernel is a random walk on the cells that is reflected at both ends. From a few cells on it
     is the reflected Gaussian; below, where a sampled Gaussian would not be, it is still positive
@@ -164,28 +203,10 @@ def _smooth_size(sums: Float[Tensor, "r cells"]) -> Float[Tensor, "r"]:
         smoothed = torch.fft.irfft(spectrum * (-(bandwidth**2) * decay).exp(), n=2 * count)
         above = smoothed[:, :count].abs().sum(dim=1, keepdim=True) > bandwidth
         low, high = torch.where(above, bandwidth, low), torch.where(above, high, bandwidth)
-    # An error of 0 is found as exactly that.
+    # The lower end, so that the result is exactly 0 where all sums are 0.
     return low[:, 0]
 
 
 def _excess(confidence: Tensor, correct: Tensor) -> Tensor:
-    if correct.shape != confidence.shape:
-        raise ValueError(
-            f"correct must be [N] = {list(confidence.shape)}, got {list(correct.shape)}"
-        )
+    require_same_shape(confidence, correct)
     return correct.double().cpu() - confidence.double().cpu()
-
-
-def _checked(confidence: Tensor, device: torch.device | str = "cpu") -> Tensor:
-    """The confidences as float64; ValueError unless they are [N], N >= 1, each in [0, 1]."""
-    if confidence.ndim != 1 or len(confidence) == 0:
-        raise ValueError(f"confidence must be [N] with N >= 1, got {list(confidence.shape)}")
-    # A NaN fails both comparisons, so this refuses it too.
-    if not ((confidence >= 0) & (confidence <= 1)).all():
-        raise ValueError("confidence must be in [0, 1]")
-    return confidence.double().to(device)
-
-
-def _check_bins(bins: int) -> None:
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, got {bins}")

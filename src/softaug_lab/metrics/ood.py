@@ -1,8 +1,8 @@
-"""Does the model know what it was not made for? Scores of known data against those of other data.
+"""Out-of-distribution detection: scores of known (in-distribution) data against other data.
 
-In-distribution is the positive side: a score is high where the model is at home. Logits [N,K] of
-the known and [M,K] of the other data in, fractions out, scores in float64. n, m samples, k classes;
-the e members of an ensemble lead.
+Known data are the positive class: a score is high for them. Logits [N,K] of the known and [M,K] of
+the other data in, fractions out, scores in float64. n, m samples, k classes; the logits of an
+ensemble have its e members as a leading axis.
 """
 
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ TPR_PERCENT = 95
 
 @dataclass(frozen=True)
 class Detection:
-    """How well a score tells known data from other data; fractions.
+    """How well a score separates known data from other data; fractions.
 
-    auroc: 0.5 for a score that knows nothing, 1 for one that is never wrong. fpr95: the share of
-    the other data that is taken for known at the threshold that keeps 95 % of the known data.
+    auroc: 0.5 for a score without information, 1 for one that is never wrong. fpr95: the share of
+    the other data above the threshold that 95 % of the known data reach.
     """
 
     auroc: float
@@ -29,13 +29,13 @@ class Detection:
 
 
 def detect(known: Float[Tensor, "*e n k"], other: Float[Tensor, "*e m k"]) -> dict[str, Detection]:
-    """Detection by maximum softmax probability and by energy, from logits.
+    """Detect other data by maximum softmax probability and by energy; keys "softmax", "energy".
 
-    Of an ensemble, by the maximum of the mean probabilities and by the mean energy.
+    For an ensemble: by the maximum of the mean probabilities and by the mean energy.
     Raises UsageError where shapes do not fit, SoftaugError where logits are not finite.
     """
-    fitting = known.ndim == other.ndim and known.ndim in (2, 3)
-    if not fitting or known.shape[:-2] != other.shape[:-2] or known.shape[-1] != other.shape[-1]:
+    same_axes = known.ndim == other.ndim and known.ndim in (2, 3)
+    if not same_axes or known.shape[:-2] != other.shape[:-2] or known.shape[-1] != other.shape[-1]:
         raise UsageError(
             "known and other logits must be [N,K] and [M,K], "
             f"got {list(known.shape)} and {list(other.shape)}"
@@ -55,7 +55,7 @@ def detect(known: Float[Tensor, "*e n k"], other: Float[Tensor, "*e m k"]) -> di
 
 
 def max_softmax(logits: Float[Tensor, "*e n k"]) -> Float[Tensor, "n"]:
-    """The largest probability of each sample, in [1/K, 1]; the probabilities are members' means.
+    """Largest probability of each sample, in [1/K, 1]; probabilities are averaged over members.
 
     References: Hendrycks and Gimpel 2017, "A Baseline for Detecting Misclassified and
     Out-of-Distribution Examples in Neural Networks".
@@ -64,9 +64,10 @@ def max_softmax(logits: Float[Tensor, "*e n k"]) -> Float[Tensor, "n"]:
 
 
 def negative_energy(logits: Float[Tensor, "*e n k"]) -> Float[Tensor, "n"]:
-    """log sum exp of each sample's logits: the energy at temperature 1 with its sign turned.
+    """log sum exp of each sample's logits: minus the energy at temperature 1.
 
-    Of members their mean: the log of their mean probability has the same energy for every sample.
+    The mean over members of an ensemble: logits that are the log of the mean probability would
+    have the same energy for every sample.
 
     References: Liu et al. 2020, "Energy-based Out-of-distribution Detection", eq. 4.
     """
@@ -81,17 +82,20 @@ def auroc(known: Float[Tensor, "n"], other: Float[Tensor, "m"]) -> float:
     """P(known score > other score) + P(equal) / 2 over all pairs, exact: the rank statistic."""
     _check(known, other)
     ordered = other.sort().values
-    # Twice the wins, in whole numbers: `left` counts what is below, `right` also what is equal.
+    # Twice the wins, in whole numbers: `below` counts lower scores, `not_above` also equal ones.
     below = torch.searchsorted(ordered, known.contiguous())
     not_above = torch.searchsorted(ordered, known.contiguous(), right=True)
     return int((below + not_above).sum()) / (2 * len(known) * len(other))
 
 
 def fpr95(known: Float[Tensor, "n"], other: Float[Tensor, "m"]) -> float:
-    """Share of other scores >= t, t the largest threshold that 95 % of the known scores reach."""
+    """False positive rate: share of other scores >= t, where 95 % of the known scores are >= t.
+
+    t is the largest such threshold.
+    """
     _check(known, other)
-    kept = -(-TPR_PERCENT * len(known) // 100)  # rounded up, in whole numbers
-    threshold = known.sort(descending=True).values[kept - 1]
+    passed = -(-TPR_PERCENT * len(known) // 100)  # rounded up, in whole numbers
+    threshold = known.sort(descending=True).values[passed - 1]
     return (other >= threshold).double().mean().item()
 
 

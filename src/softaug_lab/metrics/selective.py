@@ -1,7 +1,7 @@
-"""Selective prediction: how often a model is wrong where it answers only when it is sure.
+"""Selective prediction: the error of a model that answers only its most confident samples.
 
-n samples, answered in the order of their confidence. Equal confidences have no order: the risk is
-the mean over all orders of them. Risk is the error among the answered, coverage their share.
+n samples, answered in the order of their confidence. Risk is the error among the answered samples,
+coverage their share. Equal confidences have no order: the risk is the mean over all their orders.
 """
 
 import math
@@ -14,14 +14,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Risk:
-    """The error among the share `coverage` of samples with the highest confidence; fractions."""
+    """Error among the share `coverage` of samples with the highest confidence; fractions."""
 
     coverage: float
     risk: float
 
 
 def risks(confidence: Float[Tensor, "n"], correct: Bool[Tensor, "n"]) -> Float64[Tensor, "n"]:
-    """The risk of answering the 1, 2, ... N surest samples, each in [0, 1]."""
+    """Risk of answering the 1, 2, ... N most confident samples, each in [0, 1]."""
     if confidence.shape != correct.shape or len(confidence) == 0:
         raise ValueError(
             "confidence and correct must be [N] with N >= 1, "
@@ -40,9 +40,9 @@ def risks(confidence: Float[Tensor, "n"], correct: Bool[Tensor, "n"]) -> Float64
 def risk_coverage(
     confidence: Float[Tensor, "n"], correct: Bool[Tensor, "n"], points: int = 100
 ) -> list[Risk]:
-    """The curve at coverages of 1 / points, 2 / points ... 1, rounded up to whole samples.
+    """Risk-coverage curve at coverages of 1 / points, 2 / points ... 1, rounded up to samples.
 
-    Fewer points where there are fewer samples; the last is the error of all.
+    The curve has fewer points where there are fewer samples; the last one is the error of all.
 
     References: El-Yaniv & Wiener 2010, "On the Foundations of Noise-free Selective Classification".
     """
@@ -54,16 +54,16 @@ def risk_coverage(
 
 
 def aurc(confidence: Float[Tensor, "n"], correct: Bool[Tensor, "n"]) -> float:
-    """Area under the risk-coverage curve: the mean of the risk over 1, 2, ... N samples, in [0, 1].
+    """Area under the risk-coverage curve: the mean risk over 1, 2, ... N samples, in [0, 1].
 
     References: Geifman & El-Yaniv 2017, "Selective Classification for Deep Neural Networks"; as a
-    figure, Geifman et al. 2019, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers".
+    metric, Geifman et al. 2019, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers".
     """
     return risks(confidence, correct).mean().item()
 
 
 def excess_aurc(confidence: Float[Tensor, "n"], correct: Bool[Tensor, "n"]) -> float:
-    """AURC above that of the best order, all errors last: 0 where confidence ranks perfectly.
+    """AURC minus that of the best order, all errors last: 0 where confidence ranks perfectly.
 
     References: Geifman et al. 2019, "Bias-Reduced Uncertainty Estimation", section 3 (E-AURC).
     """

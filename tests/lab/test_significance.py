@@ -12,8 +12,15 @@ from hypothesis import strategies as st
 from scipy import special
 from scipy import stats as scipy_stats
 
-from softaug_lab.metrics import proper as metrics
-from softaug_lab.metrics import significance as stats
+from softaug_lab.metrics.calibration import equal_width, error, paired_bootstrap_ece
+from softaug_lab.metrics.significance import (
+    Estimate,
+    holm,
+    paired_bootstrap,
+    paired_t,
+    resample_counts,
+    seeds_needed,
+)
 
 oracle: Any = scipy_stats  # its types hide half of it
 Array = npt.NDArray[np.float64]
@@ -44,7 +51,7 @@ def ece(confidence: Array, correct: npt.NDArray[np.bool_], bins: int) -> float:
 
 def test_paired_t_by_hand() -> None:
     # Two seeds: t has one degree of freedom, the Cauchy law, whose 97.5 % point is tan(0.475 pi).
-    estimate = stats.paired_t([1.0, 3.0])
+    estimate = paired_t([1.0, 3.0])
     assert estimate is not None
     half = math.tan(0.475 * math.pi) * 1.0  # sd sqrt(2), over sqrt(2)
     assert (estimate.mean, estimate.low, estimate.high) == pytest.approx((2, 2 - half, 2 + half))
@@ -58,7 +65,7 @@ def test_paired_t_agrees_with_scipy(n: int, level: float) -> None:
     a, b = rng.normal(size=n), rng.normal(0.5, 1, size=n)
     expected = oracle.ttest_rel(a, b)
     interval = expected.confidence_interval(level)
-    estimate = stats.paired_t(a - b, level)
+    estimate = paired_t(a - b, level)
     assert estimate is not None
     assert estimate.p == pytest.approx(expected.pvalue)
     assert (estimate.low, estimate.high) == pytest.approx((interval.low, interval.high))
@@ -67,22 +74,22 @@ def test_paired_t_agrees_with_scipy(n: int, level: float) -> None:
 def test_paired_t_interval_and_p_say_the_same() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
-        estimate = stats.paired_t(rng.normal(1, 1, size=4))
+        estimate = paired_t(rng.normal(1, 1, size=4))
         assert estimate is not None
         assert (estimate.low > 0 or estimate.high < 0) == (estimate.p < 0.05)
 
 
 @pytest.mark.parametrize("differences", [[], [0.5]])
 def test_paired_t_has_no_answer_below_two_seeds(differences: list[float]) -> None:
-    assert stats.paired_t(differences) is None
-    assert stats.seeds_needed(differences) is None
+    assert paired_t(differences) is None
+    assert seeds_needed(differences) is None
 
 
 def test_paired_t_without_spread() -> None:
-    assert stats.paired_t([0.0, 0.0, 0.0]) == stats.Estimate(0.0, 0.0, 0.0, 1.0)
-    assert stats.paired_t([0.01, 0.01]) is None
+    assert paired_t([0.0, 0.0, 0.0]) == Estimate(0.0, 0.0, 0.0, 1.0)
+    assert paired_t([0.01, 0.01]) is None
     # The same difference of 0.01, but for rounding.
-    assert stats.paired_t([0.11 - 0.10, 0.31 - 0.30, 0.92 - 0.91]) is None
+    assert paired_t([0.11 - 0.10, 0.31 - 0.30, 0.92 - 0.91]) is None
 
 
 def test_paired_t_covers_where_it_says_so() -> None:
@@ -90,7 +97,7 @@ def test_paired_t_covers_where_it_says_so() -> None:
     trials = 1000
     covered = 0
     for _ in range(trials):
-        estimate = stats.paired_t(rng.normal(0.3, 1, size=3))
+        estimate = paired_t(rng.normal(0.3, 1, size=3))
         assert estimate is not None
         covered += estimate.low <= 0.3 <= estimate.high
     assert covered / trials == pytest.approx(0.95, abs=0.025)
@@ -102,7 +109,7 @@ def test_paired_t_covers_where_it_says_so() -> None:
 def test_bootstrap_interval_is_near_the_normal_one() -> None:
     rng = np.random.default_rng(2)
     a, b = rng.random((3, 2000)), rng.random((3, 2000)) + 0.02
-    estimate = stats.paired_bootstrap(a, b)
+    estimate = paired_bootstrap(a, b)
     per_image = (a - b).mean(axis=0)
     error = per_image.std() / 2000**0.5
     assert estimate.mean == pytest.approx((a - b).mean())
@@ -115,7 +122,7 @@ def test_bootstrap_interval_is_near_the_normal_one() -> None:
 def test_bootstrap_agrees_with_scipy() -> None:
     rng = np.random.default_rng(3)
     difference = rng.exponential(size=(1, 60))
-    ours = stats.paired_bootstrap(difference, np.zeros((1, 60)), resamples=20_000)
+    ours = paired_bootstrap(difference, np.zeros((1, 60)), resamples=20_000)
     theirs = oracle.bootstrap(
         (difference[0],), np.mean, n_resamples=20_000, method="percentile", rng=rng
     ).confidence_interval
@@ -130,7 +137,7 @@ def test_bootstrap_covers_where_it_says_so() -> None:
         difficulty = rng.exponential(size=(1, 200))
         a = difficulty + rng.normal(0.1, 0.5, size=(2, 200))
         b = difficulty + rng.normal(0.0, 0.5, size=(2, 200))
-        estimate = stats.paired_bootstrap(a, b, resamples=300, seed=trial)
+        estimate = paired_bootstrap(a, b, resamples=300, seed=trial)
         covered -= not estimate.low <= 0.1 <= estimate.high
     assert covered / trials == pytest.approx(0.95, abs=0.035)
 
@@ -138,42 +145,41 @@ def test_bootstrap_covers_where_it_says_so() -> None:
 def test_bootstrap_p_is_uniform_without_a_difference() -> None:
     rng = np.random.default_rng(5)
     arms = rng.normal(size=(400, 2, 1, 200))
-    p = np.array([stats.paired_bootstrap(a, b, resamples=300).p for a, b in arms])
+    p = np.array([paired_bootstrap(a, b, resamples=300).p for a, b in arms])
     assert (p < 0.05).mean() == pytest.approx(0.05, abs=0.035)
     assert (p < 0.5).mean() == pytest.approx(0.5, abs=0.08)
 
 
 def test_bootstrap_p_is_never_zero_and_one_for_equal_arms() -> None:
     a = np.random.default_rng(6).random((2, 50))
-    assert stats.paired_bootstrap(a, a, resamples=99) == stats.Estimate(0.0, 0.0, 0.0, 1.0)
-    sure = stats.paired_bootstrap(a + 5, a, resamples=99)
+    assert paired_bootstrap(a, a, resamples=99) == Estimate(0.0, 0.0, 0.0, 1.0)
+    sure = paired_bootstrap(a + 5, a, resamples=99)
     assert sure.p == pytest.approx(1 / 100)
     assert (sure.low, sure.high) == pytest.approx((5, 5))
 
 
 def test_bootstrap_repeats_and_follows_its_seed() -> None:
     a, b = np.random.default_rng(7).random((2, 3, 40))
-    assert stats.paired_bootstrap(a, b, seed=1) == stats.paired_bootstrap(a, b, seed=1)
-    assert stats.paired_bootstrap(a, b, seed=1) != stats.paired_bootstrap(a, b, seed=2)
+    assert paired_bootstrap(a, b, seed=1) == paired_bootstrap(a, b, seed=1)
+    assert paired_bootstrap(a, b, seed=1) != paired_bootstrap(a, b, seed=2)
 
 
 def test_bootstrap_takes_its_counterpart_s_sign() -> None:
     a, b = np.random.default_rng(8).random((2, 3, 40))
-    one, other = stats.paired_bootstrap(a, b), stats.paired_bootstrap(b, a)
+    one, other = paired_bootstrap(a, b), paired_bootstrap(b, a)
     assert (one.mean, one.low, one.high) == pytest.approx((-other.mean, -other.high, -other.low))
     assert one.p == other.p
 
 
-def test_blocks_of_resamples_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_resamples_change_nothing() -> None:
     a, b = np.random.default_rng(9).random((2, 3, 40))
-    whole = stats.paired_bootstrap(a, b, resamples=100)
-    monkeypatch.setattr(stats, "CHUNK", 7 * 40)
-    parts = stats.paired_bootstrap(a, b, resamples=100)
+    whole = paired_bootstrap(a, b, resamples=100)
+    parts = paired_bootstrap(a, b, resamples=100, block=7 * 40)
     assert astuple(parts) == pytest.approx(astuple(whole))
 
 
 def test_resamples_draw_as_many_images_as_there_are() -> None:
-    counts = np.concatenate(list(stats._counts(images=50, resamples=2000, seed=0)))
+    counts = np.concatenate(list(resample_counts(images=50, resamples=2000, seed=0)))
     assert counts.shape == (2000, 50)
     assert (counts.sum(axis=1) == 50).all()
     assert counts.mean(axis=0) == pytest.approx(1, abs=0.1)
@@ -199,13 +205,13 @@ def test_ece_bootstrap_agrees_with_a_slow_loop() -> None:
         return float(np.mean(gaps))
 
     observed = difference(np.arange(images))
-    [counts] = stats._counts(images, resamples, seed=0)
+    [counts] = resample_counts(images, resamples, seed=0)
     slow = np.array([difference(np.repeat(np.arange(images), row.astype(int))) for row in counts])
     errors = slow - slow.mean()
     low, high = observed + np.quantile(errors, [0.025, 0.975])
     p = (np.sum(np.abs(errors) >= abs(observed)) + 1) / (resamples + 1)
 
-    fast = stats.paired_bootstrap_ece(
+    fast = paired_bootstrap_ece(
         conf_a, correct_a, conf_b, correct_b, bins=bins, resamples=resamples
     )
     assert astuple(fast) == pytest.approx((observed, low, high, p))
@@ -222,11 +228,11 @@ def test_ece_bootstrap_s_mean_is_the_difference_of_the_metric() -> None:
 
     def mean_ece(confidence: Array, correct: npt.NDArray[np.bool_]) -> float:
         return sum(
-            metrics.ece(metrics.reliability(torch.from_numpy(c), torch.from_numpy(k)))
+            error(equal_width(torch.from_numpy(c)), torch.from_numpy(c), torch.from_numpy(k))
             for c, k in zip(confidence, correct, strict=True)
         ) / len(confidence)
 
-    estimate = stats.paired_bootstrap_ece(conf_a, correct_a, conf_b, correct_b, resamples=10)
+    estimate = paired_bootstrap_ece(conf_a, correct_a, conf_b, correct_b, resamples=10)
     expected = mean_ece(conf_a, correct_a) - mean_ece(conf_b, correct_b)
     assert estimate.mean == pytest.approx(expected, abs=1e-12)
 
@@ -236,7 +242,7 @@ def test_ece_bootstrap_holds_its_level_between_calibrated_arms() -> None:
     trials, rejected, excluded = 200, 0, 0
     for trial in range(trials):
         arms = *calibrated(rng, 1, 500), *calibrated(rng, 1, 500)
-        estimate = stats.paired_bootstrap_ece(*arms, resamples=200, seed=trial)
+        estimate = paired_bootstrap_ece(*arms, resamples=200, seed=trial)
         rejected += estimate.p < 0.05
         excluded += estimate.low > 0 or estimate.high < 0
     assert rejected / trials < 0.07
@@ -247,7 +253,7 @@ def test_ece_bootstrap_covers_the_difference_measured_at_this_size() -> None:
     # One arm calibrated, one not: here the unmoved percentile interval covers in 65 % of trials.
     rng = np.random.default_rng(13)
     estimates = [
-        stats.paired_bootstrap_ece(
+        paired_bootstrap_ece(
             *calibrated(rng, 5, 2000), *calibrated(rng, 5, 2000, 1.5), resamples=200, seed=trial
         )
         for trial in range(100)
@@ -260,33 +266,33 @@ def test_ece_bootstrap_covers_the_difference_measured_at_this_size() -> None:
 def test_ece_bootstrap_finds_a_large_difference_and_none_in_equal_arms() -> None:
     rng = np.random.default_rng(14)
     good, bad = calibrated(rng, 3, 2000), calibrated(rng, 3, 2000, exponent=2.0)
-    found = stats.paired_bootstrap_ece(*good, *bad, resamples=999)
+    found = paired_bootstrap_ece(*good, *bad, resamples=999)
     assert found.p == pytest.approx(1 / 1000)
     assert found.low < found.mean < found.high < 0
-    same = stats.paired_bootstrap_ece(*good, *good, resamples=99)
-    assert same == stats.Estimate(0.0, 0.0, 0.0, 1.0)
+    same = paired_bootstrap_ece(*good, *good, resamples=99)
+    assert same == Estimate(0.0, 0.0, 0.0, 1.0)
 
 
 def test_bootstraps_refuse_what_does_not_pair() -> None:
     two, three = np.full((1, 2), 0.5), np.full((1, 3), 0.5)
     with pytest.raises(ValueError, match="one shape"):
-        stats.paired_bootstrap(two, three)
+        paired_bootstrap(two, three)
     with pytest.raises(ValueError, match="2 axes"):
-        stats.paired_bootstrap(two[0], two[0])
+        paired_bootstrap(two[0], two[0])
     with pytest.raises(ValueError, match="finite"):
-        stats.paired_bootstrap(two, two * np.nan)
+        paired_bootstrap(two, two * np.nan)
     with pytest.raises(ValueError, match="one shape"):
-        stats.paired_bootstrap(np.zeros((1, 0)), np.zeros((1, 0)))
+        paired_bootstrap(np.zeros((1, 0)), np.zeros((1, 0)))
     with pytest.raises(ValueError, match="resamples"):
-        stats.paired_bootstrap(two, two, resamples=0)
+        paired_bootstrap(two, two, resamples=0)
     with pytest.raises(ValueError, match="level"):
-        stats.paired_bootstrap(two, two, level=95.0)
+        paired_bootstrap(two, two, level=95.0)
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        stats.paired_bootstrap_ece(two * 3, two, two, two)
+        paired_bootstrap_ece(two * 3, two, two, two)
     with pytest.raises(ValueError, match="bins"):
-        stats.paired_bootstrap_ece(two, two, two, two, bins=0)
+        paired_bootstrap_ece(two, two, two, two, bins=0)
     with pytest.raises(ValueError, match="shape of conf"):
-        stats.paired_bootstrap_ece(two, three, two, three)
+        paired_bootstrap_ece(two, three, two, three)
 
 
 # Many questions, and how many seeds
@@ -306,7 +312,7 @@ def test_bootstraps_refuse_what_does_not_pair() -> None:
 )
 def test_holm_by_hand(given_p: list[float | None], adjusted: list[float | None]) -> None:
     # approx compares None with None only outside of itself.
-    result = stats.holm(given_p)
+    result = holm(given_p)
     assert [p is None for p in result] == [p is None for p in adjusted]
     assert [p for p in result if p is not None] == pytest.approx(
         [p for p in adjusted if p is not None]
@@ -315,7 +321,7 @@ def test_holm_by_hand(given_p: list[float | None], adjusted: list[float | None])
 
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm_lies_between_none_and_bonferroni_and_keeps_the_order(p: list[float]) -> None:
-    adjusted = [value for value in stats.holm(p) if value is not None]
+    adjusted = [value for value in holm(p) if value is not None]
     assert len(adjusted) == len(p)
     for raw, value in zip(p, adjusted, strict=True):
         assert raw <= value <= min(1, len(p) * raw) or value == pytest.approx(raw)
@@ -326,7 +332,7 @@ def test_holm_lies_between_none_and_bonferroni_and_keeps_the_order(p: list[float
 @pytest.mark.parametrize("bad", [-0.1, 1.1, math.nan])
 def test_holm_refuses_what_is_no_probability(bad: float) -> None:
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        stats.holm([0.5, bad])
+        holm([0.5, bad])
 
 
 def test_seeds_needed_is_the_smallest_number_with_the_power() -> None:
@@ -338,42 +344,42 @@ def test_seeds_needed_is_the_smallest_number_with_the_power() -> None:
     for effect in (0.3, 0.5, 1.0, 3.0):
         differences = effect + np.array([-1.0, 0.0, 1.0])  # sd 1
         for signed in (differences, -differences, 1e-4 * differences):
-            needed = stats.seeds_needed(signed)
+            needed = seeds_needed(signed)
             assert needed is not None
             assert power(effect, needed) >= 0.8
             assert power(effect, needed - 1) < 0.8 if needed > 2 else True
     # The textbook's: 34 pairs for an effect of half a standard deviation.
-    assert stats.seeds_needed(0.5 + np.array([-1.0, 0.0, 1.0])) == 34
+    assert seeds_needed(0.5 + np.array([-1.0, 0.0, 1.0])) == 34
 
 
 def test_seeds_needed_keep_their_promise() -> None:
     rng = np.random.default_rng(15)
-    needed = stats.seeds_needed([0.0, 1.0, 2.0])
+    needed = seeds_needed([0.0, 1.0, 2.0])
     assert needed is not None
     found = 0
     for _ in range(1000):
-        estimate = stats.paired_t(rng.normal(1, 1, size=needed))
+        estimate = paired_t(rng.normal(1, 1, size=needed))
         found += estimate is not None and estimate.p < 0.05
     # Whole seeds overshoot the power a little.
     assert 0.77 < found / 1000 < 0.88
 
 
 def test_seeds_needed_has_no_answer() -> None:
-    assert stats.seeds_needed([-1.0, 1.0]) is None
-    assert stats.seeds_needed([0.0, 0.0]) is None
-    assert stats.seeds_needed([0.01, 0.01]) is None
-    assert stats.seeds_needed([-1.0, 1.0 + 1e-3]) is None  # beyond the cap
+    assert seeds_needed([-1.0, 1.0]) is None
+    assert seeds_needed([0.0, 0.0]) is None
+    assert seeds_needed([0.01, 0.01]) is None
+    assert seeds_needed([-1.0, 1.0 + 1e-3]) is None  # beyond the cap
     with pytest.raises(ValueError, match="power"):
-        stats.seeds_needed([1.0, 2.0], power=1.0)
+        seeds_needed([1.0, 2.0], power=1.0)
 
 
 def test_paired_t_refuses_bad_numbers() -> None:
     with pytest.raises(ValueError, match="finite"):
-        stats.paired_t([1.0, math.nan])
+        paired_t([1.0, math.nan])
     with pytest.raises(ValueError, match="level"):
-        stats.paired_t([1.0, 2.0], level=0.0)
+        paired_t([1.0, 2.0], level=0.0)
     with pytest.raises(ValueError, match="1 axes"):
-        stats.paired_t([[1.0, 2.0]])
+        paired_t([[1.0, 2.0]])
 
 
 @pytest.mark.parametrize("level", [0.95, 0.9975])
@@ -381,7 +387,7 @@ def test_paired_t_refuses_bad_numbers() -> None:
 def test_seeds_needed_have_the_power_in_simulation(effect: float, level: float) -> None:
     """Also where the far tail of the distribution is too small for a float."""
     observed = np.array([effect - 1, effect, effect + 1])  # this mean, and a deviation of 1
-    needed = stats.seeds_needed(observed, level=level)
+    needed = seeds_needed(observed, level=level)
     assert needed is not None
 
     def power(n: int) -> float:
