@@ -32,7 +32,7 @@ from softaug_lab.experiments.run_one import occlusion_fills
 from softaug_lab.models.card import ModelCard
 from softaug_lab.models.classifier import build, save_model
 from softaug_lab.models.foreign.classes import class_columns, read_classes
-from softaug_lab.models.foreign.load import kind, load_foreign
+from softaug_lab.models.foreign.load import load_foreign, model_kind
 from softaug_lab.models.foreign.preprocessing import Preprocessing
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
@@ -207,7 +207,7 @@ def test_onnx_says_what_the_network_says(
     # Grey images of 28 x 28 become what the file says of its input.
     model = load_foreign(onnx / f"{batch}.onnx", mean=MEAN, std=STD)
     grey = load("demo").test.images[:10]
-    fitted = 255 * Preprocessing(channels=3, scaled=(12, 16), size=(12, 16)).of(grey)
+    fitted = 255 * Preprocessing(channels=3, scaled=(12, 16), size=(12, 16)).pixels(grey)
     direct = Direct(network(), MEAN, STD)(fitted)
     assert torch.allclose(predict_logits(model, grey), direct, atol=1e-3)
 
@@ -450,7 +450,7 @@ def test_kinds_are_told_by_their_names(tmp_path: Path, monkeypatch: pytest.Monke
         "model.safetensors": None,
         "runs/a": None,
     }
-    assert {name: kind(Path(name)) for name in kinds} == kinds
+    assert {name: model_kind(Path(name)) for name in kinds} == kinds
 
 
 # --- classes --------------------------------------------------------------------------------
@@ -706,4 +706,4 @@ def test_images_of_any_source_are_read_in_a_given_shape(pictures: Path, tmp_path
 
 def test_a_view_is_as_the_data_where_it_says_nothing() -> None:
     images = torch.randint(256, (2, 3, 5, 7)).to(torch.uint8)
-    assert torch.equal(Preprocessing().of(images), images / 255)
+    assert torch.equal(Preprocessing().pixels(images), images / 255)

@@ -317,9 +317,9 @@ def evaluate(
     from softaug_lab.evaluation import predict_logits, summarise
     from softaug_lab.experiments import occlusion_fills
     from softaug_lab.metrics import detect
-    from softaug_lab.models import kind, read_logits
+    from softaug_lab.models import model_kind, read_logits
 
-    what = kind(run)
+    what = model_kind(run)
     asked = corruptions or corrupted is not None
     if corruption_baseline is not None and not asked:
         raise UsageError("--corruption-baseline goes with --corruptions or --corrupted")

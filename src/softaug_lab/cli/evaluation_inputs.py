@@ -132,7 +132,7 @@ def foreign_model(
         input_size=options.input_size,
         device=device,
     )
-    height, width = loaded_model.view.scaled or (0, 0)
+    height, width = loaded_model.preprocessing.scaled or (0, 0)
     if read.size is None and 0 < height == width and data not in BUILT_IN:
         read = replace(read, size=height)  # pictures of many sizes need one
     loaded = _read_test(data, read)

@@ -1,9 +1,18 @@
-"""Classifiers from uint8 images to logits: ours, timm's, and those that others trained."""
+"""Image classifiers from uint8 images to logits: our networks, timm's, and models of others.
+
+Imports the lab's basics and data.
+"""
 
 from softaug_lab.models.card import SMALL_IMAGE, ModelCard
 from softaug_lab.models.classifier import Classifier, build, load_model, save_model, take_head
-from softaug_lab.models.foreign.classes import Columns, class_columns, read_classes
-from softaug_lab.models.foreign.load import kind, load_foreign, read_logits
+from softaug_lab.models.foreign import (
+    Columns,
+    class_columns,
+    load_foreign,
+    model_kind,
+    read_classes,
+    read_logits,
+)
 
 __all__ = [
     "SMALL_IMAGE",
@@ -12,9 +21,9 @@ __all__ = [
     "ModelCard",
     "build",
     "class_columns",
-    "kind",
     "load_foreign",
     "load_model",
+    "model_kind",
     "read_classes",
     "read_logits",
     "save_model",

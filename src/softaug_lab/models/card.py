@@ -1,15 +1,17 @@
-"""The card of a model: all that is needed to build it again and to name what it says."""
+"""Model card: the settings from which a model is built again, and the names of its classes."""
 
 from dataclasses import dataclass
 
-SMALL_IMAGE = 64  # pixels; up to here a network begins with a 3x3 stem and does not pool
+SMALL_IMAGE = 64  # pixels; up to this size a network begins with a 3x3 stem without pooling
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """All that is needed to build a model again and to name what it says.
+    """Settings of a model, stored in its file.
 
-    temperature: what its logits are divided by before they are read as probabilities.
+    model: one of OWN_MODELS, or a name of timm. classes: their names, in the order of the logits.
+    channels, height, width: of its images, in pixels. pretrained: whether it began with timm's
+    pretrained weights. temperature: the divisor of its logits before softmax.
     """
 
     model: str

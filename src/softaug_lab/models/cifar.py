@@ -1,7 +1,7 @@
-"""The networks of the CIFAR recipes that timm lacks, written from their papers.
+"""CIFAR networks that timm lacks, written from their papers: WideResNet and PyramidNet.
 
-Both are pre-activation networks: batch norm and ReLU come before each convolution, and a path from
-the first convolution to the last norm is only added to.
+Both are pre-activation networks: batch norm and ReLU come before each convolution, and blocks only
+add to the path from the first convolution to the last norm.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from torch.autograd.function import FunctionCtx
 
 
 def wide_resnet(channels: int, num_classes: int, depth: int = 28, width: int = 10) -> nn.Module:
-    """WRN-28-10 without dropout: 36,479,194 parameters at 3 channels and 10 classes.
+    """Build WRN-28-10 without dropout: 36,479,194 parameters at 3 channels and 10 classes.
 
     Source: Zagoruyko and Komodakis 2016, "Wide Residual Networks", arXiv 1605.07146.
     """
@@ -24,19 +24,19 @@ def wide_resnet(channels: int, num_classes: int, depth: int = 28, width: int = 1
             stride = 2 if group > 0 and block == 0 else 1
             layers.append(_WideBlock(inputs, outputs, stride))
             inputs = outputs
-    return _between(channels, layers, inputs, num_classes)
+    return _assemble(channels, layers, inputs, num_classes)
 
 
 def pyramid_net(
     channels: int, num_classes: int, depth: int = 272, widening: int = 200
 ) -> nn.Module:
-    """PyramidNet-272 of bottlenecks with ShakeDrop: 26,049,562 parameters at 10 classes.
+    """Build PyramidNet-272 of bottlenecks with ShakeDrop: 26,049,562 parameters at 10 classes.
 
-    Each of the n blocks is wider than the one before by widening / n. A block is kept as it is with
-    a probability that falls on a line from 1 to 1/2, which is that of the last one.
+    Each of the n blocks is wider than the one before by widening / n. The probability that
+    ShakeDrop leaves a block unchanged falls linearly from 1 to 1/2 at the last block.
 
-    Widths are rounded down, as in the paper, whose table has 26.0 million parameters; codes that
-    round to the nearest have 26,210,842. Source: Han et al. 2017, "Deep Pyramidal Residual
+    Widths are rounded down, as in the paper, whose table gives 26.0 million parameters;
+    implementations that round to the nearest have 26,210,842. Source: Han et al. 2017, "Deep Pyramidal Residual
     Networks", arXiv 1610.02915; Yamada et al. 2018, "ShakeDrop", arXiv 1802.02375.
     """
     blocks, layers, inputs = (depth - 2) // 9, [], 16
@@ -44,38 +44,37 @@ def pyramid_net(
     for number in range(1, total + 1):
         width = 16 + widening * number // total
         stride = 2 if number in (blocks + 1, 2 * blocks + 1) else 1
-        kept = 1 - 0.5 * number / total
-        layers.append(_PyramidBlock(inputs, width, stride, kept))
+        keep = 1 - 0.5 * number / total
+        layers.append(_PyramidBlock(inputs, width, stride, keep))
         inputs = 4 * width
-    return _between(channels, layers, inputs, num_classes, norm_first=True)
+    return _assemble(channels, layers, inputs, num_classes, norm_first=True)
 
 
 class ShakeDrop(nn.Module):
-    """In training, scale a branch at random, forward and, by another factor, backward.
+    """ShakeDrop: in training, scale a branch by one random factor forward, another backward.
 
-    forward: b + alpha - b alpha; backward: b + beta - b beta, where b is 1 with probability `kept`,
-    else 0, alpha uniform in [-1, 1] and beta in [0, 1]. In evaluation: the mean, which is `kept`.
-
-    All three are drawn for each image, from torch's global generator.
+    Forward factor: b + alpha - b alpha. Backward: b + beta - b beta. b is 1 with probability
+    `keep`, else 0; alpha is uniform in [-1, 1], beta in [0, 1]. All three are drawn for each image,
+    from torch's global generator. In evaluation the factor is the mean, `keep`.
 
     Source: Yamada et al. 2018, "ShakeDrop", arXiv 1802.02375.
     """
 
-    def __init__(self, kept: float) -> None:
+    def __init__(self, keep: float) -> None:
         super().__init__()
-        self.kept = kept
+        self.keep = keep
 
     def forward(self, branch: Tensor) -> Tensor:
         if not self.training:
-            return branch * self.kept
+            return branch * self.keep
         b, alpha, beta = torch.rand(3, len(branch), 1, 1, 1, device=branch.device)
-        forward, backward = (torch.where(b < self.kept, 1.0, x) for x in (2 * alpha - 1, beta))
+        forward, backward = (torch.where(b < self.keep, 1.0, x) for x in (2 * alpha - 1, beta))
         scaled: Tensor = _Scale.apply(branch, forward.to(branch), backward.to(branch))
         return scaled
 
 
 class _Scale(torch.autograd.Function):
-    """One factor forward, another backward."""
+    """Multiply by one factor forward and by another backward."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, branch: Tensor, forward: Tensor, backward: Tensor) -> Tensor:
@@ -89,7 +88,7 @@ class _Scale(torch.autograd.Function):
 
 
 class _WideBlock(nn.Module):
-    """Two 3x3 convolutions; where the width changes, the shortcut begins behind the first ReLU."""
+    """Two 3x3 convolutions; where the width changes, the shortcut starts after the first ReLU."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -109,7 +108,7 @@ class _WideBlock(nn.Module):
 class _PyramidBlock(nn.Module):
     """1x1, 3x3 and 1x1 convolutions to 4 times the width; the shortcut is padded with zeros."""
 
-    def __init__(self, inputs: int, width: int, stride: int, kept: float) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, keep: float) -> None:
         super().__init__()
         self.body = nn.Sequential(
             _norm(inputs, relu=False),
@@ -119,24 +118,24 @@ class _PyramidBlock(nn.Module):
             _norm(width, relu=True),
             _conv(width, 4 * width, 1),
             _norm(4 * width, relu=False),
-            ShakeDrop(kept),
+            ShakeDrop(keep),
         )
-        self.stride, self.more = stride, 4 * width - inputs
+        self.stride, self.padding = stride, 4 * width - inputs
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.stride == 1 else F.avg_pool2d(x, 2, ceil_mode=True)
-        total: Tensor = F.pad(shortcut, (0, 0, 0, 0, 0, self.more)) + self.body(x)
+        total: Tensor = F.pad(shortcut, (0, 0, 0, 0, 0, self.padding)) + self.body(x)
         return total
 
 
-def _between(
+def _assemble(
     channels: int,
     blocks: Sequence[nn.Module],
     outputs: int,
     num_classes: int,
     norm_first: bool = False,
 ) -> nn.Module:
-    """The blocks between the stem for 32 px and the classes, with He's initial weights."""
+    """Put the blocks between a stem for 32 px and a linear layer, with He's initial weights."""
     network = nn.Sequential(
         _conv(channels, 16, 3),
         *([_norm(16, relu=False)] if norm_first else []),

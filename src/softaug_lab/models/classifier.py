@@ -1,4 +1,7 @@
-"""Models: a network between uint8 images and logits, saved as one file that can be shipped."""
+"""Classifier: a network with its normalisation, saved as one safetensors file.
+
+n images, c channels, h w pixels, k classes, d features.
+"""
 
 import json
 from collections.abc import Mapping
@@ -12,15 +15,15 @@ from torch import Tensor, nn
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.storage import write_atomically
 from softaug_lab.models.card import ModelCard
-from softaug_lab.models.network import check_images, network_of
+from softaug_lab.models.network import build_network, check_images
 
-MOST_PIXELS = 89_478_485  # of the images a model file may ask for: Pillow's limit for a file
+MAX_PIXELS = 89_478_485  # of an image that a model file may ask for: Pillow's limit
 
 
 class Classifier(nn.Module):
-    """uint8 images [N,C,H,W] to logits [N,K]: normalisation, then the network.
+    """Map uint8 images [N,C,H,W] to logits [N,K]: normalise, then apply the network.
 
-    mean, std: one number for each channel, in units of the pixels (0 to 255).
+    mean, std: one number, or one for each channel, in units of the pixels (0 to 255).
     """
 
     mean: Tensor
@@ -48,13 +51,13 @@ class Classifier(nn.Module):
 def build(card: ModelCard, mean: tuple[float, ...], std: tuple[float, ...]) -> Classifier:
     """Build one of OWN_MODELS, or a model of timm by its name, for the card's classes and images.
 
-    For images up to 64 px ResNets get a 3x3 stem without max-pool, and EfficientNets a stem that
-    keeps the size, as the field does for CIFAR; pretrained ones keep the stem that their weights
-    were made for, and timm's normalisation.
-    Raises UsageError for an unknown model and for images it cannot take, SoftaugError where
-    pretrained weights can't be had.
+    For images up to 64 px ResNets get a 3x3 stem without max-pool, and EfficientNets a stem of
+    stride 1, as is usual for CIFAR. Pretrained models keep the stem that their weights were trained
+    with, and timm's normalisation. mean, std: as in `Classifier`.
+    Raises UsageError for an unknown model and for images that it cannot process, SoftaugError where
+    pretrained weights cannot be fetched.
     """
-    network = network_of(card, fetch=card.pretrained)
+    network = build_network(card, fetch_weights=card.pretrained)
     check_images(network, card)
     if card.pretrained:
         config = network.pretrained_cfg
@@ -65,18 +68,18 @@ def build(card: ModelCard, mean: tuple[float, ...], std: tuple[float, ...]) -> C
 
 
 def take_head(model: Classifier) -> tuple[str, nn.Linear]:
-    """Put the identity in place of the last layer, so that the model gives features [N,D].
+    """Replace the last layer by the identity, so that the model returns features [N,D].
 
-    Returns the name of that layer within the model, and the layer. Raises UsageError where a
-    network does not end in one linear layer for its classes.
+    Returns the layer's name within the model, and the layer. Raises UsageError where a network does
+    not end in one linear layer for its classes.
     """
     layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)]
     name, head = layers[-1] if layers else ("", None)
     if head is None or head.out_features != len(model.card.classes):
         raise UsageError(_no_features(model.card))
-    parent, _, own = name.rpartition(".")
-    setattr(model.get_submodule(parent), own, nn.Identity())
-    if not _gives(model, head.in_features):
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, nn.Identity())
+    if not _returns(model, head.in_features):
         raise UsageError(_no_features(model.card))
     return name, head
 
@@ -88,14 +91,17 @@ def _no_features(card: ModelCard) -> str:
     )
 
 
-def _gives(model: Classifier, features: int) -> bool:
-    """Whether an image gives so many numbers; a mean of two last layers fails without one."""
+def _returns(model: Classifier, features: int) -> bool:
+    """Whether the model maps an image to so many numbers.
+
+    A network that averages two last layers fails once one of them is removed.
+    """
     card, was_training = model.card, model.training
     blank = torch.zeros(1, card.channels, card.height, card.width, device=model.mean.device)
     try:
         with torch.inference_mode():
-            given: Tensor = model.eval()(blank)
-        return given.shape == (1, features)
+            output: Tensor = model.eval()(blank)
+        return output.shape == (1, features)
     except RuntimeError:
         return False
     finally:
@@ -112,9 +118,9 @@ def save_model(card: ModelCard, weights: Mapping[str, Tensor], path: Path) -> No
 
 
 def load_model(path: Path) -> Classifier:
-    """Read a model that `save_model` wrote, in evaluation mode.
+    """Read a model that `save_model` wrote, in eval mode.
 
-    Raises SoftaugError where the file is absent, broken or not ours.
+    Raises SoftaugError where the file is absent, broken or not written by softaug.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -131,10 +137,10 @@ def load_model(path: Path) -> Classifier:
         raise SoftaugError(f"{path}: not a whole safetensors file ({error})") from error
     fields["classes"] = tuple(fields["classes"])
     card = ModelCard(**fields)
-    # A convolutional network takes any size, and `predict` makes images of it.
-    if card.height * card.width > MOST_PIXELS:
+    # A convolutional network accepts any size, and `predict` scales images to the card's size.
+    if card.height * card.width > MAX_PIXELS:
         raise SoftaugError(f"{path}: images of {card.width} x {card.height} px are too large")
-    model = Classifier(network_of(card, fetch=False), card)
+    model = Classifier(build_network(card, fetch_weights=False), card)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""The network of a model card: ours by name, or timm's."""
+"""Build the network that a model card names: one of ours, or one of timm's."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +12,12 @@ from softaug_lab.models.cifar import pyramid_net, wide_resnet
 from softaug_lab.models.small import small_resnet
 
 
-def network_of(card: ModelCard, fetch: bool) -> Any:
-    """The network of a card: a torch module, with timm's attributes where timm has built it."""
+def build_network(card: ModelCard, fetch_weights: bool) -> Any:
+    """Build the network of a card: a torch module, with timm's attributes where timm built it.
+
+    fetch_weights: load timm's pretrained weights. Raises UsageError for an unknown name,
+    SoftaugError where timm fails.
+    """
     if card.model in OWN_MODELS:
         if card.pretrained:
             raise UsageError(
@@ -24,19 +28,19 @@ def network_of(card: ModelCard, fetch: bool) -> Any:
 
     if not timm.is_model(card.model):
         raise unknown_name("model", card.model, [*OWN_MODELS, *timm.list_models()])
-    # Transformers are built for one size of image.
+    # Transformers are built for one image size.
     fixed = getattr(timm.get_pretrained_cfg(card.model), "fixed_input_size", False)
     options: dict[str, Any] = {"img_size": (card.height, card.width)} if fixed else {}
     try:
         network = timm.create_model(
             card.model,
-            pretrained=fetch,
+            pretrained=fetch_weights,
             num_classes=len(card.classes),
             in_chans=card.channels,
             **options,
         )
     except Exception as error:
-        what = "built with pretrained weights" if fetch else "built"
+        what = "built with pretrained weights" if fetch_weights else "built"
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SoftaugError(
             f"model {card.model!r} could not be {what} for {card.channels} channels: {reason}"
@@ -47,7 +51,7 @@ def network_of(card: ModelCard, fetch: bool) -> Any:
 
 
 def check_images(network: nn.Module, card: ModelCard) -> None:
-    """Refuse, before any work, images that the network cannot take."""
+    """Raise UsageError, before any work, where the network fails on images of the card's size."""
     try:
         with torch.inference_mode():
             network.eval()(torch.zeros(1, card.channels, card.height, card.width))
@@ -61,18 +65,18 @@ def check_images(network: nn.Module, card: ModelCard) -> None:
 
 
 def _small_stem(network: nn.Module) -> None:
-    """Replace timm's stem for large images by the one of CIFAR networks."""
+    """Replace timm's stem for large images by the 3x3 stem of CIFAR networks."""
     stem, pool = getattr(network, "conv1", None), getattr(network, "maxpool", None)
     if isinstance(stem, nn.Conv2d) and pool is not None:
         network.conv1 = nn.Conv2d(stem.in_channels, stem.out_channels, 3, 1, 1, bias=False)
         network.maxpool = nn.Identity()
     stem = getattr(network, "conv_stem", None)
     if isinstance(stem, nn.Conv2d):
-        # EfficientNet divides the side by 32: of 32 px one would be left, now it is 2.
+        # EfficientNet divides the side by 32: 32 px would shrink to 1, now they shrink to 2.
         stem.stride = (1, 1)
 
 
-# Ours by channels and classes; all other names are timm's.
+# From channels and number of classes to a network; all other names are timm's.
 OWN_MODELS: dict[str, Callable[[int, int], nn.Module]] = {
     "small": small_resnet,
     "wrn-28-10": wide_resnet,

@@ -1,4 +1,4 @@
-"""small: TODO."""
+"""A small ResNet for CPUs."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,10 +29,10 @@ def _conv(inputs: int, outputs: int, stride: int, size: int = 3) -> tuple[nn.Mod
 
 
 def small_resnet(channels: int, num_classes: int, width: int = 32) -> nn.Module:
-    """A ResNet of three blocks for CPUs: about 309,000 parameters at 3 channels and 10 classes.
+    """Build a ResNet of three blocks: about 309,000 parameters at 3 channels and 10 classes.
 
-    Its stem halves the image: at equal speed, wide layers on half the side err less than narrow
-    ones on the whole.
+    The stem halves the image's side: at equal speed, wide layers on half the side have a lower
+    error than narrow layers on the whole.
     """
     return nn.Sequential(
         *_conv(channels, width, 2),

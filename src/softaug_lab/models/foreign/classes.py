@@ -1,4 +1,7 @@
-"""Which of a model's logits mean which of the data's classes. k logits, d classes of the data."""
+"""Match a model's logits to the classes of the data.
+
+n images, k logits, d classes of the data.
+"""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +14,10 @@ from softaug_lab.basics.errors import SoftaugError, UsageError, listed, one_line
 
 
 class Columns(nn.Module):
-    """A model's logits of some classes alone, in this order."""
+    """Restrict a model to the logits of some classes: from images to logits [N,D].
+
+    columns: the logit of each class, in the order of the result.
+    """
 
     columns: Tensor
 
@@ -26,7 +32,11 @@ class Columns(nn.Module):
 
 
 def read_classes(path: Path, k: int) -> tuple[str, ...]:
-    """The names of a model's k classes from a text file, one a line in the order of its logits."""
+    """Read the names of a model's k classes from a text file, a line for each logit, in order.
+
+    Raises SoftaugError for an unreadable file, UsageError for another number of names or a name
+    that occurs twice.
+    """
     require_file(path)
     try:
         names = tuple(path.read_text(encoding="utf-8").rstrip().splitlines())
@@ -42,12 +52,13 @@ def read_classes(path: Path, k: int) -> tuple[str, ...]:
 def class_columns(
     classes: Sequence[str], names: Sequence[str] | None, k: int, source: str
 ) -> list[int]:
-    """Which of a model's k logits each class of the data is.
+    """Find the logit, of a model's k, of each class of the data.
 
-    By the model's names where they are known; else by number, where all classes are numbers below
-    k; of 1,000 logits, by ImageNet's WordNet ids in their order; else in the order of the data.
-    Names that are known give way to numbers and ids of ImageNet alone, where none of them fits.
-    Raises UsageError where none of it fits.
+    names: of the model's classes, None where they are unknown. source: the data, for messages.
+    Classes are matched by the model's names where they are known. Otherwise by number, where all
+    classes are numbers below k; by ImageNet's WordNet ids, in their order, where k is 1,000; or
+    else in the order of the data. Where none of the known names is a class of the data, numbers
+    and WordNet ids are tried for k = 1,000. Raises UsageError where nothing fits.
     """
     places = {name: i for i, name in enumerate(names or ())}
     if names is None or not set(classes) & places.keys():

@@ -1,8 +1,12 @@
-"""How a model that softaug did not train wants its images."""
+"""Preprocessing of images for a model that softaug did not train.
+
+n images, c channels, h w pixels.
+"""
 
 import math
 from dataclasses import dataclass, replace
 
+from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from softaug_lab.basics.errors import UsageError
@@ -11,10 +15,11 @@ from softaug_lab.data import centre_crop, fit, with_channels
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a model wants its images, float32 in [0, 1]: scaled, cropped, less mean, over std.
+    """Scale, crop and normalise: images in [0, 1] minus mean, divided by std.
 
-    mean, std: one number, or one for each channel. channels, scaled, size: None is as the data.
-    scaled: height and width that the image is to cover; size: what is cut from its centre.
+    mean, std: one number, or one for each channel. scaled: height and width, in pixels, that the
+    image is scaled to cover; size: height and width of the crop from its centre. channels, scaled
+    and size are None where the images of the data stay as they are.
     """
 
     mean: tuple[float, ...] = (0.0,)
@@ -23,10 +28,10 @@ class Preprocessing:
     scaled: tuple[int, int] | None = None
     size: tuple[int, int] | None = None
 
-    def changed(
+    def replaced(
         self, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, side: int | None
     ) -> "Preprocessing":
-        """With what the user says instead; raises UsageError where it does not fit."""
+        """Replace what the user sets (not None); raises UsageError where it does not fit."""
         mean, std = mean or self.mean, std or self.std
         channels = self.channels or max(len(mean), len(std))
         for key, values in (("--mean", mean), ("--std", std)):
@@ -46,8 +51,8 @@ class Preprocessing:
             size=square or self.size,
         )
 
-    def of(self, images: Tensor) -> Tensor:
-        """uint8 images [N,C,H,W] as this model takes them, but for mean and std: in [0, 1]."""
+    def pixels(self, images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n c2 h2 w2"]:
+        """Scale and crop uint8 images to float32 in [0, 1], without mean and std."""
         pixels = images.float() / 255
         if self.channels is not None:
             pixels = with_channels(pixels, self.channels)
