@@ -55,7 +55,7 @@ def test_any_small_image_is_taken(shape: tuple[int, int, int]) -> None:
 
 
 def test_blocks_are_kept_less_and_less() -> None:
-    kept = [m.kept for m in pyramid_net(3, 10).modules() if isinstance(m, ShakeDrop)]
+    kept = [m.keep for m in pyramid_net(3, 10).modules() if isinstance(m, ShakeDrop)]
     assert len(kept) == 90
     assert kept == pytest.approx([1 - 0.5 * number / 90 for number in range(1, 91)])
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.basics.storage import read_json
 from softaug_lab.data.dataset import ImageSet
 from softaug_lab.evaluation.evaluate import evaluate, summarise
 from softaug_lab.evaluation.occlusion import (
@@ -26,6 +27,7 @@ from softaug_lab.evaluation.occlusion import (
     occlude,
 )
 from softaug_lab.evaluation.predictions import Predictions, predict_logits
+from softaug_lab.evaluation.record import Evaluation, ProbeErrors
 from softaug_lab.metrics import proper
 from softaug_lab.metrics.calibration import equal_width, error
 from softaug_lab.metrics.levels import OCCLUSION_SHARES
@@ -443,6 +445,45 @@ def test_as_dict_is_json_with_the_promised_fields() -> None:
         "nll",
         "ece",
     ]
+
+
+def test_an_evaluation_comes_back_from_its_file(tmp_path: Path) -> None:
+    plain, _ = evaluate(Fixed(), image_set(), fills=BLACK)
+    scaled, _ = evaluate(Fixed(), image_set(), fills=BLACK, held_out=held_out_set())
+    probed = replace(plain, probe=ProbeErrors(0.5, 7, 0.75, 0.25))
+    for evaluation in (plain, scaled, probed):
+        evaluation.save(tmp_path / "evaluation.json")
+        assert Evaluation.load(tmp_path / "evaluation.json") == evaluation
+        assert read_json(tmp_path / "evaluation.json") == evaluation.as_dict()
+        assert Evaluation.from_dict({**evaluation.as_dict(), "ood": {}}) == evaluation
+    assert list(probed.as_dict()) == [
+        *plain.as_dict(),
+        "knn_error",
+        "neighbours",
+        "untrained_error",
+        "untrained_knn_error",
+    ]
+    probe = ProbeErrors(0.5, 7, 0.75, 0.25)
+    probe.save(tmp_path / "probe.json")
+    assert ProbeErrors.load(tmp_path / "probe.json") == probe
+    assert plain.actual_shares == [level.actual_share for level in plain.occlusion["black"]]
+    assert replace(plain, occlusion={}).actual_shares == [0.0]
+
+
+def test_an_evaluation_of_earlier_code_loads_and_is_written_alike() -> None:
+    path = Path(__file__).parent / "old_run" / "finished" / "evaluation.json"
+    old = read_json(path)
+    assert Evaluation.load(path).as_dict() == old
+    assert list(Evaluation.load(path).as_dict()) == list(old)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "no JSON", '{"scaled": 3}'])
+def test_a_file_of_no_evaluation_is_a_message(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "evaluation.json"
+    path.write_text(content)
+    for kind in (Evaluation, ProbeErrors):
+        with pytest.raises(SoftaugError, match=r"evaluation\.json: not"):
+            kind.load(path)
 
 
 def test_saved_predictions_give_the_same_evaluation(tmp_path: Path) -> None:

@@ -266,7 +266,7 @@ def test_checkpoints_are_unwrapped(form: str, tmp_path: Path) -> None:
     net = timm_network(num_classes=3, in_chans=1)
     torch.save(WRAPPED[form](net.state_dict()), tmp_path / "weights.pth")
     model = load_foreign(Path("timm:test_resnet"), checkpoint=tmp_path / "weights.pth")
-    assert model.view == Preprocessing((0.5,), (0.5,), 1, (168, 168), (160, 160))
+    assert model.preprocessing == Preprocessing((0.5,), (0.5,), 1, (168, 168), (160, 160))
     images = torch.rand(2, 1, 160, 160)
     with torch.inference_mode():
         assert torch.equal(model.network(images), net(images))

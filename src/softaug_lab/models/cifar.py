@@ -36,8 +36,10 @@ def pyramid_net(
     ShakeDrop leaves a block unchanged falls linearly from 1 to 1/2 at the last block.
 
     Widths are rounded down, as in the paper, whose table gives 26.0 million parameters;
-    implementations that round to the nearest have 26,210,842. Source: Han et al. 2017, "Deep Pyramidal Residual
-    Networks", arXiv 1610.02915; Yamada et al. 2018, "ShakeDrop", arXiv 1802.02375.
+    implementations that round to the nearest have 26,210,842.
+
+    Source: Han et al. 2017, "Deep Pyramidal Residual Networks", arXiv 1610.02915; Yamada et al.
+    2018, "ShakeDrop", arXiv 1802.02375.
     """
     blocks, layers, inputs = (depth - 2) // 9, [], 16
     total = 3 * blocks

@@ -53,6 +53,7 @@ def _checked_labels(path: Path, labels: npt.NDArray[Any], logits: Tensor) -> Int
         )
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
         raise SoftaugError(
-            f"{path}: labels must be in [0, {logits.shape[1]}), got {labels.min()} to {labels.max()}"
+            f"{path}: labels must be in [0, {logits.shape[1]}), "
+            f"got {labels.min()} to {labels.max()}"
         )
     return torch.from_numpy(labels.astype(np.int64))
