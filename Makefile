@@ -17,9 +17,9 @@ lint: .venv/ready
 types: .venv/ready
 	$(BIN)/mypy
 
-# A process for each core; a file's tests stay together, with what they share.
+# A process for each core, each with half of the files in a row; who is done first takes over tests.
 unit: .venv/ready
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist worksteal
 
 test-slow: .venv/ready
 	$(BIN)/pytest -m slow

@@ -2,12 +2,10 @@
 
 import doctest
 import importlib
-import os
 import pkgutil
 import re
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from made_up_logits import random_samples, samples
+from support import random_samples, samples
 from torch import Tensor
 
 from softaug_lab.metrics import proper

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_up import folder
 from PIL import Image
+from support import folder
 
 from softaug_lab.cli.app import main
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from fake_cifar import fake_cifar
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
+from support import fake_cifar
 
 import softaug_lab.data
 from softaug_lab.basics.errors import SoftaugError, UsageError

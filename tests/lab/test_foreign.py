@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import timm
 import torch
-from made_up import numbers, parquet
 from PIL import Image, ImageOps
 from safetensors.torch import save_file
+from support import numbers, parquet
 from torch import Tensor, nn
 
 from softaug_lab.basics.errors import SoftaugError, UsageError

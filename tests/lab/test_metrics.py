@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
-from made_up_logits import random_samples, samples
+from support import random_samples, samples
 from torch import Tensor
 
 from softaug_lab.metrics import proper

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from fake_cifar import fake_cifar
 from PIL import Image
+from support import fake_cifar
 
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.cli import terminal

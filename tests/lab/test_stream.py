@@ -26,7 +26,7 @@ import scipy.io
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up import CLASSES, encoded, folder, numbers, parquet, tar
+from support import CLASSES, encoded, folder, numbers, parquet, tar
 from test_engine import kept
 
 from softaug import Crop

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up_logits import random_samples, samples
+from support import random_samples, samples
 from torch import Tensor
 
 from softaug_lab.metrics import proper

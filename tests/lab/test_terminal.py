@@ -4,8 +4,8 @@ import io
 from typing import Any
 
 import pytest
-from made_up_logits import random_samples
 from rich.console import Console
+from support import random_samples
 
 from softaug_lab.cli.terminal import evaluation_table
 from softaug_lab.evaluation.evaluate import summarise

@@ -17,8 +17,8 @@ from typing import Any, cast
 import pytest
 import torch
 import torch.nn.functional as F
-from made_up import folder
 from safetensors.torch import load_file
+from support import folder
 from torch import Tensor, nn
 
 from softaug_lab.basics.errors import SoftaugError, UsageError
