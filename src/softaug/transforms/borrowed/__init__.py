@@ -1,7 +1,8 @@
-"""Transforms of other libraries (torchvision v2, kornia, any function of an image) as ours.
+"""Borrowed: transforms of other libraries (torchvision v2, kornia, any function of an image).
 
-What such a transform loses is measured: it runs again, with the same random numbers, on images
-whose pixels hold their own places (see `places`).
+Visibility is measured: the transform runs again, with the same random numbers, on probe images
+whose pixels hold their own positions (see `measure` and `geometry`). This package imports the
+transforms' common parts, and no other library.
 
 c channels, h w pixels of the image, y x pixels of the result.
 """
@@ -19,30 +20,34 @@ from jaxtyping import Float, Shaped
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
-from softaug.transforms.borrowed.measure import carry
+from softaug.transforms.borrowed.measure import measure
 from softaug.transforms.pixels import in_layout_of, ones
+
+__all__ = ["Borrowed"]
 
 
 @dataclass(frozen=True)
 class Borrowed:
-    """A transform of torchvision v2, of kornia, or any function of one image, as ours.
+    """Use a transform of torchvision v2, of kornia, or any function of one image.
 
-    Each sample has a seed of its own, under which the transform runs alone: the pixels are what it
-    gives, and `seen` is measured. A source pixel counts once, however often it is shown.
+    Each sample has its own seed, with which the transform runs on that sample alone: the pixels are
+    the transform's, and `seen` is measured. A source pixel counts once, however often it is shown.
 
-    Exact for whole pixels (crop, pad, flip, erase); to about 1 % of the image for affine,
-    perspective, resizing and smooth elastic maps, but to a source pixel at each border and hole
-    with nearest neighbours. What cannot be told so well raises ValueError: reflected borders and
-    folds under interpolation, elastic maps that also resize, holes that are then reduced, several
-    resamplings that blur or cut each other. In a Chain each step is measured on its own. A blur
-    that mixes no more than two interpolations passes for these.
+    The measurement is exact for whole pixels (crop, pad, flip, erase). It is correct to about 1 %
+    of the image for affine, perspective, resizing and smooth elastic maps, but with nearest
+    neighbours to a source pixel at each border and hole. Transforms that cannot be measured so well
+    raise ValueError: reflected borders and folds under interpolation, elastic maps that also
+    resize, holes that are then reduced, several resamplings that blur or cut each other. In a Chain
+    each step is measured separately. A blur that mixes no more pixels than two interpolations is
+    taken for interpolation.
 
-    transform: takes [C,H,W], uint8 or float, gives [C,H,W] or [1,C,H,W], of one size for all
-        samples, and draws from the global random state of torch, Python or NumPy, which is put
-        back. It runs once for each sample on its image and 6 times on float32 probes, so it must
-        do the same to all dtypes and values; 2 to 10 ms at 32 x 32, 15 to 100 ms at 224 x 224.
-    colour: states that it moves and hides nothing: `seen` is only carried. What changes colours,
-        blurs or adds noise cannot be measured, and raises ValueError unless this is said.
+    transform: takes [C,H,W], uint8 or float, returns [C,H,W] or [1,C,H,W], of one size for all
+        samples, and draws from the global random state of torch, Python or NumPy, which is restored
+        afterwards. It runs once for each sample on its image and 6 times on float32 probe images,
+        so it must treat all dtypes and values alike. This takes 2 to 10 ms for an image of 32 x 32,
+        15 to 100 ms for 224 x 224.
+    colour: states that the transform moves and hides nothing, so that `seen` is passed on. Changes
+        of colour, blur and noise cannot be measured, and raise ValueError without it.
 
     >>> from softaug import Chain
     >>> from torchvision.transforms import v2
@@ -61,12 +66,12 @@ class Borrowed:
             )
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
-        # Below 2^31: what NumPy, Python and torch all take as a seed.
+        # NumPy, Python and torch all accept seeds below 2^31.
         return {"seed": torch.randint(2**31 - 1, (n,), generator=generator)}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         seen = ones(images) if seen is None else seen
-        with _random_state_kept(images.device):
+        with _restored_random_state(images.device):
             blank = self._run(images.new_zeros(images.shape[1:]), seed=0)
             moved = blank.new_empty(len(images), *blank.shape)
             moved_seen = seen.new_empty(len(images), 1, *blank.shape[1:])
@@ -77,12 +82,12 @@ class Borrowed:
                         f"Borrowed: {self._name()} must give images of one size, got "
                         f"{list(blank.shape)} and {list(out.shape)}; add a crop or resize to it"
                     )
-                moved[i], moved_seen[i] = out, self._carry(seen[i], len(images[i]), out, seed)
+                moved[i], moved_seen[i] = out, self._measure(seen[i], len(images[i]), out, seed)
         return in_layout_of(images, moved), moved_seen
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        with _random_state_kept(torch.device("cpu")):
-            # A fill may have a value for each of 3 channels, or of 1 or 4.
+        with _restored_random_state(torch.device("cpu")):
+            # A fill may have one value per channel, for 3, 1 or 4 channels.
             for channels in (3, 1):
                 with suppress(Exception):
                     out = self._run(torch.zeros(channels, height, width), seed=0)
@@ -91,7 +96,7 @@ class Borrowed:
         return out.shape[1], out.shape[2]
 
     def _run(self, image: Shaped[Tensor, "c h w"], seed: int) -> Shaped[Tensor, "k y x"]:
-        """What the transform makes of a copy of the image with the random numbers of a seed."""
+        """Run the transform on a copy of the image with the random numbers of a seed."""
         _seed_all(seed, image.device)
         out = self.transform(image.clone())
         if isinstance(out, Tensor) and out.ndim == 4 and len(out) == 1:
@@ -105,7 +110,7 @@ class Borrowed:
         return out.as_subclass(Tensor)
 
     @torch.no_grad()
-    def _carry(
+    def _measure(
         self, seen: Float[Tensor, "1 h w"], channels: int, out: Tensor, seed: int
     ) -> Float[Tensor, "1 y x"]:
         """The map of one sample after the transform."""
@@ -117,10 +122,10 @@ class Borrowed:
                 )
             return seen
         try:
-            carried = carry(lambda image: self._run(image, seed), seen[0], channels)
-            if carried.shape != out.shape[1:]:
+            measured = measure(lambda image: self._run(image, seed), seen[0], channels)
+            if measured.shape != out.shape[1:]:
                 raise ValueError("it gives another size for a float32 image")
-            return carried[None]
+            return measured[None]
         except ValueError as reason:
             raise ValueError(
                 f"Borrowed: {self._name()} cannot be measured: {reason}. Split a Compose as "
@@ -145,8 +150,8 @@ def _seed_all(seed: int, device: torch.device) -> None:
 
 
 @contextmanager
-def _random_state_kept(device: torch.device) -> Iterator[None]:
-    """Put the global random states back: torch's, Python's, and NumPy's if anything uses it."""
+def _restored_random_state(device: torch.device) -> Iterator[None]:
+    """Restore the global random states afterwards: torch's, Python's, and NumPy's if imported."""
     python, numpy = random.getstate(), sys.modules.get("numpy")
     state = numpy.random.get_state() if numpy else None
     with torch.random.fork_rng([device.index] if device.type == "cuda" else []):

@@ -1,9 +1,10 @@
-"""Policies: operations drawn from a list of 14, with torchvision's pixels and our map.
+"""Policies: RandAugment and TrivialAugment, with torchvision's pixels and our map.
 
 Operations that move pixels (shears, translations, rotation) keep areas, and move the map along with
-the pixels; changes of colour multiply it by `kept`; Identity, AutoContrast and Equalize keep all.
+the pixels; changes of colour multiply it by a share; Identity, AutoContrast and Equalize keep all.
+It imports the transforms' common parts; torchvision is imported on first use.
 
-Softening fades where many types of operation are mixed: `Gated` has the evidence.
+Softening helps less where many types of operation are mixed: `Gated` has the evidence.
 """
 
 from collections.abc import Sequence
@@ -16,17 +17,40 @@ from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.pixels import fill_value
-from softaug.transforms.policies.batch import Steps, at_least_single, look_up, perform
+from softaug.transforms.policies.batch import (
+    Steps,
+    apply_operations,
+    at_least_single,
+    look_up_operations,
+)
 from softaug.transforms.policies.confidences import (
     LOSSY,
     FromConfidence,
-    Kept,
+    ShareKept,
+    human_confidence,
     polynomial_confidence,
     share_kept,
+    smoothed_confidence,
 )
-from softaug.transforms.policies.operations import OPERATIONS, Strength, check_range
+from softaug.transforms.policies.operations import (
+    OPERATIONS,
+    Strength,
+    check_range,
+    check_torchvision,
+)
 
-# Chance has no say in it, and k is that of the standard curve.
+__all__ = [
+    "OPERATIONS",
+    "FromConfidence",
+    "Gated",
+    "RandAugment",
+    "TrivialAugment",
+    "human_confidence",
+    "polynomial_confidence",
+    "smoothed_confidence",
+]
+
+# The result is the same for any chance; k is that of the default curve.
 POLYNOMIAL = FromConfidence(polynomial_confidence, chance=0.0, k=2.0)
 
 
@@ -38,14 +62,14 @@ class RandAugment:
     torchvision's `v2.RandAugment` on tensors, with nearest interpolation.
 
     num_ops: 0 or more; magnitude: one of num_magnitude_bins steps, from 0, nothing, to
-    num_magnitude_bins - 1: shears of 0.3, translations by 150/331 of the side, rotation by 30
-    degrees, factors of 0.1 and 1.9, 4 bits, all inverted.
+        num_magnitude_bins - 1: shears of 0.3, translations by 150/331 of the side, rotation by 30
+        degrees, factors of 0.1 and 1.9, 4 bits, all inverted.
     fill: a number, or one for each channel, in the units of the images.
     kept: (operation, magnitude) -> share of the map, in [0, 1], that a change of colour keeps. The
-        standard is `polynomial_confidence` for curves with k = 2; `FromConfidence` has others.
+        default is `polynomial_confidence` for curves with k = 2; `FromConfidence` takes others.
 
-    Images with neither 1 nor 3 channels: each channel is treated as a grey image of its own. Color
-    does nothing to grey, and there keeps all of the map.
+    In images with neither 1 nor 3 channels each channel is treated as a grey image. Color does
+    nothing to grey images and keeps all of their map.
 
     Source: Cubuk et al. 2020, "RandAugment", arXiv 1909.13719. Soft labels gain little or nothing
     among so many types of operation: see `Gated`.
@@ -59,9 +83,10 @@ class RandAugment:
     magnitude: int = 9
     num_magnitude_bins: int = 31
     fill: float | Sequence[float] = 0
-    kept: Kept = POLYNOMIAL
+    kept: ShareKept = POLYNOMIAL
 
     def __post_init__(self) -> None:
+        check_torchvision("RandAugment")
         _check_bins("RandAugment", self.num_magnitude_bins)
         if self.num_ops < 0:
             raise ValueError(f"RandAugment: num_ops must be 0 or more, got {self.num_ops}")
@@ -79,7 +104,7 @@ class RandAugment:
 
     @property
     def bins(self) -> range:
-        """The steps that can be drawn."""
+        """The magnitude bins that can be drawn."""
         return range(self.magnitude, self.magnitude + 1)
 
     @property
@@ -105,8 +130,9 @@ class TrivialAugment:
     torchvision's `v2.TrivialAugmentWide` on tensors, with nearest interpolation.
 
     num_magnitude_bins: 2 or more steps from nothing to shears of 0.99, translations by 32 pixels
-    (whatever the image's size), rotation by 135 degrees, factors of 0.01 and 1.99, 2 bits, all
-    inverted. fill, kept, and images of other channels: as in `RandAugment`.
+        (for images of any size), rotation by 135 degrees, factors of 0.01 and 1.99, 2 bits, all
+        inverted.
+    fill, kept, and images with other numbers of channels: as in `RandAugment`.
 
     Source: Müller and Hutter 2021, "TrivialAugment", arXiv 2103.10158. Soft labels gain little or
     nothing among so many types of operation: see `Gated`.
@@ -114,9 +140,10 @@ class TrivialAugment:
 
     num_magnitude_bins: int = 31
     fill: float | Sequence[float] = 0
-    kept: Kept = POLYNOMIAL
+    kept: ShareKept = POLYNOMIAL
 
     def __post_init__(self) -> None:
+        check_torchvision("TrivialAugment")
         _check_bins("TrivialAugment", self.num_magnitude_bins)
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
@@ -127,7 +154,7 @@ class TrivialAugment:
 
     @property
     def bins(self) -> range:
-        """The steps that can be drawn."""
+        """The magnitude bins that can be drawn."""
         return range(self.num_magnitude_bins)
 
     @property
@@ -160,25 +187,28 @@ def _apply(
     fill = fill_value(policy.fill, at_least_single(images[:0]))
     columns = (drawn["operation"], drawn["bin"], drawn["negative"])
     if torch.compiler.is_compiling():
-        # Only now: it loads the compiler, which takes longer than softaug itself.
-        from softaug.transforms.policies.compiled import TRACEABLE, apply_outside, perform_traced
+        # Imported here because it loads the compiler, which takes longer than softaug itself.
+        from softaug.transforms.policies import compiled
 
         differentiated = images.requires_grad or (seen is not None and seen.requires_grad)
-        if TRACEABLE and not (differentiated and torch.is_grad_enabled()):
-            return perform_traced(policy, images, seen, *columns, fill)
-        return apply_outside(policy, images, seen, drawn)
-    steps = look_up(*columns, policy.strength, *images.shape[-2:])
-    return perform(steps, _kept(policy.kept, steps, images), images, seen, fill)
+        if compiled.TRACEABLE and not (differentiated and torch.is_grad_enabled()):
+            return compiled.apply_in_graph(policy, images, seen, *columns, fill)
+        return compiled.apply_outside_graph(policy, images, seen, drawn)
+    steps = look_up_operations(*columns, policy.strength, *images.shape[-2:])
+    return apply_operations(steps, _share_kept(policy.kept, steps, images), images, seen, fill)
 
 
-def _kept(kept: Kept, steps: Steps, images: Images) -> Float[Tensor, "n"]:
-    """The share of the map that all changes of colour together leave to each sample."""
+def _share_kept(kept: ShareKept, steps: Steps, images: Images) -> Float[Tensor, "n"]:
+    """The share of its map that each sample keeps through all changes of colour."""
     coloured = images.shape[1] == 3
-    lossy = {use for use in chain(*steps) if use.operation in LOSSY}
-    share_of = {use: share_kept(kept, *use, coloured) for use in lossy}
+    lossy = {operation for operation in chain(*steps) if operation.name in LOSSY}
+    share_by_operation = {operation: share_kept(kept, *operation, coloured) for operation in lossy}
     shares = [1.0] * len(images)
-    for uses in steps:
-        shares = [share * share_of.get(use, 1.0) for share, use in zip(shares, uses, strict=True)]
+    for operations in steps:
+        shares = [
+            share * share_by_operation.get(operation, 1.0)
+            for share, operation in zip(shares, operations, strict=True)
+        ]
     return torch.tensor(shares, device=images.device)
 
 

@@ -1,8 +1,8 @@
-"""Changes of colour, each image by a strength of its own, with torchvision's pixels to the bit.
+"""Changes of colour, with a strength for each image, equal to torchvision's pixels bit for bit.
 
-What is rounded for each pixel alone is computed for all images at once. Sums of floats round by how
-many images they are given, and what `add_` with a factor does is one rounding on some processors
-and two on others: these are asked of torch for one image after the other, as by torchvision.
+Steps that round each pixel by itself are computed for all images at once. Sums of floats round
+differently for each batch size, and `add_` with a factor rounds once on some processors and twice
+on others: these run image by image, as in torchvision.
 
 torchvision is imported on first use. n samples, c channels, h w pixels.
 """
@@ -22,22 +22,22 @@ Factors: TypeAlias = Sequence[float]  # one for each image; 1 changes nothing
 
 
 def recolour(operation: str, magnitudes: Sequence[float], pixels: Images) -> Images:
-    """Any operation that moves no pixel; without 1 or 3 channels, on each channel as grey.
+    """Apply an operation that moves no pixel; other than 1 or 3 channels are each treated as grey.
 
-    magnitudes: one for each image; AutoContrast and Equalize have no use for them.
+    magnitudes: one for each image; AutoContrast and Equalize ignore them.
     """
     channels = pixels.shape[1]
     if channels not in (1, 3):
         repeated = [magnitude for magnitude in magnitudes for _ in range(channels)]
         return recolour(operation, repeated, pixels.flatten(0, 1)[:, None]).view_as(pixels)
-    # Grey has no colour, and without neighbours nothing is sharp.
+    # Grey images have no colour, and images without inner pixels cannot be sharpened.
     if (operation, channels) == ("Color", 1) or (
         operation == "Sharpness" and min(pixels.shape[-2:]) <= 2
     ):
         return pixels.clone()
     if operation in FACTORS:
         changed = FACTORS[operation](pixels, [1.0 + magnitude for magnitude in magnitudes])
-        # Of what is computed for uint8, torchvision drops the fraction.
+        # Like torchvision, `to` drops the fraction for uint8.
         return changed.clamp_(0, _white(pixels)).to(pixels.dtype)
     if operation == "Posterize":
         return _posterize(pixels, [int(magnitude) for magnitude in magnitudes])
@@ -60,7 +60,7 @@ def _contrast(pixels: Images, factors: Factors) -> Float[Tensor, "n c h w"]:
 
 
 def _sharpness(pixels: Images, factors: Factors) -> Float[Tensor, "n c h w"]:
-    """Away from, or towards, the mean of 3 x 3 pixels, where that of the middle counts 5 times."""
+    """Blend with the mean of 3 x 3 pixels, in which the middle pixel counts 5 times."""
     out = as_float(pixels).clone()
     inner = out[:, :, 1:-1, 1:-1]
     smooth = _smooth_floats(pixels) if pixels.is_floating_point() else _smooth_integers(pixels)
@@ -78,15 +78,15 @@ def _smooth_floats(pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c y x"]
     kernel = kernel.expand(channels, 1, 3, 3)
     if channels == 1 or pixels.dtype == torch.float64:
         return torch.stack([F.conv2d(image, kernel, groups=channels) for image in pixels])
-    # With a kernel for each channel every pixel is rounded alone, in float32, in any layout and
-    # batch; with the channels side by side torch is 10 times faster.
+    # In float32 a kernel for each channel rounds each pixel by itself, for any layout and batch;
+    # channels_last makes torch 10 times faster.
     interleaved = pixels.contiguous(memory_format=torch.channels_last)
     smooth: Tensor = F.conv2d(interleaved, kernel, groups=channels)
     return smooth.contiguous()
 
 
 def _smooth_integers(pixels: Images) -> Float[Tensor, "n c y x"]:
-    """As whole numbers: sums are exact, and no multiple of 1/13 is near to where rounding turns."""
+    """The mean in integers: sums are exact, and multiples of 1/13 are never close to a half."""
     whole = pixels.short()
     three = whole[:, :, :-2] + whole[:, :, 1:-1] + whole[:, :, 2:]
     nine = three[..., :-2] + three[..., 1:-1] + three[..., 2:]
@@ -113,18 +113,18 @@ def _posterize(pixels: Images, bits: list[int]) -> Images:
     if pixels.dtype == torch.uint8:
         return pixels & _for_each([256 - (1 << (8 - kept)) for kept in bits], torch.uint8, pixels)
     levels = _for_each([1 << kept for kept in bits], pixels.dtype, pixels)
-    # Powers of 2: nothing is rounded.
+    # Levels are powers of 2, so nothing is rounded.
     return torch.minimum((pixels * levels).floor_().clamp_(min=0), levels - 1) / levels
 
 
 def _solarize(pixels: Images, thresholds: Sequence[float]) -> Images:
-    """Inverted from a threshold up, without `where`: it is slow where pixels change sides often."""
+    """Invert pixels at or above a threshold; `where` would be slow on pixels that alternate."""
     white = _white(pixels)
     threshold = _for_each([white * m for m in thresholds], as_float(pixels[:0]).dtype, pixels)
     if pixels.dtype == torch.uint8:
         bright = (pixels >= threshold.ceil().to(torch.uint8)).view(torch.uint8)
-        return pixels ^ bright.neg()  # 255 minus a number has all of its bits turned
-    # At weights of 0 and 1 nothing is rounded.
+        return pixels ^ bright.neg()  # 255 - x has all bits of x inverted
+    # With weights of 0 and 1, `lerp` rounds nothing.
     return torch.lerp(pixels, 1.0 - pixels, (pixels >= threshold).to(pixels.dtype))
 
 

@@ -1,30 +1,40 @@
-"""Policies in a graph of torch.compile: one step that it doesn't see into."""
+"""Policies under torch.compile: one custom operator, which the compiler does not trace into."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor, library
 
 from softaug.transforms.base import Drawn, Images, Seen
 from softaug.transforms.pixels import empty
-from softaug.transforms.policies import RandAugment, TrivialAugment
-from softaug.transforms.policies.batch import look_up, perform
-from softaug.transforms.policies.confidences import share_kept
-from softaug.transforms.policies.operations import Strength, check_range, choices
+from softaug.transforms.policies.batch import apply_operations, look_up_operations
+from softaug.transforms.policies.confidences import ShareKept, share_kept
+from softaug.transforms.policies.operations import Strength, check_range, operation_table
 
-Policy: TypeAlias = RandAugment | TrivialAugment
 Pair: TypeAlias = tuple[Tensor, Tensor]
 
-# Before, torch.compile can't run our Python while it makes a graph.
+# Earlier versions of torch.compile cannot run our Python while they make a graph.
 TRACEABLE = torch.__version__ >= "2.13"
 SCHEMA = (
-    "(Tensor images, Tensor? seen, Tensor operation, Tensor bins, Tensor negative, Tensor kept, "
-    "Tensor fill, float[] strength) -> (Tensor, Tensor)"
+    "(Tensor images, Tensor? seen, Tensor operation, Tensor bins, Tensor negative, "
+    "Tensor share_kept, Tensor fill, float[] strength) -> (Tensor, Tensor)"
 )
 
 
-def perform_traced(
+class Policy(Protocol):
+    """The part of RandAugment and TrivialAugment that a graph needs."""
+
+    @property
+    def kept(self) -> ShareKept: ...
+    @property
+    def bins(self) -> range: ...
+    @property
+    def strength(self) -> Strength: ...
+    def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> Pair: ...
+
+
+def apply_in_graph(
     policy: Policy,
     images: Images,
     seen: Seen | None,
@@ -33,52 +43,58 @@ def perform_traced(
     negative: Tensor,
     fill: Tensor,
 ) -> Pair:
-    """Pixels and map, as `perform` makes them; without a derivative."""
+    """Images and map as from `apply_operations`, within a graph and without derivatives."""
     coloured = True if images.shape[1] == 3 else False  # noqa: SIM210  (a constant of the graph)
     shares = torch.tensor(_shares(policy, coloured), dtype=torch.float64)
     share = shares[operation, bins, negative.long()].prod(dim=1).float().to(images.device)
-    made: Pair = perform_opaquely(
+    made: Pair = policy_operator(
         images, seen, operation, bins, negative, share, fill, _strength(policy)
     )
     return made
 
 
-# Read from the signature the schema would be refused by torch 2.6.
-@library.custom_op("softaug::perform", mutates_args=(), schema=SCHEMA)
-def perform_opaquely(
+# The schema is written out because torch 2.6 cannot infer it from this signature.
+@library.custom_op("softaug::apply_policy", mutates_args=(), schema=SCHEMA)
+def policy_operator(
     images: Tensor,
     seen: Tensor | None,
     operation: Tensor,
     bins: Tensor,
     negative: Tensor,
-    kept: Tensor,
+    share_kept: Tensor,
     fill: Tensor,
     strength: Sequence[float],
 ) -> tuple[Tensor, Tensor]:
-    """`look_up` and `perform`, in the types that such a step may have."""
+    """`look_up_operations` and `apply_operations`, with the argument types an operator may have."""
     check_range(images)
-    count, shear, shift, share, degrees, factor, bits = strength
-    known = Strength(int(count), shear, shift, share, degrees, factor, int(bits))
-    steps = look_up(operation, bins, negative, known, *images.shape[-2:])
-    pixels, after = perform(steps, kept, images, seen, fill)
-    return pixels, after.contiguous()
+    count, shear, shift, shift_share, degrees, factor, bits = strength
+    limits = Strength(int(count), shear, shift, shift_share, degrees, factor, int(bits))
+    steps = look_up_operations(operation, bins, negative, limits, *images.shape[-2:])
+    pixels, moved = apply_operations(steps, share_kept, images, seen, fill)
+    return pixels, moved.contiguous()
 
 
-@perform_opaquely.register_fake
+@policy_operator.register_fake
 def _(
-    images: Tensor, _seen: object, _o: object, _b: object, _n: object, kept: Tensor, *_: object
+    images: Tensor, _seen: object, _o: object, _b: object, _n: object, share: Tensor, *_: object
 ) -> tuple[Tensor, Tensor]:
-    return empty(images), kept.new_empty(len(images), 1, *images.shape[-2:])
+    return empty(images), share.new_empty(len(images), 1, *images.shape[-2:])
 
 
 def _shares(policy: Policy, coloured: bool) -> list[list[list[float]]]:
-    """What is left by all that can be drawn, for images of any size: moves lose nothing here."""
+    """Share kept by each operation that can be drawn, [operation][bin][negative].
+
+    It does not depend on the size of the images: moves keep all here.
+    """
     return [
         [
-            [share_kept(policy.kept, *use, coloured) if at in policy.bins else 1.0 for use in signs]
+            [
+                share_kept(policy.kept, *operation, coloured) if at in policy.bins else 1.0
+                for operation in signs
+            ]
             for at, signs in enumerate(bins)
         ]
-        for bins in choices(policy.strength, 1, 1)
+        for bins in operation_table(policy.strength, 1, 1)
     ]
 
 
@@ -90,9 +106,11 @@ def _apply(policy: Policy, images: Images, seen: Seen | None, drawn: Drawn) -> P
     return policy.apply(images, seen, drawn)
 
 
-# As it is without a graph, which breaks here; with a derivative.
-apply_outside: Callable[[Policy, Images, Seen | None, Drawn], Pair] = torch.compiler.disable(_apply)
+# Breaks the graph and runs `policy.apply` outside of it, where derivatives work.
+apply_outside_graph: Callable[[Policy, Images, Seen | None, Drawn], Pair] = torch.compiler.disable(
+    _apply
+)
 
-# They run as Python while a graph is made, anew for each policy, and it holds what they gave.
+# These run as Python while a graph is made, once for each policy; the graph holds their results.
 torch.compiler.assume_constant_result(_shares)
 torch.compiler.assume_constant_result(_strength)

@@ -1,32 +1,32 @@
-"""What a change of colours keeps of an image: published confidences, as shares of the map.
+"""The share of the map that a change of colour keeps, from published confidences.
 
-A published rule says how sure one may still be of the label, a confidence p. A policy needs a
-share v of the map, of which the curve in force makes a confidence again. So p is taken back
-through that curve, v = 1 - ((1 - p) / (1 - chance))^(1/k), and the curve acts once.
+A published rule gives the confidence p in the label after an operation. A policy needs a share v of
+the map, of which the curve in force makes a confidence again. So p is taken back through that
+curve, v = 1 - ((1 - p) / (1 - chance))^(1/k), and the curve acts once.
 
 Magnitudes are torchvision's: Brightness, Color, Contrast and Sharpness change by the factor 1 + m;
 Posterize keeps m bits of 8; Solarize inverts from the brightness m, in [0, 1], up.
 
-All numbers are of Siedel et al. 2025, "Combined Image Data Augmentations diminish the benefits of
-Adaptive Label Smoothing", arXiv 2507.16427, and of its published code. There no rule beat hard
+All numbers come from Siedel et al. 2025, "Combined Image Data Augmentations diminish the benefits
+of Adaptive Label Smoothing", arXiv 2507.16427, and its published code. There no rule beat hard
 labels in accuracy within TrivialAugment; differences between the rules are as small as the noise.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from typing import TypeAlias
 
-# (operation, magnitude, chance) -> confidence, and (operation, magnitude) -> share kept in [0, 1]
-Rule = Callable[[str, float, float], float]
-Kept = Callable[[str, float], float]
+Rule: TypeAlias = Callable[[str, float, float], float]  # operation, magnitude, chance: confidence
+ShareKept: TypeAlias = Callable[[str, float], float]  # operation, magnitude: share kept, in [0, 1]
 
-# The operations that can lose something without moving a pixel; a rule is asked for these alone.
+# Operations that can lose information without moving a pixel; rules are called for these alone.
 LOSSY = ("Brightness", "Color", "Contrast", "Sharpness", "Posterize", "Solarize")
 
-# Human accuracy over the contrast that is left, in [0, 1]; straight lines between the points.
+# (contrast left, human accuracy), both in [0, 1], with straight lines between the points.
 HUMAN_CONTRAST = ((0.043, 0.32), (0.109, 0.966), (0.967, 1.0))
 
-# (exponent, floor) of 1 - (1 - floor) x^exponent; + and - are the sign of the magnitude.
+# Operation and sign of its magnitude: (exponent, floor) of 1 - (1 - floor) x^exponent.
 SMOOTHED = {
     "Brightness+": (3.0, 0.86),
     "Brightness-": (5.0, 0.32),
@@ -43,13 +43,14 @@ SMOOTHED = {
 
 @dataclass(frozen=True)
 class FromConfidence:
-    """The share of the map that a rule of confidence amounts to, for the curve in force.
+    """Convert a rule that gives confidences to shares of the map, for the curve in force.
 
-    v = 1 - ((1 - p) / (1 - chance))^(1/k), within [0, 1]: `PowerCurve(k, chance=chance)` makes p of
-    it, or chance where the rule says less.
+    v = 1 - ((1 - p) / (1 - chance))^(1/k), within [0, 1]. `PowerCurve(k, chance=chance)` turns this
+    share into p again, or into chance where the rule gives less than chance.
 
     rule: (operation, magnitude, chance) -> confidence in [0, 1], such as `polynomial_confidence`.
-    chance in [0, 1) and k > 0: those of the curve.
+    chance in [0, 1) and k > 0: those of the curve. Raises ValueError for other values, and where
+    the rule leaves [0, 1].
 
     >>> FromConfidence(polynomial_confidence, chance=0.01, k=2)("Brightness", -0.25)
     0.75
@@ -81,7 +82,7 @@ class FromConfidence:
 
 
 def polynomial_confidence(operation: str, magnitude: float, chance: float) -> float:
-    """1 - (1 - chance) x^2, where x in [0, 1] is how far the operation goes.
+    """Confidence 1 - (1 - chance) x^2, where x in [0, 1] is the extent of the operation.
 
     x: |m| for Brightness, Color, Contrast and Sharpness, 1 - m/8 for Posterize, 1 - m for Solarize.
     For a curve of exponent k the share kept is 1 - x^(2/k), whatever chance is; at k = 2, 1 - x.
@@ -90,11 +91,11 @@ def polynomial_confidence(operation: str, magnitude: float, chance: float) -> fl
 
 
 def human_confidence(operation: str, magnitude: float, chance: float) -> float:  # noqa: ARG001
-    """How sure people are at the contrast that is left, 1 - |m|; 1 where it was not measured.
+    """Human accuracy at the contrast that is left, 1 - |m|; 1 for operations not measured.
 
-    The study takes one measured curve for Contrast and Brightness, of either sign, and nothing for
-    Color, Sharpness, Posterize and Solarize. Three straight lines give its table of 31 magnitudes
-    to 0.002: 0.32 up to a contrast of 4 %, 0.64 at 7.6 %, 0.97 at 11 %, and slowly on to 1.
+    The study uses one measured curve for Contrast and Brightness of either sign, and none for
+    Color, Sharpness, Posterize and Solarize. Three straight lines match its table of 31 magnitudes
+    to 0.002: 0.32 up to a contrast of 4 %, 0.64 at 7.6 %, 0.97 at 11 %, then slowly up to 1.
     """
     left = 1 - _extent(operation, magnitude)
     if operation not in ("Brightness", "Contrast"):
@@ -106,11 +107,12 @@ def human_confidence(operation: str, magnitude: float, chance: float) -> float: 
 
 
 def smoothed_confidence(operation: str, magnitude: float, chance: float) -> float:  # noqa: ARG001
-    """1 - (1 - floor) x^exponent, drawn by hand through people's and a network's accuracies.
+    """Confidence 1 - (1 - floor) x^exponent, fitted by hand to accuracies of people and a network.
 
-    One published table of both sources: floor 0.32, for less Brightness and less Contrast, is
-    people's; the other floors are a network's accuracies. x as for `polynomial_confidence`, but
-    (8 - m)/6 for Posterize, whose least is 2 bits; more Color keeps all.
+    The study publishes one table of both sources: floor 0.32, for less Brightness and less
+    Contrast, is human accuracy; the other floors are a network's. x is that of
+    `polynomial_confidence`, but (8 - m)/6 for Posterize, whose minimum is 2 bits; more Color keeps
+    all.
     """
     x = _extent(operation, magnitude)
     if operation == "Posterize":
@@ -121,10 +123,10 @@ def smoothed_confidence(operation: str, magnitude: float, chance: float) -> floa
     return 1 - (1 - floor) * math.pow(x, exponent)
 
 
-def share_kept(kept: Kept, operation: str, magnitude: float, coloured: bool) -> float:
-    """What one operation leaves; changes of colour alone can lose something, and grey has none.
+def share_kept(kept: ShareKept, operation: str, magnitude: float, coloured: bool) -> float:
+    """Share of the map that one operation keeps: below 1 only for the operations in LOSSY.
 
-    Raises ValueError where the rule says less than 0 or more than 1.
+    Color keeps all of grey images (`coloured` False). Raises ValueError where `kept` leaves [0, 1].
     """
     if operation not in LOSSY or (operation == "Color" and not coloured):
         return 1.0
@@ -138,7 +140,7 @@ def share_kept(kept: Kept, operation: str, magnitude: float, coloured: bool) -> 
 
 
 def _extent(operation: str, magnitude: float) -> float:
-    """How far an operation goes: 0 changes nothing, 1 leaves nothing or inverts all."""
+    """Extent of an operation in [0, 1]: 0 changes nothing, 1 leaves nothing or inverts all."""
     if operation not in LOSSY:
         raise ValueError(f"operation must be one of {', '.join(LOSSY)}, got {operation!r}")
     if operation == "Posterize":
