@@ -142,3 +142,8 @@ def test_contract(clause: Clause, transform: Any, make: Callable[[], Tensor], ex
 def test_every_transform_is_in_a_pair_on_either_side() -> None:
     for side in zip(*pairs(), strict=True):
         assert set(side) == set(SINGLE)
+
+
+def test_a_chain_draws_for_the_size_that_each_step_gets() -> None:
+    drawn = Chain([ResizedCrop((2, 3)), Own()]).draw(N * 9, H, W, Generator().manual_seed(0))
+    assert set(drawn["1"]["row"].tolist()) == {0, 1}

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from softaug.transforms.borrowed.geometry import (
     Geometry,
     Map,
+    Mask,
     Positions,
     Slopes,
     differences,
@@ -19,8 +20,10 @@ from softaug.transforms.borrowed.geometry import (
     signed_area,
 )
 
+Fit = tuple[Positions, Slopes]
 
-def fit_affine_or_projective(geometry: Geometry) -> tuple[Positions, Slopes] | None:
+
+def fit_affine_or_projective(geometry: Geometry) -> Fit | None:
     """Fit an affine map, then a projective one, to all positions; None where neither fits."""
     positions, full = geometry.positions, geometry.full
     slopes, bend = differences(positions)
@@ -29,36 +32,50 @@ def fit_affine_or_projective(geometry: Geometry) -> tuple[Positions, Slopes] | N
     if min(use.any(dim=0).sum(), use.any(dim=1).sum()) < 3:
         raise ValueError("it shows too few pixels side by side")
     for projective in (False, True):
-        trust = full.double() if geometry.whole else (use & (bend <= bend[use].median())).double()
-        for _ in range(20 if geometry.whole else 4):
-            fitted, slopes = _least_squares(positions, trust, projective)
-            residual = (fitted - positions).abs().amax(dim=0) / (
-                1 if geometry.whole else pixel_side(slopes)
-            )
-            if geometry.whole and residual[full].max() <= 0.5:
-                break
-            if geometry.whole:
-                # Rounding errs by up to half a pixel: minimise the largest error (Lawson 1961).
-                trust = trust * residual / residual[full].max().clamp(min=1e-9)
-            else:
-                # Borders are drawn inwards: fit the better half (least trimmed squares, Rousseeuw).
-                trust = (use & (residual <= residual[use].median())).double()
         if geometry.whole:
-            fits = (residual <= 0.75)[full].all()
+            fit = _fit_rounded(positions, full, projective)
         else:
-            # At borders resampling draws positions inwards, by slightly more than half a pixel.
-            inwards = (fitted - fitted[:, full].mean(dim=1).view(2, 1, 1)).sign()
-            drawn = (torch.minimum(fitted.clamp(min=0), geometry.size - 1) - positions) * inwards
-            fits = ((drawn > -0.2 * pixel_side(slopes)) & (drawn < 0.6 + 0.1 * pixel_side(slopes)))[
-                :, full
-            ]
-            fits = fits.all() & ((residual <= 0.1)[use].double().mean() > 0.5)
-        if fits:
-            return fitted, slopes
+            smoother_half = use & (bend <= bend[use].median())
+            fit = _fit_resampled(geometry, use, smoother_half, projective)
+        if fit is not None:
+            return fit
     return None
 
 
-def _least_squares(positions: Positions, trust: Map, projective: bool) -> tuple[Positions, Slopes]:
+def _fit_rounded(positions: Positions, full: Mask, projective: bool) -> Fit | None:
+    """Fit positions that nearest neighbours rounded by up to half a pixel.
+
+    Minimises the largest error (Lawson 1961).
+    """
+    trust = full.double()
+    for _ in range(20):
+        fitted, slopes = _least_squares(positions, trust, projective)
+        residual = (fitted - positions).abs().amax(dim=0)
+        if residual[full].max() <= 0.5:
+            break
+        trust = trust * residual / residual[full].max().clamp(min=1e-9)
+    return (fitted, slopes) if (residual <= 0.75)[full].all() else None
+
+
+def _fit_resampled(geometry: Geometry, use: Mask, trusted: Mask, projective: bool) -> Fit | None:
+    """Fit positions that resampling drew inwards at borders, by slightly more than half a pixel.
+
+    Fits the trusted pixels first, then the better half (least trimmed squares, Rousseeuw).
+    """
+    positions, full = geometry.positions, geometry.full
+    for _ in range(4):
+        fitted, slopes = _least_squares(positions, trusted.double(), projective)
+        residual = (fitted - positions).abs().amax(dim=0) / pixel_side(slopes)
+        trusted = use & (residual <= residual[use].median())
+    side = pixel_side(slopes)
+    inwards = (fitted - fitted[:, full].mean(dim=1).view(2, 1, 1)).sign()
+    drawn = (torch.minimum(fitted.clamp(min=0), geometry.size - 1) - positions) * inwards
+    explained = ((drawn > -0.2 * side) & (drawn < 0.6 + 0.1 * side))[:, full].all()
+    close = (residual <= 0.1)[use].double().mean() > 0.5
+    return (fitted, slopes) if explained and close else None
+
+
+def _least_squares(positions: Positions, trust: Map, projective: bool) -> Fit:
     """Fit a map to positions by least squares, each weighted by `trust`."""
     y, x = trust.nonzero(as_tuple=True)
     middle, scale = torch.stack([y, x]).double().mean(dim=1), max(trust.shape)
@@ -81,7 +98,7 @@ def _least_squares(positions: Positions, trust: Map, projective: bool) -> tuple[
     return fitted, slopes
 
 
-def fit_smooth_map(geometry: Geometry) -> tuple[Positions, Slopes]:
+def fit_smooth_map(geometry: Geometry) -> Fit:
     """Positions and slopes of a smooth bent map, continued beyond the pixels shown in full."""
     if geometry.whole:
         raise ValueError(
