@@ -19,8 +19,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from softaug import Chain, Crop, Drawn, PowerCurve, SoftAugment, as_seen, take, visibility
-from softaug.transforms.policies import Gated, RandAugment, TrivialAugment
+from softaug import Chain, Crop, Drawn, Gated, PowerCurve, SoftAugment, as_seen, take, visibility
+from softaug.transforms.policies import RandAugment, TrivialAugment
 from softaug.transforms.policies.batch import BATCHED_VALUES
 from softaug.transforms.policies.confidences import (
     LOSSY,

@@ -4,7 +4,7 @@ Operations that move pixels (shears, translations, rotation) keep areas, and mov
 the pixels; changes of colour multiply it by a share; Identity, AutoContrast and Equalize keep all.
 It imports the transforms' common parts; torchvision is imported on first use.
 
-Softening helps less where many types of operation are mixed: `Gated` has the evidence.
+Softening helps less where many types of operation are mixed: `softaug.Gated` has the evidence.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,6 @@ from softaug.transforms.policies.operations import (
 __all__ = [
     "OPERATIONS",
     "FromConfidence",
-    "Gated",
     "RandAugment",
     "TrivialAugment",
     "human_confidence",
@@ -72,7 +71,7 @@ class RandAugment:
     nothing to grey images and keeps all of their map.
 
     Source: Cubuk et al. 2020, "RandAugment", arXiv 1909.13719. Soft labels gain little or nothing
-    among so many types of operation: see `Gated`.
+    among so many types of operation: see `softaug.Gated`.
 
     >>> images, seen = RandAugment()(torch.rand(8, 3, 32, 32))
     >>> images.shape, seen.shape
@@ -135,7 +134,7 @@ class TrivialAugment:
     fill, kept, and images with other numbers of channels: as in `RandAugment`.
 
     Source: Müller and Hutter 2021, "TrivialAugment", arXiv 2103.10158. Soft labels gain little or
-    nothing among so many types of operation: see `Gated`.
+    nothing among so many types of operation: see `softaug.Gated`.
     """
 
     num_magnitude_bins: int = 31
