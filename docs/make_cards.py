@@ -1,9 +1,10 @@
-"""Write the cards of docs/cards/: a page and a picture for each transform and curve.
+"""Write docs/glossary.md and docs/cards/: a page and a picture for each transform and curve.
 
     .venv/bin/python docs/make_cards.py
 
-What a person writes is in cards.yaml. Signatures and first sentences come from the code; pictures
-and tables come from running the snippets that the cards show.
+cards.yaml holds the hand-written parts of the cards. Signatures and first sentences come from the
+code; pictures and tables come from running the snippets that the cards show. The glossary comes
+from the table of metrics.
 """
 
 import inspect
@@ -21,14 +22,17 @@ from PIL import Image
 from torch import Tensor
 
 import softaug
-from softaug_lab.data.load import load
-from softaug_lab.report.drawings import LOOKS, SPARE_COLOURS, sample_sheet, styled
+from softaug_lab.data import load
+from softaug_lab.metrics import GLOSSARY, METRICS
+from softaug_lab.report import sample_sheet
+from softaug_lab.report.drawings import styled
+from softaug_lab.report.looks import LOOKS, SPARE_COLOURS
 
 DOCS = Path(__file__).parent
 CARDS = DOCS / "cards"
-CLASSES = 10  # of the demo, and so of the chance in pictures
+CLASSES = 10  # number of classes of the demo; 1/CLASSES is the chance in pictures
 FIVE = 5
-SHOWN = 39  # which of the demo's test images is in the pictures: an ankle boot
+SHOWN = 39  # number of the demo's test image in the pictures, an ankle boot
 VISIBILITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 TRAINING = """\
 images, targets = augment(images, labels)
@@ -38,7 +42,7 @@ loss = F.cross_entropy(model(images / 255), targets)  # of uint8 images
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What a person writes on a card; cards.yaml explains each field."""
+    """The hand-written parts of a card; cards.yaml explains each field."""
 
     name: str
     title: str
@@ -73,7 +77,7 @@ def cards() -> list[Card]:
 
 
 def pages() -> dict[str, str]:
-    """The text of every page by its file's name."""
+    """The text of each card by the name of its file."""
     sources = _written()["sources"]
     texts = {f"{card.name}.md": _page(card, sources) for card in cards()}
     return {**texts, "index.md": _index(cards())}
@@ -120,14 +124,14 @@ def _page(card: Card, sources: dict[str, str]) -> str:
 
 
 def _sentence(card: Card) -> str:
-    """The first sentence as it stands on a page: where it is a formula, what it is one of."""
+    """The first sentence as printed on the page; a formula gets an introduction."""
     if card.sentence.startswith("confidence ="):
         return f"A curve from visibility v to confidence p: {card.sentence}"
     return card.sentence
 
 
 def _signature(of: Any) -> str:
-    """Parameters with their types and defaults, one a line where they are long."""
+    """Parameters with their types and defaults, one per line where they are long."""
     signature = inspect.signature(of).replace(return_annotation=inspect.Signature.empty)
     shown = []
     for parameter in signature.parameters.values():
@@ -145,7 +149,7 @@ def _signature(of: Any) -> str:
 
 
 def _reading(card: Card) -> str:
-    """How a snippet's result is read."""
+    """The lines that compute v and p from the result of a snippet."""
     if card.kind == "curve":
         lines = [
             "v = torch.linspace(0, 1, 101)",
@@ -173,8 +177,8 @@ def _curve_table(card: Card) -> str:
 def _index(all_cards: list[Card]) -> str:
     parts = [
         "# Cards",
-        "A page for each transform and curve: what it does, how it looks at five strengths, how to "
-        "use it, which values to take, when it helps and when it hurts.",
+        "One page for each transform and curve: what it does, how it looks at five strengths, how "
+        "to use it, which values to use, when it helps and when it hurts.",
     ]
     for kind in ("transform", "curve"):
         rows = []
@@ -185,8 +189,26 @@ def _index(all_cards: list[Card]) -> str:
         parts += [f"## {kind.capitalize()}s", _table(["card", "class", "what it does"], rows)]
     parts += [
         "Pictures show a test image of the demo, Fashion-MNIST (MIT). In them v is the visibility "
-        f"and p the confidence among {CLASSES} classes.",
+        f"and p the confidence with {CLASSES} classes.",
         "This folder is written by `docs/make_cards.py` from `docs/cards.yaml` and the code.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def glossary() -> str:
+    """The text of the glossary: the terms, and the table of all metrics."""
+    better = {"low": "lower", "high": "higher", "near 0": "nearer to 0", "neither": ""}
+    rows = [
+        [f"`{one.key}`", one.name, one.meaning, better[one.better], "yes" if one.compared else ""]
+        for one in METRICS
+    ]
+    parts = [
+        "# Glossary",
+        *(f"## {term}\n\n{text}" for term, text in GLOSSARY.items()),
+        "## All metrics",
+        "Keys are those of an evaluation in [results.json](results-json.md); `softaug compare` "
+        "tests differences in the metrics marked in the last column.",
+        _table(["key", "name", "meaning", "better", "compared"], rows),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -219,7 +241,7 @@ def draw(card: Card) -> bytes:
 
 
 def _sheet(card: Card, names: dict[str, Any]) -> Figure:
-    """Five images with what was chosen for them, v and p."""
+    """Five images with their chosen parameters, v and p."""
     values = {name: v.tolist() if isinstance(v, Tensor) else v for name, v in names.items()}
     chosen = {n: v for n, v in values.items() if isinstance(v, list) and len(v) == FIVE}
     captions = [
@@ -246,9 +268,9 @@ def _plot(names: dict[str, Any]) -> Figure:
 
 
 def _png(figure: Figure) -> bytes:
-    """In few colours and without a date or version, so that pictures are small and repeatable."""
+    """Encode in few colours, without date or version, so that pictures are small and repeatable."""
     drawn, small = io.BytesIO(), io.BytesIO()
-    # Tight, as a sheet of one row cuts off what hangs below its captions otherwise.
+    # Tight: otherwise a sheet of one row cuts off the lower part of its captions.
     figure.savefig(drawn, format="png", bbox_inches="tight", pad_inches=0.06)
     with Image.open(drawn) as image:
         image.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(
@@ -258,6 +280,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def main() -> None:
+    (DOCS / "glossary.md").write_text(glossary())
     CARDS.mkdir(exist_ok=True)
     for name, text in pages().items():
         (CARDS / name).write_text(text)

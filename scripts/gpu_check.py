@@ -31,7 +31,7 @@ from torch import Generator, Tensor
 from torchvision.transforms import v2 as typed_v2
 
 import softaug as sa
-from softaug.transforms.pixels import standard_normal
+from softaug.transforms.hashed_noise import standard_normal
 from softaug_lab.basics.processes import Processes
 from softaug_lab.data import Data, ImageSet
 from softaug_lab.models import ModelCard, build

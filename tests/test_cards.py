@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 
 import softaug
-from softaug_lab.cli.app import app, main
+from softaug_lab.cli.app import main
+from softaug_lab.cli.commands import app
 from softaug_lab.recipes.expression import TRANSFORMS, parse
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -64,6 +65,11 @@ def test_cards_are_as_the_command_writes_them() -> None:
     assert written.keys() == made.keys()
     for name, text in made.items():
         assert written[name] == text, name
+
+
+def test_the_glossary_is_as_the_command_writes_it() -> None:
+    """Else: python docs/make_cards.py."""
+    assert (DOCS / "glossary.md").read_text() == MAKER["glossary"]()
 
 
 def test_pictures_are_there_and_small() -> None:

@@ -61,7 +61,7 @@ def environment(wheel: Path, folder: Path, extras: set[str]) -> list[str]:
             asked += [(Requirement(text), requirement.extras) for text in found.requires or ()]
             for name in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
                 if not (folder / name).exists():
-                    (folder / name).symlink_to(found.locate_file(name))
+                    (folder / name).symlink_to(str(found.locate_file(name)))
     start = f"import runpy, sys; sys.path.insert(0, {str(folder)!r}); sys.argv[0:1] = []; "
     return [sys.executable, "-I", "-S", "-c", start]
 

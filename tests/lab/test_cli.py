@@ -1,6 +1,8 @@
 """The command line as a user has it: a folder of pictures in, figures and a model out."""
 
 import json
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,6 +19,8 @@ from PIL import Image
 from support import folder
 
 from softaug_lab.cli.app import main
+from softaug_lab.cli.commands import HELP, app
+from softaug_lab.recipes import ARMS, read_recipe
 
 QUICK = ["--epochs", "1", "--batch-size", "20"]
 
@@ -172,6 +176,56 @@ def test_compare_refuses_another_recipe_before_any_work(
     main([str(part) for part in command])
     message = fails(capsys, 2, *command, "--lr", "0.2")
     assert "lr was 0.1, now 0.2" in message
+
+
+def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
+    main([command, "--help"])
+    return capsys.readouterr().out
+
+
+def test_help_begins_with_examples_and_groups_options(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in HELP:
+        shown = help_of(command, capsys)
+        assert shown.startswith(f"Usage: softaug {command} ")
+        first_panel = shown.index("\u256d")
+        for example in HELP[command].examples:
+            assert shown.index(example) < first_panel
+            app.parse_args(shlex.split(example)[1:], exit_on_error=False, print_error=False)
+    titles = re.findall("\u256d\u2500 (.*?) \u2500", help_of("train", capsys))
+    assert titles == [
+        "Data", "Augmentation", "Arms", "Model", "Schedule", "Run", "Devices and machines"
+    ]  # fmt: skip
+
+
+def test_help_lists_what_the_command_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    train, pretrain, compare = (help_of(c, capsys) for c in ("train", "pretrain", "compare"))
+    for option in ("--blur", "simsiam-soft  "):
+        assert (option in train, option in pretrain, option in compare) == (False, True, True)
+    for option in ("--standard", "--end-epochs", "mixup  "):
+        assert (option in train, option in pretrain, option in compare) == (True, False, True)
+    assert ARMS["soft"].about in train  # half a line of meaning for each arm
+    defaults = read_recipe("simsiam")[0]
+    assert f"[default: {defaults['epochs']}]" in pretrain
+
+
+WITHOUT = """
+import sys
+sys.modules["MISSING"] = None  # as find_spec sees a module that cannot be found
+import importlib.util
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "MISSING" else real(name, *rest)
+from softaug_lab.cli import main
+main(["train", "demo"])
+"""
+
+
+@pytest.mark.parametrize("missing", ["cyclopts", "rich", "torchvision"])
+def test_missing_packages_are_told_in_one_line(missing: str) -> None:
+    program = [sys.executable, "-c", WITHOUT.replace("MISSING", missing)]
+    done = subprocess.run(program, capture_output=True, text=True)
+    assert done.returncode == 2
+    expected = "softaug: the command line needs more packages: pip install 'softaug[lab]'\n"
+    assert done.stderr == expected
 
 
 @pytest.mark.parametrize(

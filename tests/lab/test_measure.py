@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from made_up_logits import random_samples
+from support import random_samples
 
 from softaug_lab.metrics import calibration, classwise, proper, selective
 from softaug_lab.metrics.calibration import Cells

@@ -24,7 +24,8 @@ from softaug import (
     per_sample,
 )
 from softaug_lab.basics.processes import Processes
-from softaug_lab.cli.app import app, main
+from softaug_lab.cli.app import main
+from softaug_lab.cli.commands import app
 from softaug_lab.data.dataset import Data, ImageSet
 from softaug_lab.data.decode import read_image
 from softaug_lab.models.classifier import load_model

@@ -17,11 +17,13 @@ from PIL import Image
 from softaug_lab.basics.errors import SoftaugError
 from softaug_lab.corruptions.constants import COMMON
 from softaug_lab.experiments.png import png_text
-from softaug_lab.report.drawings import LOOKS, SPARE_COLOURS, arm_looks, sample_sheet
+from softaug_lab.metrics import COMPARED, GLOSSARY, METRICS
+from softaug_lab.report.looks import LOOKS, SPARE_COLOURS, arm_looks
 from softaug_lab.report.page import EMPTY, write_report
 from softaug_lab.report.prepare import drawn_arms, figure, prepare_occlusion, prepare_reliability
+from softaug_lab.report.sheet import sample_sheet
 from softaug_lab.report.summary import sentences
-from softaug_lab.report.tables import arm_rows, shown_columns, verdict
+from softaug_lab.report.tables import arm_rows, shown_metrics, verdict
 
 Results = dict[str, Any]
 HOSTILE = '<script>alert("1")</script>'
@@ -300,7 +302,7 @@ def test_a_page_has_every_section_in_order(tmp_path: Path) -> None:
         "What these figures support – and what they don’t",  # noqa: RUF001
         "The arms",
         "Differences",
-        "What the models saw",
+        "What the models were shown",
         "Where the arms disagree",
         "The softening curve",
         "Training",
@@ -308,6 +310,7 @@ def test_a_page_has_every_section_in_order(tmp_path: Path) -> None:
         "Under occlusion",
         "Under corruptions",
         "To run it again",
+        "Glossary",
     ]
     for word in ("3 seeds", "10.", "paired t", "paired bootstrap", "p 0.78", "dc0dda3", "12 min"):
         assert word in page.text
@@ -318,7 +321,7 @@ def test_a_page_needs_nothing_from_outside(tmp_path: Path) -> None:
     assert "//" not in re.sub(r"base64,[^\"]*", "", html)
     assert page.count("link") == page.count("iframe") == page.count("base") == 0
     for tag, attributes in page.tags:
-        assert (tag == "use" and "href" in attributes) or not {"href", "srcset"} & set(attributes)
+        assert tag in ("use", "a") or not {"href", "srcset"} & set(attributes)
         source = attributes.get("src")
         assert source is None or source.startswith("data:image/png;base64,")
         assert (attributes.get("href") or "#").startswith("#")
@@ -412,7 +415,7 @@ def test_what_is_missing_is_left_out(missing: str, tmp_path: Path) -> None:
     del results[missing]
     _, page = page_of(results, tmp_path)
     heading = {
-        "samples": "What the models saw",
+        "samples": "What the models were shown",
         "disagreements": "Where the arms disagree",
         "softening": "The softening curve",
     }
@@ -485,7 +488,7 @@ def test_the_table_gives_mean_spread_seeds_and_marks_the_best() -> None:
 
 def test_the_calibration_gap_is_best_nearest_to_zero() -> None:
     results = fake_results()
-    place = [column.key for column in shown_columns(results)].index("calibration_gap")
+    place = [metric.key for metric in shown_metrics(results)].index("calibration_gap")
     gaps = {row["name"]: row["cells"][place] for row in arm_rows(results)}
     assert [name for name, cell in gaps.items() if cell.best] == ["soft"]
     assert gaps["soft"].text == "\N{MINUS SIGN}1.50"
@@ -494,7 +497,7 @@ def test_the_calibration_gap_is_best_nearest_to_zero() -> None:
 
 def test_headings_sort_and_can_be_reached_by_keyboard(tmp_path: Path) -> None:
     html, page = page_of(fake_results(), tmp_path)
-    heads = re.findall(r"<th scope=\"col\"[^>]*><button type=\"button\">", html)
+    heads = re.findall(r"<th scope=\"col\"[^>]*><button type=\"button\"[^>]*>", html)
     assert len(heads) == page.count("button") == 16
     assert "aria-sort" in html
 
@@ -532,6 +535,28 @@ def test_occlusion_lines_stand_at_the_share_hidden_in_truth() -> None:
     assert lines["soft"].y.shape == (3, 5)
 
 
+def test_every_term_of_a_note_leads_to_the_glossary(tmp_path: Path) -> None:
+    html, page = page_of(fake_results(), tmp_path)
+    links = re.findall(r'href="#term-([^"]+)"', html)
+    assert {"ece", "noise-floor", "gap", "visibility", "confidence"} <= set(links)
+    for name, text in GLOSSARY.items():
+        assert f'<dt id="term-{name.replace(" ", "-").lower()}">{name}</dt>' in html
+        assert text.split(". ")[0].split(" (")[0] in page.text
+
+
+def test_the_table_of_metrics_drives_columns_and_comparison() -> None:
+    keys = [metric.key for metric in METRICS]
+    assert len(set(keys)) == len(keys)
+    assert {record["metric"] for record in fake_results()["comparisons"]} == {
+        metric.key for metric in COMPARED
+    }
+    results = fake_results()
+    for run in results["runs"]:
+        run["evaluation"] |= dict.fromkeys(keys, 0.5)
+    shown = [metric.key for metric in shown_metrics(results)]
+    assert shown == [metric.key for metric in METRICS if metric.column is not None]
+
+
 # --- sentences ------------------------------------------------------------------------------
 
 
@@ -549,7 +574,7 @@ def test_one_seed_makes_no_claim_about_chance() -> None:
     told = " ".join(sentences(fake_results(seeds=1)))
     assert "With one seed no claim about chance can be made" in told
     assert "in this one run" in told
-    assert "It points to softening adding accuracy over the crop" in told
+    assert "This suggests that softening improves accuracy" in told
     for claim in ("more than chance", "larger than chance", "is shown"):
         assert claim not in told
 
@@ -562,7 +587,7 @@ def test_soft_that_loses_top1_and_wins_occlusion_is_told_so() -> None:
         ]
     )
     assert told[0] == (
-        "Against the standard crop, soft is better in error with 40 % hidden "
+        "Compared with the standard crop, soft is better in error with 40 % hidden "
         "(\N{MINUS SIGN}6.1 points) and worse in top-1 error (+1.2 points), by more than chance."
     )
 
@@ -570,7 +595,7 @@ def test_soft_that_loses_top1_and_wins_occlusion_is_told_so() -> None:
 def test_a_difference_inside_chance_is_no_gain() -> None:
     told = said([compared("standard", "top1_error", -0.004)])
     assert told[0] == (
-        "Against the standard crop, no difference of soft is larger than chance: "
+        "Compared with the standard crop, no difference of soft is larger than chance: "
         "top-1 error \N{MINUS SIGN}0.4 points (about 11 seeds would tell)."
     )
 
@@ -580,8 +605,8 @@ def test_what_is_proven_and_what_is_not_stand_apart() -> None:
         [compared("standard", "nll", -0.05, proven=True), compared("standard", "ece", 0.02)]
     )
     assert told[0] == (
-        "Against the standard crop, soft is better in NLL (\N{MINUS SIGN}0.050), by more than "
-        "chance. What may be chance: ECE +2.0 points (about 11 seeds would tell)."
+        "Compared with the standard crop, soft is better in NLL (\N{MINUS SIGN}0.050), by more "
+        "than chance. May be chance: ECE +2.0 points (about 11 seeds would tell)."
     )
 
 
@@ -595,8 +620,8 @@ def test_label_smoothing_that_wins_is_named() -> None:
         ]
     )
     assert (
-        "Plain label smoothing on the standard crop beats soft in top-1 error (+0.6 points) "
-        "and NLL (+0.020, may be chance)." in told
+        "Plain label smoothing on the standard crop is better than soft in top-1 error "
+        "(+0.6 points) and NLL (+0.020, may be chance)." in told
     )
 
 
@@ -618,7 +643,7 @@ def test_label_smoothing_that_wins_nothing_is_not_named() -> None:
 @pytest.mark.parametrize(
     ("metric", "hidden_in"),
     [
-        ("occluded_error", "mean colour, which no arm has met"),
+        ("occluded_error", "mean colour, which no arm was trained on"),
         ("occluded_black", "black, the fill of the crops"),
     ],
 )
@@ -642,16 +667,16 @@ def test_the_share_of_the_crop_is_given_in_points() -> None:
             compared("harsh", "occluded_error", -0.009),
         ]
     )
-    assert "already take 5.2 of the 6.1 points off" in told[1]
+    assert "lowers the error of the standard crop by 5.2 of the 6.1 points" in told[1]
 
 
 @pytest.mark.parametrize(
     ("top1", "ece", "expected"),
     [
-        (True, True, "accuracy and calibration over the crop is shown."),
-        (False, True, "calibration over the crop is shown; that it adds accuracy is not shown."),
-        (True, False, "accuracy over the crop is shown; that it adds calibration is not shown."),
-        (False, False, "accuracy and calibration over the crop is not shown."),
+        (True, True, "shows that softening improves accuracy and calibration over the crop alone."),
+        (False, True, "calibration over the crop alone, but not that it improves accuracy."),
+        (True, False, "accuracy over the crop alone, but not that it improves calibration."),
+        (False, False, "not show that softening improves accuracy or calibration over the crop"),
     ],
 )
 def test_what_softening_adds_is_shown_or_not(top1: bool, ece: bool, expected: str) -> None:
@@ -666,9 +691,9 @@ def test_what_softening_adds_is_shown_or_not(top1: bool, ece: bool, expected: st
 
 def test_ece_within_the_noise_floor_is_told_so_and_claims_nothing() -> None:
     told = " ".join(said([compared("harsh", "ece", -0.006, proven=True)], floor=0.012))
-    assert "difference in ECE from harsh (\N{MINUS SIGN}0.6 points) is within the noise" in told
+    assert "difference in ECE from harsh (\N{MINUS SIGN}0.6 points) is below the noise" in told
     assert "1.2 %" in told
-    assert "adds accuracy and calibration over the crop is not shown" in told
+    assert "not show that softening improves accuracy or calibration" in told
     assert "noise floor" not in " ".join(said([compared("harsh", "ece", -0.06)], floor=0.012))
 
 
@@ -687,7 +712,7 @@ def test_other_sigmas_are_set_against_their_own_crop() -> None:
     told = said(records)
     assert "soft@0.15" in told[0]
     assert "most of the gain" in told[1]
-    assert "How soft@0.15 did" in " ".join(
+    assert "For soft@0.15, see the table" in " ".join(
         said([*records, compared("standard", "nll", -0.1, proven=True)])
     )
 
@@ -700,19 +725,19 @@ def test_a_single_run_speaks_of_one_model(tmp_path: Path) -> None:
     assert "Where the arms disagree" not in page.headings
     assert "Differences" not in page.headings
     assert "of 2,000 test images" in page.text
-    assert "hardly more than the 1.2 %" in page.text
+    assert "hardly more than the noise floor of 1.2 %" in page.text
     assert "best" not in page.text
 
 
 def test_no_augmentation_that_errs_less_is_told_first() -> None:
     results = fake_results()
-    assert not any("Without any augmentation" in one for one in sentences(results))
+    assert not any("without any augmentation" in one for one in sentences(results))
     for run in results["runs"]:
         if run["arm"] == "none":
             run["evaluation"]["top1_error"] = 0.011
     first = sentences(results)[0]
-    assert first.startswith("Without any augmentation the model errs less than soft")
-    assert ": 1.1 % for" in first
+    assert first.startswith("At this budget the model has a lower top-1 error without any")
+    assert "than with soft: 1.1 % and" in first
 
 
 def test_arms_without_a_soft_one_are_not_judged() -> None:
@@ -735,7 +760,7 @@ def test_of_many_arms_a_stated_few_are_drawn(tmp_path: Path) -> None:
     assert sum("Reliability" in one for one in says) == len(drawn)
     assert all("harsh@0.2" not in one for one in says)
     assert page.count("img") == 8 * len(drawn) + 12
-    assert "of 8 of the 24 arms" in page.text
+    assert "show 8 of the 24 arms" in page.text
     assert page.text.count("harsh@0.2") >= 2  # in the table and among the augmentations
     few = fake_results(2, SWEEP[:2])
     assert drawn_arms({**EMPTY, **few}) == [*ARMS, *SWEEP[:2]]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.cli.app import main
-from softaug_lab.cli.terminal import corruption_table
+from softaug_lab.cli.tables import corruption_table
 from softaug_lab.corruptions.apply import corrupt
 from softaug_lab.corruptions.constants import COMMON, EXTRA, GROUPS, SEVERITIES
 from softaug_lab.corruptions.files import open_corrupted

@@ -24,7 +24,7 @@ from PIL import Image
 from support import fake_cifar
 
 from softaug_lab.basics.errors import SoftaugError, UsageError
-from softaug_lab.cli import terminal
+from softaug_lab.cli import tables, terminal
 from softaug_lab.cli.app import main
 from softaug_lab.data.decode import read_image
 from softaug_lab.data.load import load
@@ -483,7 +483,7 @@ def test_names_do_not_steer_the_terminal_in_results(
 
 
 def test_log_and_tables_are_inert(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.console.print(terminal.plan_table({CLEAR: f"[red]{CLEAR}"}))
+    terminal.console.print(tables.plan_table({CLEAR: f"[red]{CLEAR}"}))
     said = capsys.readouterr().out
     assert not steers(said)
     assert "[red]" in said

@@ -21,7 +21,8 @@ from torchvision.transforms.v2 import functional as tv
 from softaug import PowerCurve, take
 from softaug.transforms.colour import ColourJitter, Greyscale
 from softaug_lab.basics.errors import SoftaugError, UsageError
-from softaug_lab.cli.app import app, main
+from softaug_lab.cli.app import main
+from softaug_lab.cli.commands import app
 from softaug_lab.data.dataset import Data
 from softaug_lab.evaluation.probe import (
     cached_features,

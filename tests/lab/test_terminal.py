@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from support import random_samples
 
-from softaug_lab.cli.terminal import evaluation_table
+from softaug_lab.cli.tables import evaluation_table
 from softaug_lab.evaluation.evaluate import summarise
 from softaug_lab.evaluation.predictions import Predictions
 from softaug_lab.metrics.levels import OCCLUSION_SHARES

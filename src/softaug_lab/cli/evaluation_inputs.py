@@ -1,7 +1,7 @@
-"""What `softaug evaluate` measures: models, ours and others', on test images with their labels."""
+"""The inputs of `softaug evaluate`: a model of ours or of others, and test images with labels."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,33 +17,47 @@ if TYPE_CHECKING:
     from softaug_lab.evaluation import Predictions
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A model to measure and the test images, labelled with numbers of the model's classes.
+
+    classes: names of the model's classes. data: where the test images come from.
+    """
+
+    model: "nn.Module"
+    classes: tuple[str, ...]
+    data: "Data"
+    test: "ImageSet"
+
+
+@dataclass(frozen=True)
+class Corruptions:
+    """Which corruptions to measure: made here, from a folder; relative to a baseline's file."""
+
+    made: bool
+    folder: Path | None
+    baseline: Path | None
+
+    @property
+    def any(self) -> bool:
+        """Whether any are to be measured."""
+        return self.made or self.folder is not None
+
+
 def model_file(run: Path) -> Path:
-    """The model of a run folder, or the file itself."""
+    """The model file of a run folder, or the file itself."""
     from softaug_lab.runs import RunFolder
 
     return RunFolder(run).model_file if run.is_dir() else run
 
 
-def under_corruptions(
-    model: "nn.Module",
-    classes: tuple[str, ...],
-    test: "ImageSet",
-    made: bool,
-    folder: Path | None,
-    baseline_file: Path | None,
-) -> dict[str, Any]:
-    """Figures under corruptions made here and from files, by the names they have in --json."""
-    from softaug_lab.basics.storage import read_json
+def under_corruptions(subject: Subject, asked: Corruptions) -> dict[str, Any]:
+    """Measure the model under corruptions; the keys are those of --json."""
     from softaug_lab.corruptions import SEVERITIES, names_for, open_corrupted
     from softaug_lab.evaluation import evaluate_corruptions, evaluate_sets
 
-    channels, height, width = test.images.shape[1:]
-    baseline = read_json(baseline_file) if baseline_file is not None else {}
-    asked = {"corruptions": made, "corrupted": folder is not None}
-    if baseline_file is not None:
-        for key in (key for key, wanted in asked.items() if wanted):
-            if not isinstance(baseline, dict) or key not in baseline:
-                raise UsageError(f"{baseline_file}: no figures of evaluate --{key}")
+    channels, height, width = subject.test.images.shape[1:]
+    baseline = _baseline(asked)
     figures: dict[str, Any] = {}
     with progress_bar() as bar:
 
@@ -51,24 +65,41 @@ def under_corruptions(
             task = bar.add_task(key, total=count * len(SEVERITIES), figures="")
             return lambda name, severity: bar.update(task, advance=1, figures=f"{name} {severity}")
 
-        if folder is not None:
-            source, names = open_corrupted(folder, classes, channels, height, width)
-            read = evaluate_sets(
-                model,
+        if asked.folder is not None:
+            source, names = open_corrupted(asked.folder, subject.classes, channels, height, width)
+            measured = evaluate_sets(
+                subject.model,
                 source,
                 names,
                 baseline=baseline.get("corrupted"),
                 watch=watch("corrupted", len(names)),
             )
-            figures["corrupted"] = {"source": str(folder), **read}
-        if made:
-            count = len(names_for(channels))
+            figures["corrupted"] = {"source": str(asked.folder), **measured}
+        if asked.made:
             figures["corruptions"] = evaluate_corruptions(
-                model,
-                test,
+                subject.model,
+                subject.test,
                 baseline=baseline.get("corruptions"),
-                watch=watch("corruptions", count),
+                watch=watch("corruptions", len(names_for(channels))),
             )
+    return figures
+
+
+def _baseline(asked: Corruptions) -> dict[str, Any]:
+    """Read the figures of the baseline, {} where none is given.
+
+    Raises UsageError where its file lacks figures under the corruptions that are asked for.
+    """
+    from softaug_lab.basics.storage import read_json
+
+    if asked.baseline is None:
+        return {}
+    baseline = read_json(asked.baseline)
+    wanted = {"corruptions": asked.made, "corrupted": asked.folder is not None}
+    for key in (key for key, wants in wanted.items() if wants):
+        if not isinstance(baseline, dict) or key not in baseline:
+            raise UsageError(f"{asked.baseline}: no figures of evaluate --{key}")
+    figures: dict[str, Any] = baseline
     return figures
 
 
@@ -78,9 +109,10 @@ def own_model(
     read: DataOptions,
     foreign: ForeignOptions,
     restrict: bool | None,
-    device: "torch.device",
-) -> tuple["nn.Module", tuple[str, ...], "Data", "ImageSet"]:
-    """A model that softaug wrote, its classes, the data, the test images with its labels."""
+    device: str,
+) -> Subject:
+    """Load a model that softaug wrote, and the data to test it on."""
+    from softaug_lab.basics.processes import choose_device
     from softaug_lab.models import load_model
     from softaug_lab.runs import RunFolder
 
@@ -89,14 +121,14 @@ def own_model(
             f"{run}: --checkpoint, --classes, --mean, --std and --input-size are for models that "
             "softaug did not train"
         )
-    model = load_model(model_file(run)).to(device)
+    model = load_model(model_file(run)).to(choose_device(device))
     folder = RunFolder(run if run.is_dir() else run.parent)
-    own = folder.description()["data"]["source"] if folder.started else None
+    source = folder.description()["data"]["source"] if folder.started else None
     if data is None:
-        if own is None:
+        if source is None:
             raise UsageError(f"{run}: a model file names no data; add DATA after it")
-        data, read = own["data"], DataOptions(**own["read"])
-    trained_on = own is not None and Path(own["data"]).resolve() == Path(data).resolve()
+        data, read = source["data"], DataOptions(**source["read"])
+    trained_on = source is not None and Path(source["data"]).resolve() == Path(data).resolve()
     loaded = _read_test(data, read, trained_on)
     card = model.card
     chosen, test = _for_model(model, card.classes, len(card.classes), loaded, restrict or False)
@@ -106,7 +138,8 @@ def own_model(
             f"the model takes images {list(shape)} [C,H,W], {loaded.name} has "
             f"{list(loaded.image_shape)}; --size {min(card.height, card.width)} may mend it"
         )
-    return chosen, card.classes if chosen is model else loaded.classes, loaded, test
+    classes = card.classes if chosen is model else loaded.classes
+    return Subject(chosen, classes, loaded, test)
 
 
 def foreign_model(
@@ -115,9 +148,10 @@ def foreign_model(
     read: DataOptions,
     options: ForeignOptions,
     restrict: bool | None,
-    device: "torch.device",
-) -> tuple["nn.Module", tuple[str, ...], "Data", "ImageSet"]:
-    """A model of others, its classes, the data, the test images with its labels."""
+    device: str,
+) -> Subject:
+    """Load a model that softaug did not train, and the data to test it on."""
+    from softaug_lab.basics.processes import choose_device
     from softaug_lab.data import BUILT_IN
     from softaug_lab.evaluation import predict_logits
     from softaug_lab.models import load_foreign, read_classes
@@ -130,19 +164,19 @@ def foreign_model(
         mean=options.mean,
         std=options.std,
         input_size=options.input_size,
-        device=device,
+        device=choose_device(device),
     )
     height, width = loaded_model.preprocessing.scaled or (0, 0)
     if read.size is None and 0 < height == width and data not in BUILT_IN:
-        read = replace(read, size=height)  # pictures of many sizes need one
+        read = replace(read, size=height)  # images of many sizes need one size
     loaded = _read_test(data, read)
-    # How many classes a model tells apart, only its logits say.
+    # Only the logits show how many classes a model has.
     k = predict_logits(loaded_model, loaded.test.images[:1]).shape[1]
     names = None if options.classes is None else read_classes(options.classes, k)
     chosen, test = _for_model(loaded_model, names, k, loaded, restrict in (None, True))
-    # As many as the logits, whose order is the data's where nothing names them.
-    known = names if names is not None and chosen is loaded_model else loaded.classes
-    return chosen, known, loaded, test
+    # Without names, the order of the logits is that of the data's classes.
+    classes = names if names is not None and chosen is loaded_model else loaded.classes
+    return Subject(chosen, classes, loaded, test)
 
 
 def labelled_logits(
@@ -152,14 +186,14 @@ def labelled_logits(
     options: ForeignOptions,
     restrict: bool | None,
 ) -> "Predictions":
-    """The logits of a file with its own labels, or else those of the test images of DATA."""
+    """Read logits from a file, with its own labels or else those of the test images of DATA."""
     import torch
 
     from softaug_lab.evaluation import Predictions
     from softaug_lab.models import class_columns, read_classes, read_logits
 
     if restrict or replace(options, classes=None) != FOREIGN:
-        raise UsageError(f"{file}: of the options for models, logits have --classes alone")
+        raise UsageError(f"{file}: a file of logits takes only --classes of the options for models")
     logits, labels = read_logits(file)
     if labels is not None:
         if data is not None:
@@ -179,7 +213,7 @@ def labelled_logits(
 
 
 def _read_test(data: str, read: DataOptions, trained_on: bool = False) -> "Data":
-    """The data, to be tested whole where they have no test part, unless they were trained on."""
+    """Load data to test on; without a test part all are tested, unless the run trained on them."""
     loaded = read_data(data, read)
     if loaded.split and not trained_on:
         loaded = replace(loaded, test=loaded.all_images(), split=None)
@@ -191,9 +225,10 @@ def _read_test(data: str, read: DataOptions, trained_on: bool = False) -> "Data"
 def _for_model(
     model: "nn.Module", names: tuple[str, ...] | None, k: int, data: "Data", restrict: bool
 ) -> tuple["nn.Module", "ImageSet"]:
-    """The model and the test images with its labels for their classes, which may be fewer.
+    """Return the model and the test images, labelled with the numbers of the model's classes.
 
-    restrict: where they are fewer, the model's logits are of these classes alone.
+    names: the model's k class names, None where unknown. restrict: where the data have fewer
+    classes, the returned model gives the logits of these classes only.
     """
     import torch
 
@@ -205,13 +240,13 @@ def _for_model(
         say(f"{data.name}: class {data.classes[-1]!r} is logit {columns[-1]} of {k}, and so on")
     numbers = torch.tensor(columns)
     if restrict and len(columns) < k:
-        say(f"{data.name}: {len(columns)} of the model's {k} classes; their logits are left")
+        say(f"{data.name}: {len(columns)} of the model's {k} classes; only their logits are used")
         return Columns(model, numbers), data.test
     return model, ImageSet(data.test.images, numbers[data.test.labels])
 
 
 def other_images(source: str, test: "ImageSet", read: DataOptions) -> "torch.Tensor":
-    """The images of other data, in the shape of the test images."""
+    """Load the images of other data, in the shape of the test images."""
     from softaug_lab.data import read_images
 
     channels, height, width = test.images.shape[1:]

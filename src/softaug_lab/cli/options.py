@@ -1,133 +1,191 @@
-"""Options that commands share, and the data that they ask for."""
+"""Options that several commands share, with their `--help` texts, and the data they ask for."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
 from softaug_lab.cli.terminal import say
-from softaug_lab.recipes import ARMS, SHIPPED, Recipe
+from softaug_lab.recipes import SHIPPED, Recipe, panels
 
 if TYPE_CHECKING:
     from softaug_lab.data import Data
 
+IN_DATA = Parameter(group=panels.DATA)
+SOURCES = (
+    "demo, cifar10, cifar100, a folder with a folder for each class, Parquet files, ImageNet's "
+    "archives, tar archives in WebDataset's layout (train-{000..146}.tar, local or at a URL), or "
+    "hf:NAME for a data set on the Hugging Face Hub."
+)
+CORRUPTED = "Also measure under 19 corruptions at 5 severities each (ImageNet-C)."
+OTHER_DATA = (
+    "Other data, named like DATA or a folder of images without classes. Measure how well the "
+    "model tells them from the test images, by maximum softmax and by energy."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """How the images are read."""
+    """How the images are read.
 
-    size: Annotated[int | None, Parameter(help="Short side to SIZE, then centre crop.")] = None
-    train_images: Annotated[
-        int | None, Parameter(help="Train on a balanced subset of so many images.")
-    ] = None
-    test: Annotated[
-        str | None, Parameter(help="Data to test on, instead of the test part of DATA.")
-    ] = None
-    held_out: Annotated[
-        float,
-        Parameter(help="Share of the training images set aside, to fit a temperature to."),
-    ] = 0.0
-    max_unreadable: Annotated[
-        float, Parameter(help="Share of the images that may be unreadable, and are left out.")
-    ] = 0.0
-    stream: Annotated[
-        bool, Parameter(help="Read the training images while they are trained on.")
-    ] = False
-    readers: Annotated[
-        int, Parameter(help="Of --stream: places read at once, over all processes.")
-    ] = 8
-    buffer: Annotated[
-        int, Parameter(help="Of --stream: encoded images held to be shuffled, over all readers.")
-    ] = 4096
+    Parameters
+    ----------
+    size
+        Scale the short side of each image to SIZE pixels, then crop the centre square.
+    train_images
+        Train on a class-balanced subset of this many images.
+    test
+        Data to test on, instead of the test part of DATA.
+    held_out
+        Share of the training images to set aside for fitting a temperature.
+    max_unreadable
+        Share of the images that may be unreadable; those are left out.
+    stream
+        Read the training images from disk or network during training, not into memory before it.
+    readers
+        With --stream: number of concurrent readers, over all processes.
+    buffer
+        With --stream: number of encoded images in the shuffle buffer, over all readers.
+    """
+
+    size: Annotated[int | None, IN_DATA] = None
+    train_images: Annotated[int | None, IN_DATA] = None
+    test: Annotated[str | None, IN_DATA] = None
+    held_out: Annotated[float, IN_DATA] = 0.0
+    max_unreadable: Annotated[float, IN_DATA] = 0.0
+    stream: Annotated[bool, IN_DATA] = False
+    readers: Annotated[int, IN_DATA] = 8
+    buffer: Annotated[int, IN_DATA] = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignOptions:
-    """How a model is used that softaug did not train."""
+    """How to use a model that softaug did not train.
 
-    checkpoint: Annotated[
-        Path | None,
-        Parameter(help="Of timm:NAME: its weights (default: timm's, which are fetched)."),
-    ] = None
-    classes: Annotated[
-        Path | None,
-        Parameter(help="The names of its classes, one a line, in the order of its logits."),
-    ] = None
-    mean: Annotated[
-        tuple[float, ...] | None,
-        Parameter(
-            consume_multiple=True,
-            negative="",
-            help="One number, or one for each channel (default: timm's, else 0).",
-        ),
-    ] = None
-    std: Annotated[
-        tuple[float, ...] | None,
-        Parameter(consume_multiple=True, negative="", help="As --mean (default: timm's, else 1)."),
-    ] = None
-    input_size: Annotated[
-        int | None,
-        Parameter(
-            help="Short side to SIZE, then centre crop (default: as timm or the ONNX file has it, "
-            "else the size of the data)."
-        ),
-    ] = None
+    Parameters
+    ----------
+    checkpoint
+        For timm:NAME: the file of its weights (default: timm's own, which are downloaded).
+    classes
+        File with the model's class names, one per line, in the order of its logits.
+    mean
+        Mean to subtract: one number, or one per channel (default: timm's, else 0).
+    std
+        Standard deviation to divide by: one number, or one per channel (default: timm's, else 1).
+    input_size
+        Scale the short side to this many pixels, then crop the centre square (default: what timm
+        or the ONNX file states, else the size of the data).
+    """
+
+    checkpoint: Path | None = None
+    classes: Path | None = None
+    mean: Annotated[tuple[float, ...] | None, Parameter(consume_multiple=True, negative="")] = None
+    std: Annotated[tuple[float, ...] | None, Parameter(consume_multiple=True, negative="")] = None
+    input_size: int | None = None
 
 
-Source = Annotated[
-    str,
-    Parameter(
-        help="demo, cifar10, cifar100, a folder of class folders, Parquet files, ImageNet's "
-        "archives, tar archives as of WebDataset (train-{000..146}.tar, here or at an address), or "
-        "hf:NAME of the Hugging Face Hub."
-    ),
-]
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where and how a command trains.
+
+    Parameters
+    ----------
+    dry_run
+        Measure a few steps, print the memory and time that the command will take, and write
+        nothing.
+    device
+        auto, cpu, cuda, mps, ... auto takes a GPU where there is one.
+    shard
+        Split the model over the processes of torchrun (FSDP), instead of copying it (DDP).
+    """
+
+    dry_run: Annotated[bool, Parameter(negative="", group=panels.RUN)] = False
+    device: Annotated[str, Parameter(group=panels.MACHINES)] = "auto"
+    shard: Annotated[bool, Parameter(negative="", group=panels.MACHINES)] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolderOptions:
+    """The run folder of one model.
+
+    Parameters
+    ----------
+    run
+        New folder for the run (default: runs/DATA-ARM-seed-SEED).
+    resume
+        Continue the interrupted run in that folder.
+    """
+
+    run: Annotated[Path | None, Parameter(group=panels.RUN)] = None
+    resume: Annotated[bool, Parameter(negative="", group=panels.RUN)] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """How many runs a comparison has, where they go and what performs them.
+
+    Parameters
+    ----------
+    seeds
+        Number of seeds for each arm, counted up from --seed.
+    run
+        Folder of the comparison (default: runs/compare-DATA).
+    on
+        here trains one run after another; ray trains them side by side on a Ray cluster whose
+        machines all see the folder of the comparison.
+    """
+
+    seeds: Annotated[int, Parameter(group=panels.RUN)] = 3
+    run: Annotated[Path | None, Parameter(group=panels.RUN)] = None
+    on: Annotated[Literal["here", "ray"], Parameter(group=panels.MACHINES)] = "here"
+
+
+Source = Annotated[str, Parameter(help=SOURCES, group=panels.DATA)]
 Arm = Annotated[
     str,
     Parameter(
-        help=f"One of {', '.join(ARMS)}; NAME(FIELD=VALUE, ...) for one that differs, "
-        "NAME@SIGMA or NAME@EXPRESSION for another augmentation."
+        help="One of the arms below; NAME(FIELD=VALUE, ...) changes fields of that arm, "
+        "NAME@SIGMA or NAME@EXPRESSION replaces its augmentation.",
+        group=panels.AUGMENTATION,
     ),
 ]
 RecipeFile = Annotated[
     str | None,
     Parameter(
         name="--recipe",
-        help="Options from a YAML file, or from a recipe of the paper by its name; what stands on "
-        f"the command line comes first. {', '.join(SHIPPED)}.",
+        help="Take options from a YAML file, or from a recipe by its name; options on the command "
+        f"line take precedence. Recipes: {', '.join(SHIPPED)}.",
+        group=panels.RUN,
     ),
 ]
-# None for all defaults: to make a recipe checks it, and that needs torch.
+# None for all defaults: making a recipe checks it, and that needs torch.
 RecipeOptions = Annotated[Recipe | None, Parameter(name="*")]
 ReadOptions = Annotated[DataOptions, Parameter(name="*")]
-DryRun = Annotated[
-    bool,
-    Parameter(negative="", help="Measure a few steps, tell what it will take, and write nothing."),
-]
-Device = Annotated[str, Parameter(help="auto, cpu, cuda, mps, ...")]
-Shard = Annotated[
-    bool, Parameter(negative="", help="Split the model over the processes of torchrun (FSDP).")
-]
-MODES = ("soft", "soft-weight", "soft-both")
-READ = DataOptions()
-FOREIGN = ForeignOptions()
+Running = Annotated[RunOptions, Parameter(name="*")]
+Folder = Annotated[RunFolderOptions, Parameter(name="*")]
+Comparing = Annotated[CompareOptions, Parameter(name="*")]
+Device = Annotated[str, Parameter(help="auto, cpu, cuda, mps, ...", group=panels.MACHINES)]
+READ, FOREIGN = DataOptions(), ForeignOptions()
+RUNNING, FOLDER, COMPARING = RunOptions(), RunFolderOptions(), CompareOptions()
 OTHERS = Group(
-    "Models of others",
-    help="They get float32 images [N,C,H,W] in [0, 1], less --mean, over --std, and give logits "
-    "[N,K], of the data's classes in their order where --classes does not name them.",
+    "Models that softaug did not train",
+    help="Such a model gets float32 images [N,C,H,W] in [0, 1], minus --mean, divided by --std, "
+    "and returns logits [N,K]. Their order is that of the data's classes unless --classes names "
+    "them.",
+    sort_key=10,
 )
 
 
 def load_data(source: str, read: DataOptions) -> "Data":
-    """The data as the options ask for, with notes to the user."""
+    """Load the data as the options ask for, and print notes about them."""
     loaded = read_data(source, read)
     say_notes(loaded)
     return loaded
 
 
 def read_data(source: str, read: DataOptions) -> "Data":
-    """The data as the options ask for."""
+    """Load the data as the options ask for."""
     from softaug_lab.data import StreamOptions, load
 
     return load(
@@ -142,7 +200,7 @@ def read_data(source: str, read: DataOptions) -> "Data":
 
 
 def say_notes(data: "Data") -> None:
-    """Tell the user what is to be known of the data."""
+    """Print what the user should know about the data."""
     for note in (*data.notes, data.split):
         if note:
             say(note)

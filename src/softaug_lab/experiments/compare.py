@@ -18,6 +18,7 @@ from softaug_lab.basics.storage import read_json
 from softaug_lab.data import Data
 from softaug_lab.evaluation import Predictions
 from softaug_lab.metrics import (
+    EVALUATED,
     HEADLINE_SHARE,
     OCCLUDED_ERRORS,
     holm,
@@ -31,7 +32,7 @@ from softaug_lab.metrics import (
 from softaug_lab.recipes import SELF_SUPERVISED, Recipe, read_arm, rivals
 from softaug_lab.runs import RunFolder, folder_name, open_run
 
-METRICS = ("top1_error", "nll", "ece", *OCCLUDED_ERRORS)
+METRICS = (*EVALUATED, *OCCLUDED_ERRORS)
 LEVEL = 0.05  # significance level for "larger than chance"
 
 
@@ -145,7 +146,7 @@ def _load_results(runs: Sequence[RunFolder], arm: str) -> _Results:
         for name, fill in OCCLUDED_ERRORS.items()
     }
     correct = np.stack([c.numpy() for _, c in plain])
-    per_seed = {name: np.array([e[name] for e in evaluations]) for name in METRICS[:3]}
+    per_seed = {name: np.array([e[name] for e in evaluations]) for name in EVALUATED}
     per_image = {name: 1.0 - correct for name, correct in hidden.items()}
     return _Results(
         per_seed | {name: losses.mean(axis=1) for name, losses in per_image.items()},

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from softaug_lab.basics.processes import Processes
-from softaug_lab.basics.storage import read_json, write_json
+from softaug_lab.basics.storage import read_json
 from softaug_lab.data import Data
 from softaug_lab.evaluation import (
     Evaluation,

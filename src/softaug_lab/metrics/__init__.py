@@ -5,6 +5,7 @@ Imports `softaug_lab.basics` alone.
 
 from softaug_lab.metrics.bins import BINS, Bin, reliability_diagram
 from softaug_lab.metrics.calibration import paired_bootstrap_ece
+from softaug_lab.metrics.glossary import GLOSSARY
 from softaug_lab.metrics.levels import (
     HEADLINE_PERCENT,
     HEADLINE_SHARE,
@@ -16,15 +17,22 @@ from softaug_lab.metrics.proper import sample_nll, top_confidence, top_k_error
 from softaug_lab.metrics.record import Metrics, basic_metrics, measure
 from softaug_lab.metrics.selective import Risk, risk_coverage
 from softaug_lab.metrics.significance import holm, paired_bootstrap, paired_t, seeds_needed
+from softaug_lab.metrics.table import BY_KEY, COMPARED, EVALUATED, METRICS, Metric
 from softaug_lab.metrics.temperature import fit_temperature, scale
 
 __all__ = [
     "BINS",
+    "BY_KEY",
+    "COMPARED",
+    "EVALUATED",
+    "GLOSSARY",
     "HEADLINE_PERCENT",
     "HEADLINE_SHARE",
+    "METRICS",
     "OCCLUDED_ERRORS",
     "OCCLUSION_SHARES",
     "Bin",
+    "Metric",
     "Metrics",
     "Risk",
     "basic_metrics",

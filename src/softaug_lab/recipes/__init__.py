@@ -3,6 +3,7 @@
 Imports only `softaug_lab.basics`, and torch only when an augmentation is built.
 """
 
+from softaug_lab.recipes import panels
 from softaug_lab.recipes.arms import (
     ARMS,
     SELF_SUPERVISED,
@@ -34,6 +35,7 @@ __all__ = [
     "Role",
     "main_arm",
     "member_of",
+    "panels",
     "read_arm",
     "read_recipe",
     "rivals",

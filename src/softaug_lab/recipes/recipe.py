@@ -1,4 +1,4 @@
-"""A recipe: one experiment as data. Nothing of torch until there is one: help needs none of it."""
+"""One experiment as plain data. Nothing here imports torch until a recipe is made."""
 
 import math
 from collections.abc import Sequence
@@ -10,105 +10,114 @@ from cyclopts import Parameter
 
 from softaug_lab.basics.errors import UsageError
 from softaug_lab.recipes.arms import Arm, read_arm
+from softaug_lab.recipes.panels import AUGMENTATION, MODEL, RUN, SCHEDULE
 
 if TYPE_CHECKING:
     from softaug import Transform
 
-ANY_SIZE = (64, 64)  # pixels, to check an expression before the data are known
+ANY_SIZE = (64, 64)  # pixels, to check an expression before the size of the data is known
 
 
-def _read(_: Any, tokens: Sequence[Any]) -> str:
+def _expression(_: Any, tokens: Sequence[Any]) -> str:
     from softaug_lab.recipes.expression import from_file
 
     return from_file(tokens[0].value)
 
 
 # An expression, or on the command line the path of a YAML file that holds one.
-Augmentation = Annotated[str | None, Parameter(converter=_read)]
+Augmentation = Annotated[
+    str | None, Parameter(converter=_expression, group=AUGMENTATION, metavar="EXPRESSION")
+]
+IN_AUGMENTATION = Parameter(group=AUGMENTATION)
+IN_MODEL = Parameter(group=MODEL)
+IN_SCHEDULE = Parameter(group=SCHEDULE)
+IN_RUN = Parameter(group=RUN)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One experiment. Everything but `arm` and `seed` is shared by the arms of a comparison.
+    """One experiment. The arms of a comparison differ in `arm` alone, its runs also in `seed`.
+
+    `softaug train --help` shows these descriptions.
 
     Parameters
     ----------
     arm
-        A name of ARMS; NAME(FIELD=VALUE, ...) for one that differs, NAME@SIGMA or NAME@EXPRESSION
-        for another augmentation.
+        A name in ARMS; NAME(FIELD=VALUE, ...) changes fields of that arm, NAME@SIGMA or
+        NAME@EXPRESSION replaces its augmentation.
     augment
-        What the harsh and soft arms do, such as crop(0.3)+erase(0.2), or a YAML file with a list
-        of such parts; by default the crop at SIGMA.
+        Augmentation of the harsh and soft arms: an expression such as crop(0.3)+erase(0.2), or a
+        YAML file with a list of such parts (default: a crop of strength SIGMA).
     standard
-        What the standard arms do, instead of the crop by up to an eighth of the side; text or a
-        file like augment.
+        Augmentation of the standard arms, an expression or a YAML file (default: a crop that
+        shifts the image by up to an eighth of its side).
     sigma
-        Strength of the soft crop, a share of the image side.
+        Strength of the soft crop: standard deviation of the shift, as a share of the image side.
     k
-        Exponent of the softening curve.
+        Exponent of the curve from visibility to confidence.
     flip
-        Mirror left and right with probability 1/2, in every arm.
+        Mirror images left to right with probability 1/2, in every arm.
     blur
-        Without labels: the probability that a view is blurred; by default 0 for images up to 64 px,
-        above 1/2.
+        Probability that a view is blurred (default: 0 for images up to 64 px, 1/2 for larger ones).
     model
-        small, wrn-28-10, pyramidnet-272-shakedrop, or a model of timm by its name.
+        small, wrn-28-10, pyramidnet-272-shakedrop, or the name of a timm model.
     pretrained
-        Begin with timm's pretrained weights and normalisation.
+        Start from timm's pretrained weights, with their normalisation.
     epochs
-        Passes over the training images.
+        Number of passes over the training images.
     batch_size
-        Images in a step.
+        Number of images in a training step.
     optimizer
-        SGD with Nesterov momentum (without labels: plain momentum), or AdamW.
+        sgd is SGD with Nesterov momentum.
     lr
-        Peak learning rate, after warm-up and before the cosine; for AdamW take about 0.001.
-        Without labels: for 256 images, and in proportion to the batch.
+        Peak learning rate: after the linear warm-up, before the cosine decay. For adamw about 0.001
+        is usual.
     momentum
-        Of SGD.
+        Momentum of sgd.
     weight_decay
-        On weights, not on norms and biases; without labels on all.
+        Weight decay, applied to weights but not to norms and biases.
     warmup_epochs
-        Epochs of linear warm-up, at most half of all steps.
+        Length of the linear warm-up, in epochs; at most half of all steps.
     accumulate
-        Parts in which a step computes its batch, to hold less in memory at once.
+        Number of parts in which a step computes its batch; more parts need less memory.
     end_epochs
-        Epochs at the end without augmentation but the flip, in every arm.
+        Number of last epochs that train without augmentation other than the flip, in every arm.
     skip_nonfinite
-        Steps whose loss or gradient is not finite that may be left out before the run stops.
+        Number of steps with a loss or gradient that is not finite which may be skipped before the
+        run stops.
     precision
-        auto is bf16 where the processor computes it in hardware, else fp32.
+        auto is bf16 where the processor computes it in hardware, and fp32 elsewhere.
     compile
-        Have torch compile the network: for long runs, since it takes up to half a minute at the
-        start and gained 0 to 9 % of a step where measured. --dry-run tells the pace with and
-        without.
+        Compile the network with torch.compile. This takes up to half a minute at the start and
+        gained 0 to 9 % of a step where measured, so it suits long runs; --dry-run measures the
+        speed with and without.
     seed
-        Of weights, order and augmentation: the same seed gives the same run.
+        Seed of weights, data order and augmentation; the same seed gives the same run.
     """
 
     # No option of its own: `train` takes one arm, `compare` several.
     arm: Annotated[str, Parameter(parse=False)] = "soft"
     augment: Augmentation = None
     standard: Augmentation = None
-    sigma: float = 0.3
-    k: float = 2.0
-    flip: bool = True
-    blur: float | None = None
-    model: str = "small"
-    pretrained: bool = False
-    epochs: int = 20
-    batch_size: int = 128
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warmup_epochs: float = 1.0
-    accumulate: int = 1
-    end_epochs: int = 0
-    skip_nonfinite: int = 0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    compile: bool = False
-    seed: int = 0
+    sigma: Annotated[float, IN_AUGMENTATION] = 0.3
+    k: Annotated[float, IN_AUGMENTATION] = 2.0
+    flip: Annotated[bool, IN_AUGMENTATION] = True
+    blur: Annotated[float | None, IN_AUGMENTATION] = None
+    model: Annotated[str, IN_MODEL] = "small"
+    pretrained: Annotated[bool, IN_MODEL] = False
+    epochs: Annotated[int, IN_SCHEDULE] = 20
+    batch_size: Annotated[int, IN_SCHEDULE] = 128
+    optimizer: Annotated[Literal["sgd", "adamw"], IN_SCHEDULE] = "sgd"
+    lr: Annotated[float, IN_SCHEDULE] = 0.1
+    momentum: Annotated[float, IN_SCHEDULE] = 0.9
+    weight_decay: Annotated[float, IN_SCHEDULE] = 5e-4
+    warmup_epochs: Annotated[float, IN_SCHEDULE] = 1.0
+    accumulate: Annotated[int, IN_RUN] = 1
+    end_epochs: Annotated[int, IN_SCHEDULE] = 0
+    skip_nonfinite: Annotated[int, IN_RUN] = 0
+    precision: Annotated[Literal["auto", "fp32", "bf16"], IN_RUN] = "auto"
+    compile: Annotated[bool, IN_RUN] = False
+    seed: Annotated[int, IN_RUN] = 0
 
     def __post_init__(self) -> None:
         least = {"epochs": 1, "batch_size": 2, "accumulate": 1, "skip_nonfinite": 0}
@@ -132,8 +141,8 @@ class Recipe:
             raise UsageError(f"blur must be a probability in [0, 1], got {self.blur}")
         if self.parsed_arm.self_supervised and self.end_epochs:
             raise UsageError(
-                f"end_epochs must be 0 with {self.arm}, got {self.end_epochs}: views that are "
-                "alike teach nothing"
+                f"end_epochs must be 0 with {self.arm}, got {self.end_epochs}: two views "
+                "without augmentation are alike and teach nothing"
             )
         transform_of(self, *ANY_SIZE)
 
@@ -144,7 +153,10 @@ class Recipe:
 
 
 def transform_of(recipe: Recipe, height: int, width: int) -> "Transform":
-    """Build the arm's augmentation, in which `standard` and `harsh` stand for the recipe's."""
+    """Build the arm's augmentation, in which `standard` and `harsh` stand for the recipe's.
+
+    height, width: of the images, in pixels.
+    """
     from softaug import UniformCrop
     from softaug_lab.recipes.expression import parse
 

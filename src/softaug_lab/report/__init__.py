@@ -1,8 +1,11 @@
-"""The report: reads the plain record of a comparison, writes one self-contained HTML page."""
+"""Reports: read the plain record of a comparison and write one self-contained HTML page.
 
-from softaug_lab.report.drawings import sample_sheet
+Imports basics, recipes, corruptions and metrics; matplotlib only when something is drawn.
+"""
+
 from softaug_lab.report.page import write_report
+from softaug_lab.report.sheet import sample_sheet
 from softaug_lab.report.summary import sentences
-from softaug_lab.report.tables import arm_rows, shown_columns
+from softaug_lab.report.tables import arm_rows, shown_metrics
 
-__all__ = ["arm_rows", "sample_sheet", "sentences", "shown_columns", "write_report"]
+__all__ = ["arm_rows", "sample_sheet", "sentences", "shown_metrics", "write_report"]

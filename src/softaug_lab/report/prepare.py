@@ -1,7 +1,7 @@
-"""Plain arrays for the figures and tables of a report, from its record alone.
+"""Plain arrays for the drawings and tables of a report, computed from its record alone.
 
-What is absent, None or not finite is NaN here, so that a record with holes still gives a page.
-s seeds, p points of a line, b bins.
+A value that is absent, None or not finite becomes NaN, so that a record with holes still gives a
+page. s seeds, p points of a line, b bins.
 """
 
 import math
@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from softaug_lab.recipes import swept
+from softaug_lab.basics.errors import UsageError
+from softaug_lab.metrics import HEADLINE_SHARE, OCCLUDED_ERRORS
+from softaug_lab.recipes import read_arm, role_of, swept
 
 Results = dict[str, Any]
 Array = npt.NDArray[np.float64]
 
-# Errors with part of the image hidden, named as in the comparisons: by what, and how much.
-OCCLUDED = {"occluded_error": ("mean", 0.4), "occluded_black": ("black", 0.4)}
-DRAWN = 8  # arms with lines and pictures of their own: more can't be told apart
+DRAWN = 8  # most arms with lines and pictures of their own; the eye cannot distinguish more
 
 
 @dataclass(frozen=True)
 class Lines:
-    """One arm in one panel: x [p], and y [s,p] with a line for each seed."""
+    """One arm in one panel: x [p], and y [s,p] with a row for each seed."""
 
     arm: str
     x: Array
@@ -34,9 +34,9 @@ class Lines:
 
 @dataclass(frozen=True)
 class Reliability:
-    """One arm's bins, its seeds pooled, all [b]; confidence and accuracy are NaN in empty bins.
+    """One arm's bins, pooled over seeds, all [b]; confidence and accuracy are NaN in empty bins.
 
-    ece: the mean of the seeds' own, in [0, 1], as in the table; not that of the pooled bins.
+    ece: the mean of the seeds' ECE, in [0, 1], as in the table; not the ECE of the pooled bins.
     """
 
     arm: str
@@ -49,7 +49,7 @@ class Reliability:
 
 
 def number(value: object) -> float:
-    """A finite float, or NaN for None, infinity and what is no number."""
+    """Convert to a finite float; NaN for None, infinity and anything that is not a number."""
     try:
         found = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -58,16 +58,24 @@ def number(value: object) -> float:
 
 
 def arm_names(results: Results) -> list[str]:
-    """Every arm there is something to show of, in the order of the record."""
+    """The arms that the record has anything of, in its order."""
     named = [arm["name"] for arm in results["arms"]]
     used = [one["arm"] for part in ("runs", "samples", "softening") for one in results[part]]
     return list(dict.fromkeys([*named, *used]))
 
 
-def drawn_arms(results: Results) -> list[str]:
-    """All arms, or DRAWN of them: those without settings of their own, and others evenly spread.
+def without_labels(arm: str) -> bool:
+    """Whether the arm trains without labels; False for an arm unknown to this version."""
+    try:
+        return read_arm(arm).self_supervised
+    except UsageError:
+        return False
 
-    By names and order alone, so that no result has a part in what is shown.
+
+def drawn_arms(results: Results) -> list[str]:
+    """All arms, or DRAWN of them: arms without settings of their own, and others evenly spread.
+
+    The choice depends on names and order alone, never on results.
     """
     names = arm_names(results)
     if len(names) <= DRAWN:
@@ -80,7 +88,7 @@ def drawn_arms(results: Results) -> list[str]:
 
 
 def only(results: Results, arms: list[str]) -> Results:
-    """The record as if there were these arms alone."""
+    """The record restricted to these arms."""
     parts = {
         part: [one for one in results[part] if one["arm"] in arms]
         for part in ("runs", "samples", "softening")
@@ -89,29 +97,32 @@ def only(results: Results, arms: list[str]) -> Results:
 
 
 def runs_of(results: Results, arm: str) -> list[dict[str, Any]]:
+    """The runs of one arm."""
     return [run for run in results["runs"] if run["arm"] == arm]
 
 
 def evaluations_of(results: Results, arm: str) -> list[dict[str, Any]]:
+    """The evaluations of one arm's runs, without runs that have none."""
     return [run["evaluation"] for run in runs_of(results, arm) if run.get("evaluation")]
 
 
 def seed_count(results: Results) -> int:
+    """The number of seeds of the comparison."""
     return len(results["seeds"] or {run.get("seed") for run in results["runs"]})
 
 
 def recorded(evaluation: dict[str, Any], name: str) -> object:
-    """One figure of an evaluation as it stands, None where absent.
+    """One figure of an evaluation as recorded, None where absent.
 
-    OCCLUDED are levels of it, and scaled_NAME what temperature scaling makes of NAME.
+    OCCLUDED_ERRORS are read from the occlusion curves, scaled_NAME is NAME after temperature
+    scaling.
     """
     if name.startswith("scaled_"):
         return (evaluation.get("scaled") or {}).get(name.removeprefix("scaled_"))
-    if name not in OCCLUDED:
+    if name not in OCCLUDED_ERRORS:
         return evaluation.get(name)
-    fill, share = OCCLUDED[name]
-    for level in occlusion_levels(evaluation, fill):
-        if math.isclose(number(level.get("share")), share):
+    for level in occlusion_levels(evaluation, OCCLUDED_ERRORS[name]):
+        if math.isclose(number(level.get("share")), HEADLINE_SHARE):
             return level.get("top1_error")
     return None
 
@@ -122,25 +133,26 @@ def figure(evaluation: dict[str, Any], name: str) -> float:
 
 
 def mean_and_sd(values: list[float]) -> tuple[float, float]:
-    """Mean and standard deviation, NaN where there are too few or where one is not finite."""
-    # A seed that diverged is not left out: the mean of the others would flatter the arm.
+    """Mean and standard deviation; NaN for too few values, or where one of them is not finite."""
+    # A diverged seed counts: the mean of the others would flatter the arm.
     if not values or not all(math.isfinite(value) for value in values):
         return math.nan, math.nan
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def mean_over(rows: Array) -> Array:
-    """The mean over the first axis of what is finite, NaN where nothing is."""
+    """The mean over the first axis of the finite values, NaN where there are none."""
     mean: Array = np.ma.filled(np.ma.masked_invalid(rows).mean(axis=0), np.nan)
     return mean
 
 
 def occlusion_levels(evaluation: dict[str, Any] | None, fill: str) -> list[dict[str, Any]]:
+    """The levels of one occlusion curve, [] where it was not measured."""
     return ((evaluation or {}).get("occlusion") or {}).get(fill) or []
 
 
 def prepare_occlusion(results: Results, key: str, fill: str) -> list[Lines]:
-    """A figure of the evaluation against the share hidden in truth, both in percent."""
+    """A figure of the evaluation against the share that was actually hidden, both in percent."""
     return _lines(
         results,
         lambda run: [
@@ -178,7 +190,7 @@ def prepare_training(results: Results, key: str, scale: float = 1.0) -> list[Lin
 
 
 def sweep_curves(results: Results) -> list[str]:
-    """The names of the curves that prepare_sweep has."""
+    """The names of the curves that `prepare_sweep` returns."""
     lines = [
         line for axis in ("sigma", "alpha") for line in prepare_sweep(results, "top1_error", axis)
     ]
@@ -186,9 +198,9 @@ def sweep_curves(results: Results) -> list[str]:
 
 
 def prepare_sweep(results: Results, key: str, axis: str) -> list[Lines]:
-    """A figure in percent against sigma or alpha, for arms of which there are several on one.
+    """A figure in percent against sigma or alpha, for curves with several points on that axis.
 
-    The standard arm is a line across them. Seeds that lack a point have NaN there.
+    The standard arm is a horizontal line across them. Seeds that lack a point have NaN there.
     """
     curves: dict[str, dict[float, str]] = {}
     for arm in arm_names(results):
@@ -197,8 +209,10 @@ def prepare_sweep(results: Results, key: str, axis: str) -> list[Lines]:
             curves.setdefault(point[0], {})[point[2]] = arm
     curves = {name: points for name, points in curves.items() if len(points) > 1}
     everywhere = sorted({x for points in curves.values() for x in points})
-    if curves and evaluations_of(results, "standard"):
-        curves["standard"] = dict.fromkeys(everywhere, "standard")
+    standard = [arm for arm in arm_names(results) if role_of(arm) == "standard"]
+    for arm in standard if curves else []:
+        if evaluations_of(results, arm):
+            curves[arm] = dict.fromkeys(everywhere, arm)
     found = []
     for name, points in curves.items():
         x = sorted(points)
@@ -219,7 +233,7 @@ def _of_seed(results: Results, arm: str, seed: int, key: str) -> float:
 
 
 def prepare_reliability(results: Results) -> list[Reliability]:
-    """The bins of each arm, seeds pooled by their counts."""
+    """The bins of each arm, pooled over seeds by their counts."""
     pooled = []
     for arm in arm_names(results):
         evaluations = [e for e in evaluations_of(results, arm) if e.get("reliability")]
@@ -240,7 +254,7 @@ def prepare_reliability(results: Results) -> list[Reliability]:
 
 
 def prepare_softening(results: Results) -> tuple[list[Lines], list[Lines]]:
-    """Curves, and histograms in percent: x are the b+1 edges, y [1,b]."""
+    """Curves from visibility to confidence, and histograms in percent: x the b+1 edges, y [1,b]."""
     curves, histograms = [], []
     for one in results["softening"]:
         x, y = _numbers(one["visibility"]), _numbers(one["confidence"])
@@ -257,7 +271,7 @@ def prepare_softening(results: Results) -> tuple[list[Lines], list[Lines]]:
 def _lines(
     results: Results, points: Callable[[dict[str, Any]], list[tuple[float, float]]]
 ) -> list[Lines]:
-    """Lines of all arms that have any finite point; seeds that lack a point have NaN there."""
+    """The lines of all arms with a finite point; seeds that lack a point have NaN there."""
     found = []
     for arm in arm_names(results):
         seeds = [dict(points(run)) for run in runs_of(results, arm)]

@@ -1,12 +1,14 @@
-"""What the figures of a comparison support, and what they don't, in sentences.
+"""Sentences on what the figures of a comparison support, and what they do not.
 
-A difference is arm minus rival, lower is better. With several seeds "better" and "worse" are said
-plainly only where the record calls the difference larger than chance.
+A difference is arm minus rival, and lower is better. With several seeds a sentence says "better" or
+"worse" without reservation only where the record calls the difference larger than chance.
 """
 
 import math
 from typing import Any
 
+from softaug_lab.metrics import COMPARED, HEADLINE_PERCENT
+from softaug_lab.recipes import main_arm, role_of
 from softaug_lab.report.prepare import (
     arm_names,
     evaluations_of,
@@ -14,34 +16,29 @@ from softaug_lab.report.prepare import (
     mean_and_sd,
     number,
     seed_count,
+    without_labels,
 )
 
 Results = dict[str, Any]
 Pairs = dict[str, dict[str, Any]]  # metric -> record of the comparison
 
-METRIC_NAMES = {
-    "top1_error": "top-1 error",
-    "occluded_error": "error with 40 % hidden",
-    "occluded_black": "error with 40 % hidden in black",
-    "ece": "ECE",
-    "nll": "NLL",
-}
+METRIC_NAMES = {metric.key: metric.name for metric in COMPARED}
 HIDDEN_IN = {
-    "occluded_error": "mean colour, which no arm has met,",
+    "occluded_error": "mean colour, which no arm was trained on,",
     "occluded_black": "black, the fill of the crops,",
 }
 MINUS = "\N{MINUS SIGN}"
 
 
 def sentences(results: Results) -> list[str]:
-    """A few statements from the numbers alone, never more than they bear."""
+    """Write a few sentences from the numbers alone, claiming no more than they support."""
     seeds = seed_count(results)
     if not results["comparisons"]:
         if len(arm_names(results)) == 1:
             return [*_of_a_probe(results), *_one_model(results)]
-        untested = "No soft arm stands here beside a rival, so no difference was tested."
+        untested = "The comparison has no soft arm beside a rival, so no difference was tested."
         return [*_of_a_probe(results), untested]
-    arm = told_arm(results)
+    arm = judged_arm(results)
     return [
         *_of_a_probe(results),
         *_without_any(results, arm),
@@ -54,20 +51,20 @@ def sentences(results: Results) -> list[str]:
     ]
 
 
-def told_arm(results: Results) -> str:
-    """The arm that the sentences are about: soft, or the first that was set against rivals."""
+def judged_arm(results: Results) -> str:
+    """The arm that the sentences are about: soft, or else the first that was set against rivals."""
     arms = _judged(results)
-    return "soft" if "soft" in arms else arms[0]
+    return main_arm(arms) or arms[0]
 
 
 def signed(metric: str, value: float) -> str:
-    """A difference with its sign: NLL as it is, the others in points of percent."""
+    """Format a difference with its sign: NLL as it is, other figures in points of percent."""
     text = f"{value:+.3f}" if metric == "nll" else f"{100 * value:+.1f} points"
     return text.replace("-", MINUS)
 
 
 def _of_a_probe(results: Results) -> list[str]:
-    """What the errors are of where models were trained without labels."""
+    """Say that the figures are those of a probe, where models were trained without labels."""
     found = {arm: evaluations_of(results, arm) for arm in arm_names(results)}
     every = [evaluation for evaluations in found.values() for evaluation in evaluations]
     before = mean_and_sd([figure(e, "untrained_error") for e in every])[0]
@@ -77,33 +74,35 @@ def _of_a_probe(results: Results) -> list[str]:
     worse = [f"{arm} ({100 * error:.1f} %)" for arm, error in after.items() if error >= before]
     return [
         "All figures are those of a linear probe on the frozen features of models that were "
-        f"trained without labels; on the backbone before training it errs on {100 * before:.1f} %."
-        + (f" At this budget it errs no less after: {_list(worse)}." if worse else "")
+        "trained without labels; on the backbone before training its top-1 error is "
+        f"{100 * before:.1f} %."
+        + (f" At this budget training does not lower it for {_list(worse)}." if worse else "")
     ]
 
 
 def _without_any(results: Results, arm: str) -> list[str]:
-    """Where no augmentation at all errs less, which puts all else into proportion."""
-    none, own = (
+    """Say where no augmentation at all has the lower error, which puts the rest in proportion."""
+    plain = next((name for name in arm_names(results) if role_of(name) == "plain"), "")
+    without, error = (
         mean_and_sd([figure(e, "top1_error") for e in evaluations_of(results, name)])[0]
-        for name in ("none", arm)
+        for name in (plain, arm)
     )
-    if not none < own:
+    if not without < error:
         return []
     return [
-        f"Without any augmentation the model errs less than {arm} at this budget: "
-        f"{100 * none:.1f} % for {100 * own:.1f} %."
+        "At this budget the model has a lower top-1 error without any augmentation than with "
+        f"{arm}: {100 * without:.1f} % and {100 * error:.1f} %."
     ]
 
 
 def _against_standard(results: Results, arm: str, seeds: int) -> list[str]:
-    pairs = _pairs(results, arm, _standard(arm))
-    return [f"Against the standard crop, {_standing(pairs, arm, seeds)}"] if pairs else []
+    pairs = _pairs(results, arm, "standard")
+    return [f"Compared with the standard crop, {_standing(pairs, arm, seeds)}"] if pairs else []
 
 
 def _against_harsh(results: Results, arm: str, seeds: int) -> list[str]:
-    """Whose the gain under occlusion is, and what softening adds over the same crop."""
-    pairs = _pairs(results, arm, _of_same_crop("harsh", arm))
+    """Say where the gain under occlusion comes from, and what softening adds over the same crop."""
+    pairs = _pairs(results, arm, "harsh")
     if not pairs:
         return []
     return [
@@ -112,85 +111,93 @@ def _against_harsh(results: Results, arm: str, seeds: int) -> list[str]:
             for metric in HIDDEN_IN
             for sentence in _share_of_the_crop(results, arm, seeds, metric)
         ),
-        f"Against the same harsh crop with {_hard(arm)}, {_standing(pairs, arm, seeds)} "
+        f"Compared with the same harsh crop with {_hard(arm)}, {_standing(pairs, arm, seeds)} "
         + _what_softening_adds(results, pairs, seeds),
     ]
 
 
 def _what_softening_adds(results: Results, pairs: Pairs, seeds: int) -> str:
-    """Whether softening is shown to add accuracy and calibration over the crop alone."""
+    """Say whether softening is shown to improve accuracy and calibration over the crop alone."""
     shown = {
         "accuracy": _shown(pairs.get("top1_error"), seeds),
         "calibration": _shown(pairs.get("ece"), seeds, _floor(results, pairs.get("ece"))),
     }
     have = [name for name in shown if shown[name]]
     lack = [name for name in shown if not shown[name]]
-    if seeds < 2:
-        points = f"to softening adding {_list(have)} over the crop" if have else ""
-        away = f"not to {'its' if have else 'softening'} adding {_list(lack)}" if lack else ""
-        away += " over the crop" if lack and not have else ""
-        return f"It points {', '.join(part for part in (points, away) if part)}."
-    parts = [f"hat softening adds {_list(have)} over the crop is shown"] if have else []
-    if lack:
-        over = "" if have else " over the crop"
-        parts.append(f"hat {'it' if have else 'softening'} adds {_list(lack)}{over} is not shown")
-    return "T" + "; t".join(parts) + "."
+    verb = "suggest" if seeds < 2 else "show"
+    if not have:
+        lacked = " or ".join(lack)
+        return f"This does not {verb} that softening improves {lacked} over the crop alone."
+    text = f"This {verb}s that softening improves {_list(have)} over the crop alone"
+    return text + (f", but not that it improves {_list(lack)}." if lack else ".")
 
 
 def _share_of_the_crop(results: Results, arm: str, seeds: int, metric: str) -> list[str]:
-    """How much of the gain under one occlusion the crop with hard labels already has."""
-    standard = _pairs(results, arm, _standard(arm)).get(metric)
-    harsh = _pairs(results, arm, _of_same_crop("harsh", arm)).get(metric)
+    """Say how much of the gain under one kind of occlusion the crop alone has already."""
+    standard = _pairs(results, arm, "standard").get(metric)
+    harsh = _pairs(results, arm, "harsh").get(metric)
     if standard is None or harsh is None:
         return []
     total = -standard["difference"]
     crop = total + harsh["difference"]  # standard minus harsh
-    hidden = f"With 40 % hidden in {HIDDEN_IN[metric]}"
-    if total <= 0:
-        alone = f", while the harsh crop with {_hard(arm)} is, by {100 * crop:.1f} points"
-        return [f"{hidden} {arm} is no better than the standard crop{alone if crop > 0 else ''}."]
-    gain = f"{100 * total:.1f} points"
-    if crop >= total:
-        text = f"{hidden} the gain comes from the harsh crop, not from softening: {_hard(arm)} on "
-        text += f"it take {100 * crop:.1f} points off the error of the standard crop, {arm} {gain}."
-    elif crop <= 0:
-        text = f"{hidden} the gain does not come from the harsh crop alone: {_hard(arm)} on it "
-        text += f"take nothing off the error of the standard crop, {arm} {gain}."
-    else:
-        most = "most" if crop >= total / 2 else "less than half"
-        text = f"{hidden} {most} of the gain comes from the harsh crop itself: {_hard(arm)} on it "
-        text += f"already take {100 * crop:.1f} of the {gain} off the error of the standard crop."
-    chance = seeds > 1 and not standard["larger_than_chance"]
+    text = f"With {HEADLINE_PERCENT} hidden in {HIDDEN_IN[metric]} "
+    text += _whose_gain(arm, f"the harsh crop with {_hard(arm)}", total, crop)
+    chance = total > 0 and seeds > 1 and not standard["larger_than_chance"]
     return [text + (" The gain itself may be chance." if chance else "")]
 
 
+def _whose_gain(arm: str, harsh: str, total: float, crop: float) -> str:
+    """Divide a gain over the standard crop, `total`, into that of the harsh crop and the rest."""
+    gain, of_crop = f"{100 * total:.1f} points", f"{100 * crop:.1f} points"
+    if total <= 0:
+        alone = f", while {harsh} is better by {of_crop}" if crop > 0 else ""
+        return f"{arm} is no better than the standard crop{alone}."
+    if crop >= total:
+        return (
+            "the gain comes from the harsh crop, not from softening: compared with the standard "
+            f"crop, {harsh} lowers the error by {of_crop} and {arm} by {gain}."
+        )
+    if crop <= 0:
+        return (
+            "the gain does not come from the harsh crop alone: compared with the standard crop, "
+            f"{harsh} does not lower the error and {arm} lowers it by {gain}."
+        )
+    most = "most" if crop >= total / 2 else "less than half"
+    return (
+        f"{most} of the gain comes from the harsh crop itself: {harsh} already lowers the error of "
+        f"the standard crop by {100 * crop:.1f} of the {gain}."
+    )
+
+
 def _controls(results: Results, arm: str, seeds: int) -> list[str]:
-    """Where simpler softening does better, and whether the visibility is shown to matter."""
+    """Say where simpler softening is better, and whether the visibility is shown to matter."""
     said = []
-    smoothed = _pairs(results, arm, "standard-smoothed")
+    smoothed = _pairs(results, arm, "smoothed")
     worse = [record for record in smoothed.values() if record["difference"] > 0]
     if worse:
         said.append(
-            f"Plain label smoothing on the standard crop beats {arm} in {_named(worse, seeds)}."
+            f"Plain label smoothing on the standard crop is better than {arm} in "
+            f"{_named(worse, seeds)}."
         )
-    constant = _pairs(results, arm, _of_same_crop("harsh-constant", arm))
+    constant = _pairs(results, arm, "constant")
     worse = [record for record in constant.values() if record["difference"] > 0]
     if worse:
         said.append(
-            f"One constant confidence for every image on the same crop beats {arm} in "
+            f"The same crop with one confidence for every image is better than {arm} in "
             f"{_named(worse, seeds)}."
         )
     proven = [r for r in constant.values() if r["larger_than_chance"] and r["difference"] < 0]
     if constant and seeds > 1 and not proven:
         said.append(
-            "That the confidence follows the visibility of each image is not shown to matter: "
-            f"{arm} is nowhere better than its own mean confidence for all by more than chance."
+            "It is not shown to matter that the confidence follows the visibility of each image: "
+            f"in no figure is {arm} better, by more than chance, than the same crop with the mean "
+            f"confidence of {arm} for every image."
         )
     return [" ".join(said)] if said else []
 
 
 def _noise_floor(results: Results, arm: str) -> list[str]:
-    """The differences in ECE that are smaller than what a calibrated model would measure."""
+    """Name the differences in ECE that are smaller than the noise floor."""
     small = []
     for record in results["comparisons"]:
         if record["arm"] != arm or record["metric"] != "ece":
@@ -203,29 +210,30 @@ def _noise_floor(results: Results, arm: str) -> list[str]:
     rivals = _list([f"{against} ({signed('ece', d)})" for against, d, _ in small])
     verb = "differences in ECE from" if len(small) > 1 else "difference in ECE from"
     return [
-        f"The {verb} {rivals} {'are' if len(small) > 1 else 'is'} within the noise floor, the "
-        f"{100 * max(floor for *_, floor in small):.1f} % that a perfectly calibrated model would "
-        "measure on so few images."
+        f"The {verb} {rivals} {'are' if len(small) > 1 else 'is'} below the noise floor of "
+        f"{100 * max(floor for *_, floor in small):.1f} %, the ECE that a perfectly calibrated "
+        "model would measure on this number of images."
     ]
 
 
 def _other_arms(results: Results, arm: str) -> list[str]:
+    """Refer to the table for the other arms that were set against rivals."""
     others = [other for other in _judged(results) if other != arm]
     if not others:
         return []
-    return [f"How {_list(others)} did stands in the table of differences alone."]
+    return [f"For {_list(others)}, see the table of differences."]
 
 
 def _caution(seeds: int) -> str:
     if seeds < 2:
         return (
-            "With one seed no claim about chance can be made: another seed can turn differences of "
-            "this size around."
+            "With one seed no claim about chance can be made: another seed can reverse differences "
+            "of this size."
         )
     return (
-        f"{seeds} seeds. A difference is called larger than chance only where a paired t over "
-        "seeds and a paired bootstrap over test images both say so after Holm's correction; it "
-        "holds for this data, this model and this budget."
+        f"{seeds} seeds. A difference is called larger than chance only where a paired t-test over "
+        "seeds and a paired bootstrap over test images both find it significant after Holm's "
+        "correction; it holds for this data, this model and this budget."
     )
 
 
@@ -245,27 +253,27 @@ def _one_model(results: Results) -> list[str]:
         of = f"{images:,.0f} test images" if math.isfinite(images) else "the test images"
         text = f"The model is wrong on {100 * error:.1f} % of {of}"
         if math.isfinite(hidden):
-            text += f", and on {100 * hidden:.1f} % with 40 % of each image hidden"
+            text += f", and on {100 * hidden:.1f} % with {HEADLINE_PERCENT} of each image hidden"
         said.append(text + ".")
     if math.isfinite(ece):
         text = f"Its expected calibration error is {100 * ece:.1f} %"
         if ece <= 1.5 * floor:
-            text += f", hardly more than the {100 * floor:.1f} % that a perfectly calibrated model "
-            text += "would measure on so many images"
+            text += f", hardly more than the noise floor of {100 * floor:.1f} %, which a perfectly "
+            text += "calibrated model would measure on this number of images"
         elif math.isfinite(gap):
             side = "over" if gap > 0 else "under"
             text += f"; it is {side}-confident by {abs(100 * gap):.1f} points on average"
         said.append(text + ".")
     seeds = "one seed" if len(evaluations) == 1 else f"{len(evaluations)} seeds"
     said.append(
-        f"One augmentation, {seeds}: what the augmentation adds takes a comparison, which "
-        "softaug compare makes."
+        f"This is one augmentation with {seeds}; softaug compare measures what the augmentation "
+        "adds."
     )
     return said
 
 
 def _standing(pairs: Pairs, arm: str, seeds: int) -> str:
-    """Where an arm is better and where worse, beyond chance where seeds can tell."""
+    """Say in which figures an arm is better and worse, by more than chance where seeds can tell."""
     records = list(pairs.values())
     if seeds < 2:
         return f"{arm} is {_sides(records)} in this one run."
@@ -274,7 +282,7 @@ def _standing(pairs: Pairs, arm: str, seeds: int) -> str:
     if not sure:
         return f"no difference of {arm} is larger than chance: {_tellable(unsure, seeds)}."
     text = f"{arm} is {_sides(sure)}, by more than chance."
-    return text + (f" What may be chance: {_tellable(unsure, seeds)}." if unsure else "")
+    return text + (f" May be chance: {_tellable(unsure, seeds)}." if unsure else "")
 
 
 def _sides(records: list[dict[str, Any]]) -> str:
@@ -287,7 +295,7 @@ def _sides(records: list[dict[str, Any]]) -> str:
 
 
 def _named(records: list[dict[str, Any]], seeds: int) -> str:
-    """Figures with their differences; with several seeds, marked where they may be chance."""
+    """List figures with their differences; with several seeds, mark those that may be chance."""
     return _list(
         [
             f"{METRIC_NAMES[r['metric']]} ({signed(r['metric'], r['difference'])}"
@@ -298,10 +306,10 @@ def _named(records: list[dict[str, Any]], seeds: int) -> str:
 
 
 def _tellable(records: list[dict[str, Any]], seeds: int) -> str:
-    """Figures with their differences and the seeds that would tell them from chance.
+    """List figures with their differences and the seeds needed to tell them from chance.
 
-    The record's number is that of the test over seeds: where it is no more than the seeds there
-    are, it was the test over images that refused, and it is not repeated.
+    The number of seeds comes from the test over seeds. Where the comparison has that many already,
+    the test over images was the one that failed, and the number is left out.
     """
     parts = []
     for record in records:
@@ -312,7 +320,7 @@ def _tellable(records: list[dict[str, Any]], seeds: int) -> str:
 
 
 def _shown(record: dict[str, Any] | None, seeds: int, floor: float = 0.0) -> bool:
-    """Whether a gain is shown; a gain in ECE must also exceed its noise floor."""
+    """Whether the record shows a gain; a gain in ECE must also exceed its noise floor."""
     if record is None or record["difference"] >= 0:
         return False
     if record["metric"] == "ece" and abs(record["difference"]) < floor:
@@ -321,7 +329,7 @@ def _shown(record: dict[str, Any] | None, seeds: int, floor: float = 0.0) -> boo
 
 
 def _floor(results: Results, record: dict[str, Any] | None) -> float:
-    """The larger of the two arms' noise floors of ECE, 0 where none is known."""
+    """The larger of the two arms' noise floors of ECE, 0 where none was recorded."""
     if record is None:
         return 0.0
     floors = [
@@ -337,34 +345,18 @@ def _judged(results: Results) -> list[str]:
     return list(dict.fromkeys(record["arm"] for record in results["comparisons"]))
 
 
-def _of_same_crop(name: str, arm: str) -> str:
-    """The control of that name for a soft arm: of its own sigma where the arm has one."""
-    _, at, sigma = arm.partition("@")
-    own = "simsiam-" if without_labels(arm) else ""
-    return f"{own}{name}{at}{sigma}"
-
-
-def _standard(arm: str) -> str:
-    return "simsiam" if without_labels(arm) else "standard"
-
-
 def _hard(arm: str) -> str:
-    """What the soft arm's harsh control has in place of softening."""
+    """What the harsh control of the arm has instead of softening."""
     return "equal weights" if without_labels(arm) else "hard labels"
 
 
-def without_labels(arm: str) -> bool:
-    """Whether an arm of that name was pre-trained, and its figures are a probe's."""
-    return arm.startswith("simsiam")
-
-
-def _pairs(results: Results, arm: str, against: str) -> Pairs:
-    """Finite differences between two arms, in the order of METRIC_NAMES."""
+def _pairs(results: Results, arm: str, role: str) -> Pairs:
+    """Finite differences between an arm and its control of that role, in METRIC_NAMES' order."""
     found = {
         record["metric"]: record
         for record in results["comparisons"]
         if record["arm"] == arm
-        and record["against"] == against
+        and role_of(record["against"]) == role
         and math.isfinite(number(record["difference"]))
     }
     return {metric: found[metric] for metric in METRIC_NAMES if metric in found}

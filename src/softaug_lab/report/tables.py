@@ -1,10 +1,11 @@
-"""The tables of a report: every cell as the text that stands in it and the number it sorts by."""
+"""The tables of a report: each cell with its text and the number by which its column sorts."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from softaug_lab.metrics import BY_KEY, METRICS, Metric
 from softaug_lab.report.prepare import (
     arm_names,
     evaluations_of,
@@ -14,47 +15,15 @@ from softaug_lab.report.prepare import (
     recorded,
     seed_count,
 )
-from softaug_lab.report.summary import METRIC_NAMES, MINUS
+from softaug_lab.report.summary import MINUS
 
 Results = dict[str, Any]
 NOTHING = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of the table of arms: key of the evaluation and how it is shown."""
-
-    key: str
-    heading: str
-    percent: bool = True
-    signed: bool = False
-    best: str = "least"  # in absolute value; or "most", or "none" where none is
-
-
-COLUMNS = (
-    Column("top1_error", "top-1 error %"),
-    Column("top5_error", "top-5 error %"),
-    Column("knn_error", "kNN error %"),
-    Column("untrained_error", "top-1 error %, before training", best="none"),
-    Column("occluded_error", "error % at 40 % hidden"),
-    Column("occluded_black", "the same in black"),
-    Column("corruption_error", "error % under corruptions"),
-    Column("nll", "NLL", percent=False),
-    Column("brier", "Brier", percent=False),
-    Column("ece", "ECE %"),
-    Column("ece_floor", "ECE noise floor %", best="none"),
-    Column("smooth_ece", "smooth ECE %"),
-    Column("scaled_ece", "ECE % after temperature"),
-    Column("calibration_gap", "gap, points", signed=True),
-    Column("aurc", "AURC %"),
-    Column("softmax_auroc", "AUROC % of other data by softmax", best="most"),
-    Column("energy_auroc", "the same by energy", best="most"),
-)
-
-
-@dataclass(frozen=True)
 class Cell:
-    """text, and sd where there are two seeds; value sorts, None where there is none."""
+    """text: the mean; sd: its standard deviation, from two seeds on; value: None without one."""
 
     text: str
     sd: str | None
@@ -62,24 +31,24 @@ class Cell:
     best: bool = False
 
 
-def shown_columns(results: Results) -> list[Column]:
-    """The columns that any arm has something in."""
+def shown_metrics(results: Results) -> list[Metric]:
+    """The metrics with a column in the report for which any arm has a value."""
     evaluations = [e for arm in arm_names(results) for e in evaluations_of(results, arm)]
-    return [c for c in COLUMNS if any(recorded(e, c.key) is not None for e in evaluations)]
+    columns = [metric for metric in METRICS if metric.column is not None]
+    return [m for m in columns if any(recorded(e, m.key) is not None for e in evaluations)]
 
 
 def arm_rows(results: Results) -> list[dict[str, Any]]:
-    """One row for each arm: mean and standard deviation over its seeds in each column."""
+    """One row for each arm: mean and standard deviation over its seeds for each metric."""
     known = {arm["name"]: arm for arm in results["arms"]}
-    columns = shown_columns(results)
     names = arm_names(results)
-    by_column = [_column(results, column, names) for column in columns]
+    by_metric = [_column(results, metric, names) for metric in shown_metrics(results)]
     return [
         {
             "name": name,
             "description": known.get(name, {}).get("description", ""),
             "augmentation": known.get(name, {}).get("augmentation", ""),
-            "cells": [cells[i] for cells in by_column],
+            "cells": [cells[i] for cells in by_metric],
             "seeds": len(evaluations_of(results, name)),
             "confidence": _plain(known.get(name, {}).get("mean_confidence")),
         }
@@ -88,7 +57,7 @@ def arm_rows(results: Results) -> list[dict[str, Any]]:
 
 
 def difference_groups(results: Results) -> list[dict[str, Any]]:
-    """The comparisons, grouped by arm and rival, each difference in text."""
+    """The comparisons grouped by arm and rival, with each difference as text."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for record in results["comparisons"]:
         key = (record["arm"], record["against"])
@@ -97,7 +66,7 @@ def difference_groups(results: Results) -> list[dict[str, Any]]:
 
 
 def verdict(record: dict[str, Any], seeds: int) -> str:
-    """What a difference supports, in words."""
+    """Say in words what a difference supports."""
     difference = number(record["difference"])
     if math.isnan(difference):
         return "not measured"
@@ -106,48 +75,49 @@ def verdict(record: dict[str, Any], seeds: int) -> str:
     if record["larger_than_chance"]:
         return "better, beyond chance" if difference < 0 else "worse, beyond chance"
     needed = record.get("seeds_needed") or 0
-    # Of the test over seeds; that over images can refuse what so many seeds would show.
+    # The number is that of the test over seeds; with enough seeds, the test over images may fail.
     return "may be chance" + (f"; about {needed} seeds would tell" if needed > seeds else "")
 
 
-def _column(results: Results, column: Column, names: Sequence[str]) -> list[Cell]:
+def _column(results: Results, metric: Metric, names: Sequence[str]) -> list[Cell]:
     cells = []
     for name in names:
         evaluations = evaluations_of(results, name)
-        mean, sd = mean_and_sd([figure(e, column.key) for e in evaluations])
+        mean, sd = mean_and_sd([figure(e, metric.key) for e in evaluations])
         diverged = any(
-            math.isnan(figure(e, column.key)) and recorded(e, column.key) is not None
+            math.isnan(figure(e, metric.key)) and recorded(e, metric.key) is not None
             for e in evaluations
         )
-        text = _text(mean, column, "nan" if diverged else NOTHING)
-        cells.append(Cell(text, _text(sd, replace(column, signed=False), ""), _plain(mean)))
-    found = [abs(cell.value) for cell in cells if cell.value is not None]
-    if column.best == "none" or len(found) < 2:
+        text = _text(mean, metric, "nan" if diverged else NOTHING, signed=metric.unit == "points")
+        cells.append(Cell(text, _text(sd, metric, ""), _plain(mean)))
+    values = [abs(cell.value) for cell in cells if cell.value is not None]
+    if metric.better == "neither" or len(values) < 2:
         return cells
-    aim = min(found) if column.best == "least" else max(found)
-    # Arms whose shown figures are the same are equally good.
+    aim = max(values) if metric.better == "high" else min(values)
+    # Arms with the same text are equally good.
     best = {c.text for c in cells if c.value is not None and abs(c.value) == aim}
     return [replace(cell, best=cell.text in best) for cell in cells]
 
 
-def _text(value: float, column: Column, nothing: str = NOTHING) -> str:
+def _text(value: float, metric: Metric, nothing: str = NOTHING, *, signed: bool = False) -> str:
     if math.isnan(value):
         return nothing
-    scaled, digits = (100 * value, 2) if column.percent else (value, 3)
-    return f"{scaled:{'+' if column.signed else ''}.{digits}f}".replace("-", MINUS)
+    scaled, digits = (100 * value, 2) if metric.percent else (value, 3)
+    return f"{scaled:{'+' if signed else ''}.{digits}f}".replace("-", MINUS)
 
 
 def _difference(record: dict[str, Any], seeds: int) -> dict[str, Any]:
-    column = Column("", "", percent=record["metric"] != "nll", signed=True)
+    key = record["metric"]
+    metric = BY_KEY.get(key) or Metric(key=key, name=key, meaning="")  # of another version
 
     def interval(ends: Sequence[float | None] | None) -> str:
         if ends is None:
             return NOTHING
-        return " to ".join(_text(number(end), column) for end in ends)
+        return " to ".join(_text(number(end), metric, signed=True) for end in ends)
 
     return {
-        "name": METRIC_NAMES.get(record["metric"], record["metric"]),
-        "text": _text(number(record["difference"]), column),
+        "name": metric.name,
+        "text": _text(number(record["difference"]), metric, signed=True),
         "over_seeds": interval(record.get("seed_interval")),
         "over_images": interval(record.get("image_interval")),
         "p": _p(number(record.get("p_adjusted"))),

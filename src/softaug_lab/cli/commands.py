@@ -1,0 +1,129 @@
+"""The commands of softaug: a module for each, imported when it is called or its help is shown."""
+
+import re
+from importlib import metadata
+
+from cyclopts import App, ArgumentCollection
+from cyclopts.config import Dict
+
+from softaug_lab.cli.help import Help
+from softaug_lab.recipes import ARMS, SELF_SUPERVISED, SIX_ARMS, SUPERVISED, read_recipe
+
+PRETRAINING = "simsiam"  # the recipe with the defaults of pretraining
+WITH_LABELS = ("--standard", "--end-epochs")
+WITHOUT_LABELS = ("--blur",)
+BLUR = "probability that a view is blurred (default: 0 for images up to 64 px, else 1/2)."
+# Lines of examples, arms to explain, and options of the shared recipe that the command lacks.
+HELP = {
+    "train": Help(
+        examples=(
+            "softaug train photos/ --size 64 --run runs/photos",
+            'softaug train cifar100 --recipe cifar100-resnet18 --arm "soft(k=1)"',
+            'softaug train demo --augment "crop(0.2)+erase(0.2)" --epochs 5 --held-out 0.1',
+        ),
+        arms=SUPERVISED,
+        hidden=WITHOUT_LABELS,
+    ),
+    "evaluate": Help(
+        examples=(
+            "softaug evaluate runs/photos",
+            "softaug evaluate runs/photos --corruptions --json figures.json",
+            "softaug evaluate timm:resnet50 imagenet/ --ood textures/",
+        )
+    ),
+    "compare": Help(
+        examples=(
+            "softaug compare photos/ --size 64 --seeds 3",
+            "softaug compare demo --arms standard harsh@0.15 soft@0.15 mixup --epochs 5",
+            "softaug compare photos/ --size 64 --arms simsiam simsiam-harsh simsiam-soft",
+        ),
+        arms=tuple(ARMS),
+        texts={"--blur": f"For the arms {', '.join(SELF_SUPERVISED)}: {BLUR}"},
+        defaults={"--arms": " ".join(SIX_ARMS)},
+    ),
+    "sweep": Help(
+        examples=(
+            "softaug sweep cifar100 --recipe cifar100-resnet18 --run runs/sweep",
+            "softaug sweep demo --sigmas 0.1 0.2 --ks 1 2 --modes soft --epochs 5",
+            "softaug sweep cifar10 --seeds 1 --dry-run",
+        ),
+        hidden=WITHOUT_LABELS,
+    ),
+    "preview": Help(
+        examples=(
+            "softaug preview demo",
+            'softaug preview photos/ --size 64 --augment "crop(0.2)+erase(0.2)"',
+            "softaug preview cifar10 --arm trivialaugment --images 32 --out trivial.png",
+        ),
+        arms=tuple(ARMS),
+    ),
+    "predict": Help(
+        examples=(
+            "softaug predict runs/photos new/*.jpg",
+            "softaug predict runs/photos new/*.jpg --top 3",
+            "softaug predict model.safetensors cat.png",
+        )
+    ),
+    "pretrain": Help(
+        examples=(
+            "softaug pretrain photos/ --size 64 --run runs/features",
+            "softaug pretrain cifar10 --arm simsiam-harsh --epochs 200",
+            'softaug pretrain cifar10 --arm "simsiam-soft(pair=minimum)@0.2"',
+        ),
+        arms=SELF_SUPERVISED,
+        hidden=WITH_LABELS,
+        texts={
+            "--optimizer": "sgd is SGD with plain momentum.",
+            "--lr": "Peak learning rate for a batch of 256 images, scaled in proportion to the "
+            "batch size: after the linear warm-up, before the cosine decay.",
+            "--weight-decay": "Weight decay, applied to all parameters.",
+        },
+        defaults={
+            f"--{name.replace('_', '-')}": value
+            for name, value in read_recipe(PRETRAINING)[0].items()
+        },
+    ),
+    "probe": Help(
+        examples=(
+            "softaug probe runs/features",
+            "softaug probe runs/features cifar100",
+            "softaug probe runs/features photos/ --size 64 --json probe.json",
+        )
+    ),
+}
+
+
+def _from_recipe_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Take the options that the command line leaves open from the file of --recipe, if given.
+
+    For pretraining, options that are still open then take the defaults of the recipe `simsiam`.
+    """
+    files = [argument for argument in arguments if argument.name == "--recipe"]
+    names = [token.value for argument in files for token in argument.tokens]
+    arms = [t.value for argument in arguments if argument.name == "--arms" for t in argument.tokens]
+    named = [re.split(r"[(@]", arm)[0] for arm in arms]
+    if commands[-1:] == ("pretrain",) or not set(SELF_SUPERVISED).isdisjoint(named):
+        names.append(PRETRAINING)
+    for name in names:
+        options, path = read_recipe(name)
+        take = Dict(options, source=str(path), use_commands_as_keys=False, allow_unknown=True)
+        take(app, commands, arguments)
+
+
+app = App(
+    name="softaug",
+    help="Soft augmentation: strong augmentation, with targets softened by how much of each image "
+    "it hides.",
+    version=metadata.version("softaug"),
+    config=_from_recipe_file,
+    help_epilogue="softaug COMMAND --help lists the options of a command; "
+    "--debug shows the traceback of an error.",
+)
+for order, (name, shown) in enumerate(HELP.items()):
+    app.command(f"softaug_lab.cli.{name}:{name}", help_formatter=shown, sort_key=order)
+
+
+def import_commands() -> None:
+    """Import the modules of all commands."""
+    for name in HELP:
+        _ = app[name]

@@ -1,0 +1,226 @@
+"""softaug compare"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from softaug_lab.basics.errors import UsageError
+from softaug_lab.cli.evaluation_inputs import other_images
+from softaug_lab.cli.options import (
+    COMPARING,
+    CORRUPTED,
+    OTHER_DATA,
+    READ,
+    RUNNING,
+    CompareOptions,
+    Comparing,
+    DataOptions,
+    ReadOptions,
+    RecipeFile,
+    RecipeOptions,
+    Running,
+    RunOptions,
+    Source,
+    load_data,
+)
+from softaug_lab.cli.terminal import advance, console, inert, progress_bar, quiet, tell
+from softaug_lab.cli.training import command_line, interruption_hint, print_plan, source_of
+from softaug_lab.recipes import SIX_ARMS, SUPERVISED, Recipe, panels
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+    from torch import Tensor
+
+    from softaug_lab.basics.processes import Processes
+    from softaug_lab.data import Data
+    from softaug_lab.runs import RunFolder
+    from softaug_lab.training import Progress as StepProgress
+
+    Runs = list[tuple[Recipe, RunFolder]]
+
+
+def compare(
+    data: Source,
+    /,
+    *,
+    arms: Annotated[
+        tuple[str, ...], Parameter(consume_multiple=True, group=panels.AUGMENTATION)
+    ] = SIX_ARMS,
+    recipe: RecipeOptions = None,
+    read: ReadOptions = READ,
+    comparing: Comparing = COMPARING,
+    corruptions: Annotated[
+        bool, Parameter(negative="", help=CORRUPTED, group=panels.MEASURES)
+    ] = False,
+    ood: Annotated[str | None, Parameter(help=OTHER_DATA, group=panels.MEASURES)] = None,
+    _file: RecipeFile = None,
+    running: Running = RUNNING,
+) -> None:
+    """Compare augmentations fairly: same budget, data order and weights; several seeds; one report.
+
+    Finished runs in the folder are kept, so the same command continues after a crash, and more
+    arms or seeds can be added later. The arms simsiam... train without labels, as in pretrain, and
+    compare among themselves; their figures are those of a linear probe.
+
+    Parameters
+    ----------
+    arms
+        Arms from the list below; NAME(FIELD=VALUE, ...) changes fields of an arm, NAME@SIGMA or
+        NAME@EXPRESSION replaces its augmentation; `all` stands for every arm that learns from
+        labels.
+    """
+    from softaug_lab.basics.processes import started
+    from softaug_lab.experiments import open_runs
+
+    recipe, on_ray = recipe or Recipe(), comparing.on == "ray"
+    arms = _checked(arms, recipe, comparing.seeds)
+    if on_ray:
+        _refuse_beside_ray(running)
+    with (
+        _cluster() if on_ray else nullcontext(),
+        started("cpu" if on_ray else running.device, running.shard) as processes,
+        interruption_hint("the same command goes on with it"),
+        progress_bar() as bar,
+    ):
+        quiet(not processes.main)
+        loaded = load_data(data, read)
+        if running.dry_run:
+            print_plan(recipe, arms, comparing.seeds, loaded, processes)
+            return
+        folder = comparing.run or Path("runs") / f"compare-{loaded.name}"
+        measures = _measures(loaded, read, corruptions, ood)
+        seeds, source = _seeds(recipe, comparing), source_of(data, read)
+        pairs = open_runs(recipe, arms, seeds, loaded, folder, source, processes)
+        if on_ray:
+            processes = _perform_on_ray(pairs, loaded, running.device, _Watch(bar))
+        else:
+            _perform_here(pairs, loaded, processes, _Watch(bar))
+        measures.measure(pairs, loaded, processes, bar)
+        if not processes.main:
+            return
+    _report(pairs, arms, loaded, folder)
+
+
+def _checked(arms: Sequence[str], recipe: Recipe, seeds: int) -> tuple[str, ...]:
+    """Expand `all`; raises UsageError for wrong arms, arms that cannot be compared, and no seed."""
+    from softaug_lab.experiments import require_comparable
+
+    if seeds < 1:
+        raise UsageError(f"--seeds must be at least 1, got {seeds}")
+    expanded = tuple(name for arm in arms for name in (SUPERVISED if arm == "all" else [arm]))
+    for arm in expanded:
+        replace(recipe, arm=arm)  # a recipe checks its arm
+    require_comparable(expanded)
+    return expanded
+
+
+def _seeds(recipe: Recipe, comparing: CompareOptions) -> range:
+    return range(recipe.seed, recipe.seed + comparing.seeds)
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Shows the progress of each run as a task of the bar."""
+
+    bar: "Progress"
+    tasks: "dict[tuple[str, int], TaskID]" = field(default_factory=dict)
+
+    def __call__(self, recipe: Recipe, step: "StepProgress") -> None:
+        key = (recipe.arm, recipe.seed)
+        if key not in self.tasks:
+            self.tasks[key] = self.bar.add_task(_name(recipe), total=None, figures="")
+        advance(self.bar, self.tasks[key], step)
+
+
+@dataclass(frozen=True)
+class _Measures:
+    """What to measure of finished runs beyond their evaluation.
+
+    other: uint8 images [N,C,H,W] of other data, named `ood`.
+    """
+
+    corruptions: bool
+    ood: str | None
+    other: "Tensor | None"
+
+    def measure(self, runs: "Runs", data: "Data", processes: "Processes", bar: "Progress") -> None:
+        from softaug_lab.experiments import measure_corruptions, measure_ood
+
+        if self.corruptions:
+            task = bar.add_task("corruptions", total=len(runs), figures="")
+            for recipe, run in runs:
+                bar.update(task, figures=_name(recipe))
+                measure_corruptions(run, data, processes)
+                bar.advance(task)
+        if self.ood is not None and self.other is not None:
+            for _, run in runs:
+                measure_ood(run, self.other, self.ood, processes)
+
+
+def _measures(data: "Data", read: DataOptions, corruptions: bool, ood: str | None) -> _Measures:
+    """Load what the measures need; before any training, since images may be too small for it."""
+    from softaug_lab.corruptions import require_size
+
+    if corruptions:
+        require_size(data.test.images)
+    other = None if ood is None else other_images(ood, data.test, read)
+    return _Measures(corruptions, ood, other)
+
+
+def _perform_here(runs: "Runs", data: "Data", processes: "Processes", watch: _Watch) -> None:
+    from softaug_lab.experiments import run_one
+
+    for recipe, run in runs:
+        run_one(recipe, data, run, processes, partial(watch, recipe))
+
+
+def _perform_on_ray(runs: "Runs", data: "Data", device: str, watch: _Watch) -> "Processes":
+    """Train on the cluster; return the process that measures the finished runs here."""
+    from softaug_lab.basics.processes import Processes, choose_device
+    from softaug_lab.experiments.ray import run_all
+
+    run_all(runs, data, device, watch)
+    return Processes(choose_device(device))
+
+
+def _cluster() -> AbstractContextManager[None]:
+    from softaug_lab.experiments.ray import cluster
+
+    return cluster()
+
+
+def _refuse_beside_ray(running: RunOptions) -> None:
+    from softaug_lab.basics.processes import processes_begun
+
+    if running.shard or running.dry_run or processes_begun() > 1:
+        raise UsageError(
+            "--on ray gives each run a process of its own on the cluster; leave out torchrun, "
+            "--shard and --dry-run"
+        )
+
+
+def _report(pairs: "Runs", arms: Sequence[str], data: "Data", folder: Path) -> None:
+    """Write results.json and report.html, and print the table and what it supports."""
+    from softaug_lab.basics.storage import write_json
+    from softaug_lab.cli.tables import arms_table
+    from softaug_lab.experiments import collect, compare_runs
+    from softaug_lab.report import sentences, write_report
+
+    runs = [run for _, run in pairs]
+    title = f"{len(arms)} augmentations on {data.name}"
+    results = collect(title, command_line(), runs, data, compare_runs(runs, arms))
+    write_json(folder / "results.json", results)
+    write_report(results, folder / "report.html")
+    console.print(arms_table(results))
+    for sentence in sentences(results):
+        console.print(inert(sentence), markup=False, highlight=False)
+    tell(f"report  {folder / 'report.html'}")
+
+
+def _name(recipe: Recipe) -> str:
+    return inert(f"{recipe.arm} seed {recipe.seed}")

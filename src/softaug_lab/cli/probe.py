@@ -1,0 +1,70 @@
+"""softaug probe"""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from softaug_lab.basics.errors import UsageError
+from softaug_lab.cli.options import READ, DataOptions, Device, ReadOptions, Source, load_data
+from softaug_lab.cli.terminal import console, tell
+from softaug_lab.recipes import panels
+
+
+def probe(
+    run: Annotated[Path, Parameter(group=panels.MODEL)],
+    data: Source | None = None,
+    /,
+    *,
+    read: ReadOptions = READ,
+    json: Annotated[Path | None, Parameter(group=panels.RUN)] = None,
+    device: Device = "auto",
+) -> None:
+    """Measure the frozen features of a run with a linear probe and with nearest neighbours.
+
+    The same is measured for the backbone before training. Figures and features are saved in the
+    run folder.
+
+    Parameters
+    ----------
+    run
+        A run folder of pretrain or train.
+    data
+        Data to fit and test the probe on (default: the data of the run). Sources are those of
+        train.
+    json
+        Also write the figures to this file.
+    """
+    from softaug_lab.basics.processes import Processes, choose_device
+    from softaug_lab.basics.storage import write_json
+    from softaug_lab.cli.tables import evaluation_table
+    from softaug_lab.evaluation import (
+        Predictions,
+        cached_features,
+        probe_errors,
+        probe_run,
+        require_one_backbone,
+        summarise,
+    )
+    from softaug_lab.runs import RunFolder
+
+    folder = RunFolder(run)
+    require_one_backbone(folder)
+    if data is None:
+        if read != READ:
+            raise UsageError(f"{run}: how images are read goes with DATA; name it after the run")
+        source = folder.description()["data"]["source"]
+        # A probe needs all its images in memory, also where the run streamed them.
+        data, read = source["data"], replace(DataOptions(**source["read"]), stream=False)
+    loaded = load_data(data, read)
+    features = partial(cached_features, processes=Processes(choose_device(device)), folder=run)
+    found, before = probe_run(folder, loaded, features)
+    linear = summarise(Predictions(loaded.test.labels, found.logits, {}), [0.0])
+    figures = replace(linear, probe=probe_errors(found, before, loaded)).as_dict()
+    file = run / f"probe-{loaded.name}.json"
+    for path in (file, *([json] if json else [])):
+        write_json(path, figures)
+    console.print(evaluation_table(figures))
+    tell(f"figures  {file}")

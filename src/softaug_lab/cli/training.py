@@ -1,0 +1,84 @@
+"""What the commands that train share: one run, the plan of a dry run, hints after Ctrl-C."""
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from softaug_lab.basics.errors import UsageError
+from softaug_lab.cli.options import DataOptions, RunFolderOptions, RunOptions, load_data
+from softaug_lab.cli.terminal import advance, console, inert, progress_bar, quiet, tell
+from softaug_lab.recipes import Recipe
+
+if TYPE_CHECKING:
+    from softaug_lab.basics.processes import Processes
+    from softaug_lab.data import Data
+
+
+def train_one(
+    data: str, recipe: Recipe, read: DataOptions, folder: RunFolderOptions, running: RunOptions
+) -> None:
+    """Perform one run, write its report, and print its figures."""
+    from softaug_lab.basics.processes import started
+    from softaug_lab.cli.tables import evaluation_table
+    from softaug_lab.experiments import collect, run_one
+    from softaug_lab.report import write_report
+    from softaug_lab.runs import RunFolder, folder_name, open_run
+
+    with started(running.device, running.shard) as processes:
+        quiet(not processes.main)
+        loaded = load_data(data, read)
+        if running.dry_run:
+            print_plan(recipe, (recipe.arm,), 1, loaded, processes)
+            return
+        path = folder.run or Path("runs") / f"{loaded.name}-{folder_name(recipe)}"
+        run = RunFolder(path)
+        if processes.main:
+            run = open_run(path, recipe, loaded, source_of(data, read), folder.resume)
+        processes.wait()
+        with interruption_hint("--resume goes on with it"), progress_bar() as bar:
+            task = bar.add_task(inert(recipe.arm), total=None, figures="")
+            record = run_one(recipe, loaded, run, processes, lambda step: advance(bar, task, step))
+        if not processes.main:
+            return
+    results = collect(f"{recipe.arm} on {loaded.name}", command_line(), [run], loaded, [])
+    write_report(results, path / "report.html")
+    console.print(evaluation_table(record.evaluation))
+    tell(f"model   {run.model_file}")
+    tell(f"report  {path / 'report.html'}")
+
+
+def print_plan(
+    recipe: Recipe, arms: Sequence[str], seeds: int, data: "Data", processes: "Processes"
+) -> None:
+    """Measure a few steps and print what the command will take."""
+    from softaug_lab.cli.tables import plan_table
+    from softaug_lab.experiments import plan
+
+    if processes.count > 1:
+        raise UsageError("--dry-run measures one process; leave torchrun out")
+    console.print(plan_table(plan(recipe, arms, seeds, data, processes)))
+
+
+@contextmanager
+def interruption_hint(hint: str) -> Iterator[None]:
+    """Append to the message after Ctrl-C how to continue the run."""
+    from softaug_lab.training import InterruptedRunError
+
+    try:
+        yield
+    except InterruptedRunError as error:
+        raise InterruptedRunError(f"{error}; {hint}", error.signal_number) from error
+
+
+def command_line() -> str:
+    """The command as the user typed it, for the report."""
+    return shlex.join(["softaug", *sys.argv[1:]])
+
+
+def source_of(data: str, read: DataOptions) -> dict[str, Any]:
+    """DATA and its options, as recipe.json records them."""
+    return {"data": data, "read": asdict(read)}
