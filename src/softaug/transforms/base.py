@@ -73,11 +73,11 @@ def visible(
     Visibility is the mean of the map. For images that were whole (seen is None) it is computed
     without a map where the transform has a closed form, with the same bits.
     """
-    if seen is None and is_lossless(transform):
-        return only_pixels(transform, images, drawn), torch.ones(len(images), device=images.device)
     if seen is None:
         height, width = images.shape[-2:]
         share = closed_form(transform, height, width, drawn)
+        if share is None and is_lossless(transform):
+            share = torch.ones(len(images), device=images.device)
         if share is not None:
             return only_pixels(transform, images, drawn), share.to(images.device)
     images, seen = transform.apply(images, seen, drawn)
