@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softaug import Constant, Crop, PowerCurve, TableCurve, smooth, visibility
+from softaug import Constant, Crop, Gated, PowerCurve, TableCurve, smooth, visibility
 
 # tx, ty, visibility, confidence at 100 classes: figure 1 of the paper, 32 x 32 pixels, k = 2.
 FIGURE_1 = [
@@ -93,6 +93,14 @@ def test_a_dense_table_of_eq_7_is_eq_7() -> None:
     table = TableCurve(list(zip(grid.tolist(), plain(grid).tolist(), strict=True)))
     v = torch.rand(1000, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(table(v), plain(v), rtol=0, atol=1e-4)
+
+
+@given(operations=st.integers(1, 12), limit=st.integers(2, 9))
+def test_a_gate_fades_softening_along_a_straight_line(operations: int, limit: int) -> None:
+    plain = PowerCurve(chance=0.1)
+    v = torch.linspace(0, 1, 11)
+    gate = max(0.0, (limit - operations) / (limit - 1))
+    torch.testing.assert_close(1 - Gated(plain, operations, limit)(v), gate * (1 - plain(v)))
 
 
 @pytest.mark.parametrize(
