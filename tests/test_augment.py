@@ -29,7 +29,7 @@ from softaug import (
     visibility,
     weigh,
 )
-from softaug.transforms import visible
+from softaug.transforms.base import visible
 
 K = 4
 LABELS = torch.arange(6) % K

@@ -5,6 +5,7 @@ The method of Liu et al., "Soft Augmentation for Image Classification", CVPR 202
 transforms/base, transforms/chain, transforms/crop.
 """
 
+from softaug import transforms
 from softaug.augment import SoftAugment
 from softaug.curves import Constant, Curve, Gated, PowerCurve, TableCurve
 from softaug.maps import as_seen, visibility
@@ -17,56 +18,15 @@ from softaug.targets import (
     smooth_multilabel,
     weigh,
 )
-from softaug.transforms import (
-    Blur,
-    Chain,
-    Crop,
-    Cutout,
-    DiffusionNoise,
-    Drawn,
-    Erase,
-    Flip,
-    GaussianBlur,
-    Hard,
-    Noise,
-    RandomResizedCrop,
-    ResizedCrop,
-    Still,
-    Transform,
-    UniformCrop,
-    VerticalFlip,
-    take,
-)
-from softaug.transforms.borrowed import Borrowed
-from softaug.transforms.policies import RandAugment, TrivialAugment
+from softaug.transforms import *  # noqa: F403  the names that its door lists
 
 __all__ = [
-    "Blur",
-    "Borrowed",
-    "Chain",
     "Constant",
-    "Crop",
     "Curve",
-    "Cutout",
-    "DiffusionNoise",
-    "Drawn",
-    "Erase",
-    "Flip",
     "Gated",
-    "GaussianBlur",
-    "Hard",
-    "Noise",
     "PowerCurve",
-    "RandAugment",
-    "RandomResizedCrop",
-    "ResizedCrop",
     "SoftAugment",
-    "Still",
     "TableCurve",
-    "Transform",
-    "TrivialAugment",
-    "UniformCrop",
-    "VerticalFlip",
     "as_seen",
     "batch_mean",
     "mean_one",
@@ -74,9 +34,9 @@ __all__ = [
     "smooth",
     "smooth_by_confusion",
     "smooth_multilabel",
-    "take",
     "visibility",
     "weigh",
 ]
+__all__ += transforms.__all__
 
 __version__ = "0.1.0"

@@ -12,7 +12,7 @@ from torch.utils.data import get_worker_info
 from softaug.checks import check_batch, check_num_classes
 from softaug.curves import Curve, PowerCurve
 from softaug.targets import as_rows, smooth, weigh
-from softaug.transforms import Drawn, Transform, visible
+from softaug.transforms.base import Drawn, Transform, visible
 from softaug.transforms.pixels import from_pil
 
 

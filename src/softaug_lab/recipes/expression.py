@@ -6,6 +6,7 @@ Python's parser reads the text and TRANSFORMS resolves its names; nothing in it 
 import ast
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,14 @@ from softaug import Chain, Hard, Transform
 from softaug.transforms.base import size_after
 from softaug_lab.basics.errors import UsageError
 
+# The words for the public transforms: `random_resized_crop` for RandomResizedCrop. Of these, chains
+# and `hard` have a notation of their own, and `Borrowed` takes an object that no text can name.
+WORDS = {"RandAugment": "randaugment", "TrivialAugment": "trivialaugment"}
 TRANSFORMS: dict[str, Callable[..., Transform]] = {
-    "blur": softaug.Blur,
-    "crop": softaug.Crop,
-    "cutout": softaug.Cutout,
-    "diffusion_noise": softaug.DiffusionNoise,
-    "erase": softaug.Erase,
-    "flip": softaug.Flip,
-    "gaussian_blur": softaug.GaussianBlur,
-    "noise": softaug.Noise,
-    "randaugment": softaug.RandAugment,
-    "random_resized_crop": softaug.RandomResizedCrop,
-    "resized_crop": softaug.ResizedCrop,
-    "still": softaug.Still,
-    "trivialaugment": softaug.TrivialAugment,
-    "uniform_crop": softaug.UniformCrop,
-    "vertical_flip": softaug.VerticalFlip,
+    WORDS.get(name, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()): getattr(softaug, name)
+    for name in sorted(softaug.transforms.__all__)
+    if hasattr(getattr(softaug, name), "draw")
+    and name not in ("Borrowed", "Chain", "Hard", "Transform")
 }
 # The first argument of crops in an expression: their own first one, the size, is that of the data.
 FIRST = {"resized_crop": "sigma", "random_resized_crop": "scale"}
