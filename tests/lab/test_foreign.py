@@ -612,7 +612,7 @@ def test_logits_need_labels_from_one_side(
     assert "3 classes" in said
     assert "not readable as logits" in fails(capsys, 1, "evaluate", tmp_path / "e.npz")
     assert "no such file" in fails(capsys, 1, "evaluate", tmp_path / "f.npz")
-    assert "--classes alone" in fails(capsys, 2, "evaluate", tmp_path / "a.npz", "--mean", "0")
+    assert "takes only --classes" in fails(capsys, 2, "evaluate", tmp_path / "a.npz", "--mean", "0")
 
 
 # --- out of distribution --------------------------------------------------------------------

@@ -517,7 +517,7 @@ def test_a_comparison_of_arms_without_labels(compared: Path) -> None:
     assert pairs == {("simsiam-soft", "simsiam"), ("simsiam-soft", "simsiam-harsh")}
     said = " ".join(sentences(results))
     assert "a linear probe on the frozen features" in said
-    assert "Against the same harsh crop with equal weights" in said
+    assert "Compared with the same harsh crop with equal weights" in said
     assert "hard labels" not in said
     untested = " ".join(sentences(results | {"comparisons": []}))
     assert "a linear probe on the frozen features" in untested
@@ -540,9 +540,9 @@ def test_where_pretraining_does_not_help_it_is_said() -> None:
         for seed, error in enumerate(errors)
     ]
     said = sentences(EMPTY | {"runs": runs})[0]
-    assert "on the backbone before training it errs on 30.0 %." in said
-    assert said.endswith("At this budget it errs no less after: simsiam-harsh (40.0 %).")
-    assert "no less" not in sentences(EMPTY | {"runs": runs[:2]})[0]
+    assert "on the backbone before training its top-1 error is 30.0 %." in said
+    assert said.endswith("At this budget training does not lower it for simsiam-harsh (40.0 %).")
+    assert "does not lower" not in sentences(EMPTY | {"runs": runs[:2]})[0]
 
 
 def test_a_run_is_probed_on_its_own_data_and_on_others(

@@ -1,7 +1,7 @@
 """Policies under torch.compile: one custom operator, which the compiler does not trace into."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor, library
@@ -22,6 +22,7 @@ SCHEMA = (
 )
 
 
+@runtime_checkable  # for checks of annotations at run time
 class Policy(Protocol):
     """The part of RandAugment and TrivialAugment that a graph needs."""
 
