@@ -272,11 +272,11 @@ def test_a_checkpoint_within_an_epoch_is_of_the_step_that_was_taken(
     class KilledError(Exception):
         pass
 
-    recipe = replace(QUICK, arm="online-smoothed", end_epochs=1)
+    recipe = replace(QUICK, arm="online-smoothed", epochs=3, end_epochs=1)
     whole = trained(recipe, data, tmp_path / "whole")
     log = RunFolder(tmp_path / "whole").history()
     timed = ("seconds", "images_per_second")
-    for stop_after in (2, 5, 8):
+    for stop_after in (2, 5, 8, 12):
 
         def kill(progress: Progress, stop_after: int = stop_after) -> None:
             if progress.step > stop_after:
@@ -287,7 +287,7 @@ def test_a_checkpoint_within_an_epoch_is_of_the_step_that_was_taken(
             trained(recipe, data, folder, watch=kill, checkpoint_seconds=0)
         run, steps = open_run(folder, recipe, data, {}, resume=True), list[Progress]()
         fit(recipe, data, run, CPU, steps.append)
-        assert [progress.step for progress in steps] == list(range(stop_after + 1, 11))
+        assert [progress.step for progress in steps] == list(range(stop_after + 1, 16))
         assert same(whole, load_model(run.model_file).state_dict())
         for ours, expected in zip(run.history(), log, strict=True):
             assert {k: v for k, v in ours.items() if k not in timed} == {
