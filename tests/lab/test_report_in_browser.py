@@ -212,7 +212,7 @@ def test_headings_sort_by_number_and_back(holes: Any, heading: str, key: str | N
 def test_the_keyboard_reaches_everything(holes: Any) -> None:
     """Tab goes through all headings, scrolling tables and details, and shows where it is."""
     wanted = holes.execute_script(
-        "return document.querySelectorAll('button, summary, [tabindex=\"0\"]').length"
+        "return document.querySelectorAll('a[href], button, summary, [tabindex=\"0\"]').length"
     )
     seen = set()
     for _ in range(wanted):
