@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 PROGRAM = [sys.executable, str(ROOT / "scripts" / "gpu_check.py")]
 
 
+@pytest.mark.slow
 def test_the_rehearsal_checks_all_parts_and_writes_the_page(tmp_path: Path) -> None:
     figures, page = tmp_path / "gpu.json", tmp_path / "gpu.md"
     options = ["--device", "cpu", "--quick", "--json", str(figures), "--page", str(page)]

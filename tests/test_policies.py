@@ -839,6 +839,7 @@ for seen in (None, torch.rand(2, 1, 30, 20), torch.rand(2, 1, 20, 30).mT):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.__version__ < "2.13", reason="the graph breaks there")
 def test_a_graph_holds_a_policy_as_one_step() -> None:
     # A process of its own: no shapes are checked there.

@@ -116,6 +116,7 @@ def test_two_processes_that_are_preempted_go_on(
     torch.testing.assert_close(resumed["losses"], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_killed_ten_times_over(tmp_path: Path) -> None:
     """SIGKILL at any moment, a checkpoint being written among them: bitwise the same weights."""
     chance = random.Random(0)

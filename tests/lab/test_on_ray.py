@@ -124,6 +124,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return contents(run)
 
 
+@pytest.mark.slow
 def test_a_comparison_comes_out_as_it_does_here(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,7 +148,9 @@ def test_a_comparison_comes_out_as_it_does_here(
     assert said[1].err.count(": trained, epoch 2") == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_run_survives_its_worker(
     number: signal.Signals,
     alone: dict[str, Any],
