@@ -26,10 +26,15 @@ from softaug_lab.cli.options import (
     Running,
     RunOptions,
     Source,
-    load_data,
 )
 from softaug_lab.cli.terminal import advance, console, inert, progress_bar, quiet, tell
-from softaug_lab.cli.training import command_line, interruption_hint, print_plan, source_of
+from softaug_lab.cli.training import (
+    command_line,
+    interruption_hint,
+    load_to_train,
+    print_plan,
+    source_of,
+)
 from softaug_lab.recipes import SIX_ARMS, SUPERVISED, Recipe, panels
 
 if TYPE_CHECKING:
@@ -88,11 +93,11 @@ def compare(
         progress_bar() as bar,
     ):
         quiet(not processes.main)
-        loaded = load_data(data, read)
+        loaded, read = load_to_train(data, read, comparing.folder)
         if running.dry_run:
             print_plan(recipe, arms, comparing.seeds, loaded, processes)
             return
-        folder = comparing.run or Path("runs") / f"compare-{loaded.name}"
+        folder = comparing.folder(loaded.name)
         measures = _measures(loaded, read, corruptions, ood)
         seeds, source = _seeds(recipe, comparing), source_of(data, read)
         pairs = open_runs(recipe, arms, seeds, loaded, folder, source, processes)

@@ -38,7 +38,8 @@ class DataOptions:
     test
         Data to test on, instead of the test part of DATA.
     held_out
-        Share of the training images to set aside for fitting a temperature.
+        Share of the training images to set aside for fitting a temperature (default: 0.05 where
+        that gives 200 images or more, else 0).
     max_unreadable
         Share of the images that may be unreadable; those are left out.
     stream
@@ -52,7 +53,7 @@ class DataOptions:
     size: Annotated[int | None, IN_DATA] = None
     train_images: Annotated[int | None, IN_DATA] = None
     test: Annotated[str | None, IN_DATA] = None
-    held_out: Annotated[float, IN_DATA] = 0.0
+    held_out: Annotated[float | None, IN_DATA] = None
     max_unreadable: Annotated[float, IN_DATA] = 0.0
     stream: Annotated[bool, IN_DATA] = False
     readers: Annotated[int, IN_DATA] = 8
@@ -140,6 +141,10 @@ class CompareOptions:
     run: Annotated[Path | None, Parameter(group=panels.RUN)] = None
     on: Annotated[Literal["here", "ray"], Parameter(group=panels.MACHINES)] = "here"
 
+    def folder(self, name: str) -> Path:
+        """Return the folder of the comparison on data of this name."""
+        return self.run or Path("runs") / f"compare-{name}"
+
 
 Source = Annotated[str, Parameter(help=SOURCES, group=panels.DATA)]
 Arm = Annotated[
@@ -194,7 +199,7 @@ def read_data(source: str, read: DataOptions) -> "Data":
         train_images=read.train_images,
         test=read.test,
         max_unreadable=read.max_unreadable,
-        held_out=read.held_out,
+        held_out=read.held_out or 0.0,
         stream=StreamOptions(read.readers, read.buffer) if read.stream else None,
     )
 

@@ -2,15 +2,15 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softaug_lab.basics.errors import UsageError
 from softaug_lab.cli.options import DataOptions, RunFolderOptions, RunOptions, load_data
-from softaug_lab.cli.terminal import advance, console, inert, progress_bar, quiet, tell
+from softaug_lab.cli.terminal import advance, console, inert, progress_bar, quiet, say, tell
 from softaug_lab.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -28,13 +28,16 @@ def train_one(
     from softaug_lab.report import write_report
     from softaug_lab.runs import RunFolder, folder_name, open_run
 
+    def path_of(name: str) -> Path:
+        return folder.run or Path("runs") / f"{name}-{folder_name(recipe)}"
+
     with started(running.device, running.shard) as processes:
         quiet(not processes.main)
-        loaded = load_data(data, read)
+        loaded, read = load_to_train(data, read, path_of)
         if running.dry_run:
             print_plan(recipe, (recipe.arm,), 1, loaded, processes)
             return
-        path = folder.run or Path("runs") / f"{loaded.name}-{folder_name(recipe)}"
+        path = path_of(loaded.name)
         run = RunFolder(path)
         if processes.main:
             run = open_run(path, recipe, loaded, source_of(data, read), folder.resume)
@@ -49,6 +52,49 @@ def train_one(
     console.print(evaluation_table(record.evaluation))
     tell(f"model   {run.model_file}")
     tell(f"report  {path / 'report.html'}")
+
+
+def load_to_train(
+    data: str, read: DataOptions, folder: Callable[[str], Path]
+) -> tuple["Data", DataOptions]:
+    """Load the data to train on, and set images aside for the temperature where there are enough.
+
+    folder: the run folder, or that of a comparison, by the data's name; where it has runs, the
+    share that they held out is taken again. Returns the data, and the options with the share.
+    """
+    from softaug_lab.data import hold_out, share_to_hold_out
+
+    loaded = load_data(data, read)
+    if read.held_out is not None:
+        return loaded, read
+    recorded = _recorded_share(folder(loaded.name))
+    share = share_to_hold_out(loaded) if recorded is None else recorded
+    if share:
+        loaded = hold_out(loaded, share, seed=0)
+    else:
+        say(_uncalibrated(loaded))
+    return loaded, replace(read, held_out=share)
+
+
+def _uncalibrated(data: "Data") -> str:
+    """Say why no temperature is fitted."""
+    if data.stream is not None:
+        return f"{data.name}: no streamed images are held out, so there will be no temperature"
+    return (
+        f"{data.name}: {data.train_images:,} training images are too few to hold 5 % out for a "
+        "temperature; --held-out SHARE does so all the same"
+    )
+
+
+def _recorded_share(folder: Path) -> float | None:
+    """Return the share that the first run in a folder held out; None for a folder without runs."""
+    from softaug_lab.runs import RunFolder
+
+    for record in (folder / "recipe.json", *sorted(folder.glob("runs/*/recipe.json"))):
+        if record.exists():
+            source = RunFolder(record.parent).description()["data"]["source"]
+            return float(source.get("read", {}).get("held_out") or 0.0)
+    return None
 
 
 def print_plan(

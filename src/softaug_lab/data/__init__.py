@@ -17,6 +17,7 @@ from softaug_lab.data.load import load, read_images
 from softaug_lab.data.resize import centre_crop, fit, with_channels
 from softaug_lab.data.sample import Sample, Unreadable
 from softaug_lab.data.sources import BUILT_IN
+from softaug_lab.data.split import hold_out, share_to_hold_out
 from softaug_lab.data.stream import Stream, StreamOptions
 
 __all__ = [
@@ -34,9 +35,11 @@ __all__ = [
     "decode_image",
     "decoders",
     "fit",
+    "hold_out",
     "load",
     "pixel_statistics",
     "read_image",
     "read_images",
+    "share_to_hold_out",
     "with_channels",
 ]

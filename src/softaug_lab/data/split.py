@@ -11,6 +11,9 @@ from softaug_lab.data.dataset import Data, ImageSet
 from softaug_lab.data.sample import Sample, Unreadable
 
 TEST_SHARE = 0.2  # of each class, where a source has no test part
+# Of each class, to fit a temperature on. A tenth of 10,000 images would cost up to 1.5 points of
+# error; from fewer than 200 images a temperature is too uncertain to be worth any.
+HELD_OUT_SHARE, LEAST_HELD_OUT = 0.05, 200
 
 
 def split_off_test(
@@ -53,6 +56,12 @@ def subset(data: Data, n: int, seed: int) -> ImageSet:
     # The images of the n lowest ranks within their classes are balanced.
     chosen = order[rank[order].argsort(stable=True)[:n]].sort().values
     return ImageSet(data.train.images[chosen], labels[chosen])
+
+
+def share_to_hold_out(data: Data) -> float:
+    """Choose the share of the training images to fit a temperature on: HELD_OUT_SHARE or none."""
+    enough = HELD_OUT_SHARE * len(data.train) >= LEAST_HELD_OUT
+    return HELD_OUT_SHARE if enough and data.stream is None else 0.0
 
 
 def hold_out(data: Data, share: float, seed: int) -> Data:
