@@ -9,6 +9,7 @@ from softaug import transforms
 from softaug.augment import SoftAugment
 from softaug.curves import Constant, Curve, Gated, PowerCurve, TableCurve
 from softaug.maps import as_seen, visibility
+from softaug.recommend import recommended
 from softaug.targets import (
     batch_mean,
     mean_one,
@@ -31,6 +32,7 @@ __all__ = [
     "batch_mean",
     "mean_one",
     "per_sample",
+    "recommended",
     "smooth",
     "smooth_by_confusion",
     "smooth_multilabel",

@@ -29,7 +29,9 @@ from softaug_lab.cli.options import (
 )
 from softaug_lab.cli.terminal import advance, console, inert, progress_bar, quiet, tell
 from softaug_lab.cli.training import (
+    announce,
     command_line,
+    fit_minutes,
     interruption_hint,
     load_to_train,
     print_plan,
@@ -84,20 +86,19 @@ def compare(
 
     recipe, on_ray = recipe or Recipe(), comparing.on == "ray"
     arms = _checked(arms, recipe, comparing.seeds)
-    if on_ray:
-        _refuse_beside_ray(running)
     with (
-        _cluster() if on_ray else nullcontext(),
+        _cluster(running) if on_ray else nullcontext(),
         started("cpu" if on_ray else running.device, running.shard) as processes,
         interruption_hint("the same command goes on with it"),
         progress_bar() as bar,
     ):
         quiet(not processes.main)
         loaded, read = load_to_train(data, read, comparing.folder)
+        folder = comparing.folder(loaded.name)
+        recipe = _prepared(recipe, arms, folder, loaded, processes, running)
         if running.dry_run:
             print_plan(recipe, arms, comparing.seeds, loaded, processes)
             return
-        folder = comparing.folder(loaded.name)
         measures = _measures(loaded, read, corruptions, ood)
         seeds, source = _seeds(recipe, comparing), source_of(data, read)
         pairs = open_runs(recipe, arms, seeds, loaded, folder, source, processes)
@@ -122,6 +123,22 @@ def _checked(arms: Sequence[str], recipe: Recipe, seeds: int) -> tuple[str, ...]
         replace(recipe, arm=arm)  # a recipe checks its arm
     require_comparable(expanded)
     return expanded
+
+
+def _prepared(
+    recipe: Recipe,
+    arms: Sequence[str],
+    folder: Path,
+    data: "Data",
+    processes: "Processes",
+    running: RunOptions,
+) -> Recipe:
+    """Set the epochs that `--minutes` allows, and say what a rule chooses for the arms auto."""
+    recipe = fit_minutes(recipe, arms, folder, data, processes, running)
+    opened = [chosen for arm in arms if (chosen := replace(recipe, arm=arm)).open]
+    if opened:
+        announce(opened[0], data)  # the rule chooses alike for all of them
+    return recipe
 
 
 def _seeds(recipe: Recipe, comparing: CompareOptions) -> range:
@@ -193,9 +210,10 @@ def _perform_on_ray(runs: "Runs", data: "Data", device: str, watch: _Watch) -> "
     return Processes(choose_device(device))
 
 
-def _cluster() -> AbstractContextManager[None]:
+def _cluster(running: RunOptions) -> AbstractContextManager[None]:
     from softaug_lab.experiments.ray import cluster
 
+    _refuse_beside_ray(running)
     return cluster()
 
 

@@ -92,6 +92,9 @@ class RunOptions:
 
     Parameters
     ----------
+    minutes
+        Choose --epochs so that a run, with its evaluation, takes about this long; in a comparison
+        a run of the slowest arm. The first steps are measured; --resume keeps the choice.
     dry_run
         Measure a few steps, print the memory and time that the command will take, and write
         nothing.
@@ -101,6 +104,7 @@ class RunOptions:
         Split the model over the processes of torchrun (FSDP), instead of copying it (DDP).
     """
 
+    minutes: Annotated[float | None, Parameter(group=panels.SCHEDULE)] = None
     dry_run: Annotated[bool, Parameter(negative="", group=panels.RUN)] = False
     device: Annotated[str, Parameter(group=panels.MACHINES)] = "auto"
     shard: Annotated[bool, Parameter(negative="", group=panels.MACHINES)] = False

@@ -17,10 +17,10 @@ def preview(
     data: Source,
     /,
     *,
-    arm: Arm = "soft",
+    arm: Arm = "auto",
     augment: Augmentation = None,
-    sigma: Annotated[float, Parameter(group=panels.AUGMENTATION)] = 0.3,
-    k: Annotated[float, Parameter(group=panels.AUGMENTATION)] = 2.0,
+    sigma: Annotated[float | None, Parameter(group=panels.AUGMENTATION)] = None,
+    k: Annotated[float | None, Parameter(group=panels.AUGMENTATION)] = None,
     read: ReadOptions = READ,
     images: Annotated[int, IN_PICTURE] = 16,
     seed: Annotated[int, IN_PICTURE] = 0,
@@ -34,9 +34,11 @@ def preview(
         Augmentation of the harsh and soft arms: an expression such as crop(0.3)+erase(0.2), or a
         YAML file with a list of such parts (default: a crop of strength SIGMA).
     sigma
-        Strength of the soft crop: standard deviation of the shift, as a share of the image side.
+        Strength of the soft crop: standard deviation of the shift, as a share of the image side
+        (default: 0.3, the paper's; in the arms auto by the rule for 20 epochs).
     k
-        Exponent of the curve from visibility to confidence.
+        Exponent of the curve from visibility to confidence (default: 2, the paper's; in the arms
+        auto by the rule).
     images
         Number of images in the picture.
     seed
@@ -46,12 +48,13 @@ def preview(
     """
     from softaug_lab.experiments import augmented_samples
     from softaug_lab.report import sample_sheet
-    from softaug_lab.training import build_arm
+    from softaug_lab.training import build_arm, resolve
 
     if images < 1:
         raise UsageError(f"--images must be at least 1, got {images}")
     recipe = Recipe(arm=arm, augment=augment, sigma=sigma, k=k)
     loaded = load_data(data, read)
+    recipe = resolve(recipe, loaded)
     _, height, width = loaded.image_shape
     chosen = build_arm(recipe, loaded.num_classes, height, width)
     pixels, labels, share, confidence = augmented_samples(chosen, loaded, images, seed)

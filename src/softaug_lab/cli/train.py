@@ -23,7 +23,7 @@ def train(
     data: Source,
     /,
     *,
-    arm: Arm = "soft",
+    arm: Arm = "auto",
     recipe: RecipeOptions = None,
     read: ReadOptions = READ,
     folder: Folder = FOLDER,

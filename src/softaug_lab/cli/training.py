@@ -16,6 +16,7 @@ from softaug_lab.recipes import Recipe
 if TYPE_CHECKING:
     from softaug_lab.basics.processes import Processes
     from softaug_lab.data import Data
+    from softaug_lab.runs import RunFolder
 
 
 def train_one(
@@ -34,10 +35,12 @@ def train_one(
     with started(running.device, running.shard) as processes:
         quiet(not processes.main)
         loaded, read = load_to_train(data, read, path_of)
+        path = path_of(loaded.name)
+        recipe = fit_minutes(recipe, (recipe.arm,), path, loaded, processes, running)
+        recipe = announce(recipe, loaded)
         if running.dry_run:
             print_plan(recipe, (recipe.arm,), 1, loaded, processes)
             return
-        path = path_of(loaded.name)
         run = RunFolder(path)
         if processes.main:
             run = open_run(path, recipe, loaded, source_of(data, read), folder.resume)
@@ -76,6 +79,43 @@ def load_to_train(
     return loaded, replace(read, held_out=share)
 
 
+def fit_minutes(
+    recipe: Recipe,
+    arms: Sequence[str],
+    folder: Path,
+    data: "Data",
+    processes: "Processes",
+    running: RunOptions,
+) -> Recipe:
+    """Set the epochs that `--minutes` allows; a folder that has runs keeps theirs."""
+    from softaug_lab.experiments import epochs_within
+
+    if running.minutes is None:
+        return recipe
+    if processes.count > 1:
+        raise UsageError("--minutes measures one process; leave torchrun out, or set --epochs")
+    begun = _first_run(folder)
+    if begun is not None:
+        return replace(recipe, epochs=begun.recipe().epochs)
+    epochs = epochs_within(running.minutes, recipe, arms, data, processes)
+    say(f"{epochs:,} epochs fit into {running.minutes:g} minutes here")
+    return replace(recipe, epochs=epochs)
+
+
+def announce(recipe: Recipe, data: "Data") -> Recipe:
+    """Resolve a recipe for the data, and say what a rule chose and for what."""
+    from softaug_lab.training import resolve
+
+    resolved = resolve(recipe, data)
+    if recipe.open:
+        say(f"{recipe.arm}: {resolved.augment}, labels softened with k = {resolved.k:g}")
+        say(
+            f"chosen for {recipe.epochs:,} epochs of {data.train_images:,} images (docs/budget.md);"
+            " --robust 2 hides more, --sigma, --k and --augment replace it"
+        )
+    return resolved
+
+
 def _uncalibrated(data: "Data") -> str:
     """Say why no temperature is fitted."""
     if data.stream is not None:
@@ -86,15 +126,21 @@ def _uncalibrated(data: "Data") -> str:
     )
 
 
-def _recorded_share(folder: Path) -> float | None:
-    """Return the share that the first run in a folder held out; None for a folder without runs."""
+def _first_run(folder: Path) -> "RunFolder | None":
+    """Return the run in this folder, or the first one of the comparison in it, if there is any."""
     from softaug_lab.runs import RunFolder
 
-    for record in (folder / "recipe.json", *sorted(folder.glob("runs/*/recipe.json"))):
-        if record.exists():
-            source = RunFolder(record.parent).description()["data"]["source"]
-            return float(source.get("read", {}).get("held_out") or 0.0)
-    return None
+    records = (folder / "recipe.json", *sorted(folder.glob("runs/*/recipe.json")))
+    return next((RunFolder(record.parent) for record in records if record.exists()), None)
+
+
+def _recorded_share(folder: Path) -> float | None:
+    """Return the share that the first run in a folder held out; None for a folder without runs."""
+    run = _first_run(folder)
+    if run is None:
+        return None
+    source = run.description()["data"]["source"]
+    return float(source.get("read", {}).get("held_out") or 0.0)
 
 
 def print_plan(

@@ -5,7 +5,7 @@ extra: the command line imports `softaug_lab.experiments.ray` only where a compa
 """
 
 from softaug_lab.experiments.compare import compare_runs, open_runs, require_comparable
-from softaug_lab.experiments.cost import plan
+from softaug_lab.experiments.cost import epochs_within, plan
 from softaug_lab.experiments.measure import measure_corruptions, measure_ood
 from softaug_lab.experiments.record import augmented_samples, collect
 from softaug_lab.experiments.run_one import RunRecord, occlusion_fills, run_one
@@ -15,6 +15,7 @@ __all__ = [
     "augmented_samples",
     "collect",
     "compare_runs",
+    "epochs_within",
     "measure_corruptions",
     "measure_ood",
     "occlusion_fills",

@@ -31,6 +31,7 @@ from softaug_lab.metrics import (
 )
 from softaug_lab.recipes import SELF_SUPERVISED, Recipe, read_arm, rivals
 from softaug_lab.runs import RunFolder, folder_name, open_run
+from softaug_lab.training import resolve
 
 METRICS = (*EVALUATED, *OCCLUDED_ERRORS)
 LEVEL = 0.05  # significance level for "larger than chance"
@@ -62,7 +63,7 @@ def open_runs(
     Each seed trains all arms before the next seed begins, so that an interrupted comparison still
     has whole rounds. Raises UsageError for a run of another recipe or other data.
     """
-    recipes = [replace(recipe, arm=arm, seed=seed) for seed in seeds for arm in arms]
+    recipes = [resolve(replace(recipe, arm=arm, seed=seed), data) for seed in seeds for arm in arms]
     runs = [RunFolder(folder / "runs" / folder_name(run_recipe)) for run_recipe in recipes]
     if processes.main:
         for run_recipe, run in zip(recipes, runs, strict=True):

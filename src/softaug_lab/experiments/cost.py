@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from softaug_lab.basics.errors import UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.data import Data
 from softaug_lab.evaluation import predict_logits
@@ -23,7 +24,7 @@ from softaug_lab.metrics import OCCLUSION_SHARES
 from softaug_lab.models import Classifier, ModelCard, build
 from softaug_lab.recipes import Recipe, read_arm
 from softaug_lab.runs import RunFolder
-from softaug_lab.training import Progress, SimSiam, fit
+from softaug_lab.training import Progress, SimSiam, fit, resolve
 
 WARM_UP = 2  # steps before the timed ones
 STEPS, SECONDS = 10, 10.0  # limits of the timed steps; the first one reached ends them
@@ -85,10 +86,7 @@ def plan(
     channels, height, width = data.image_shape
     card = ModelCard(recipe.model, data.classes, channels, height, width)
     model = build(card, *data.pixel_statistics).to(processes.device)
-    costs = {}
-    for arm in arms:
-        cost = measure(replace(recipe, arm=arm), data, processes)
-        costs[arm] = replace(cost, steps=cost.steps * read_arm(arm).members)
+    costs = _costs(recipe, arms, data, processes)
     evaluation, parameters = _evaluation_seconds(model, recipe, data), _count(model)
     self_supervised = read_arm(arms[0]).self_supervised
     trained = SimSiam(model) if self_supervised else model  # SimSiam removes the last layer
@@ -112,6 +110,40 @@ def plan(
         "evaluation": f"{_duration(evaluation)} for each run",
         "total": f"{_duration(total)} for {runs:,} runs" if runs > 1 else _duration(total),
     }
+
+
+def epochs_within(
+    minutes: float, recipe: Recipe, arms: Sequence[str], data: Data, processes: Processes
+) -> int:
+    """Compute how many epochs of the slowest arm, with its evaluation, fit into some minutes.
+
+    Raises UsageError where not even one does.
+    """
+    channels, height, width = data.image_shape
+    card = ModelCard(recipe.model, data.classes, channels, height, width)
+    model = build(card, *data.pixel_statistics).to(processes.device)
+    evaluation = _evaluation_seconds(model, recipe, data)
+    costs = _costs(recipe, arms, data, processes).values()
+    epoch = max(cost.seconds for cost in costs) / recipe.epochs
+    epochs = int((60 * minutes - evaluation) / epoch)
+    if epochs < 1:
+        least = (epoch + evaluation) / 60
+        raise UsageError(
+            f"--minutes must be at least {least:.2g} here, the time of one epoch and the "
+            f"evaluation, got {minutes:g}"
+        )
+    return epochs
+
+
+def _costs(
+    recipe: Recipe, arms: Sequence[str], data: Data, processes: Processes
+) -> dict[str, Cost]:
+    """Measure every arm; an ensemble takes the steps of all its members."""
+    costs = {}
+    for arm in arms:
+        cost = measure(resolve(replace(recipe, arm=arm), data), data, processes)
+        costs[arm] = replace(cost, steps=cost.steps * read_arm(arm).members)
+    return costs
 
 
 def state_bytes(recipe: Recipe, model: nn.Module) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ from softaug_lab.experiments.disagreements import disagreements
 from softaug_lab.experiments.png import png_text
 from softaug_lab.experiments.run_one import RunRecord, read_record
 from softaug_lab.models import load_model
-from softaug_lab.recipes import Recipe, transform_of
+from softaug_lab.recipes import AUTO, Recipe, transform_of
 from softaug_lab.runs import RunFolder
 from softaug_lab.training import build_arm, drawn_visibility
 
@@ -48,7 +48,7 @@ def collect(
             "image_shape": list(data.image_shape),
             "notes": [*data.notes, *([data.split] if data.split else [])],
         },
-        "recipe": _shared_settings(recipes[0], runs[0]),
+        "recipe": _shared_settings(recipes, runs[0]),
         "seeds": sorted({recipe.seed for recipe in recipes}),
         "arms": [arm.description() for arm in arms],
         "runs": [run_as_dict(record) for record in records],
@@ -104,9 +104,14 @@ def _distinct(texts: Sequence[str]) -> str:
     return " and ".join(dict.fromkeys(texts))
 
 
-def _shared_settings(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
-    """Return the settings that all arms share, and the number of parameters of their model."""
-    settings = {k: v for k, v in asdict(recipe).items() if k not in ("arm", "seed")}
+def _shared_settings(recipes: Sequence[Recipe], run: RunFolder) -> dict[str, Any]:
+    """Return the settings that all runs share, and the number of parameters of their model."""
+    first, *others = (asdict(recipe) for recipe in recipes)
+    settings = {
+        name: value
+        for name, value in first.items()
+        if name not in ("arm", "seed") and all(other[name] == value for other in others)
+    }
     file = next(file for file in run.model_files if file.exists())
     parameters = sum(p.numel() for p in load_model(file).parameters())
     return {**settings, "parameters": parameters}
@@ -127,11 +132,11 @@ class _ArmRecord:
 
     def description(self) -> dict[str, Any]:
         arm = self.recipe.parsed_arm
-        harsh = self.recipe.augment or f"crop({self.recipe.sigma})"
+        harsh = self.recipe.augment or f"crop({self.recipe.sigma})"  # also what `auto` stands for
         augment = "" if arm.augment in ("still", "standard") else f": {arm.augment}"
         return {
             "name": self.recipe.arm,
-            "description": arm.about + augment.replace("harsh", harsh),
+            "description": arm.about + augment.replace("harsh", harsh).replace(AUTO, harsh),
             "augmentation": repr(self.augment),
             "mean_confidence": self._confidence(self.visibility).mean().item(),
         }

@@ -6,6 +6,7 @@ Imports only `softaug_lab.basics`, and torch only when an augmentation is built.
 from softaug_lab.recipes import panels
 from softaug_lab.recipes.arms import (
     ARMS,
+    AUTO,
     SELF_SUPERVISED,
     SIX_ARMS,
     SUPERVISED,
@@ -20,17 +21,20 @@ from softaug_lab.recipes.arms import (
     sweep_arms,
     swept,
 )
-from softaug_lab.recipes.recipe import Augmentation, Recipe, transform_of
+from softaug_lab.recipes.recipe import SIGMA, Augmentation, K, Recipe, transform_of
 from softaug_lab.recipes.yaml_files import SHIPPED, read_recipe
 
 __all__ = [
     "ARMS",
+    "AUTO",
     "SELF_SUPERVISED",
     "SHIPPED",
+    "SIGMA",
     "SIX_ARMS",
     "SUPERVISED",
     "Arm",
     "Augmentation",
+    "K",
     "Recipe",
     "Role",
     "main_arm",

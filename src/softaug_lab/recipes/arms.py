@@ -25,6 +25,7 @@ WORDS = {
         "role": Role, "targets": Targets, "mix": Mix, "loss": Loss, "method": Method, "pair": Pair
     }.items()
 }  # fmt: skip
+AUTO = "auto"  # in an expression: the augmentation that a rule chooses for the data and the budget
 # Controls that repeat a soft arm's augmentation without its softening.
 SAME_AUGMENTATION: tuple[Role, ...] = ("harsh", "constant")
 
@@ -164,9 +165,9 @@ def rivals(arm: str, arms: Sequence[str]) -> list[str]:
 
 
 def main_arm(arms: Sequence[str]) -> str | None:
-    """Return the arm that a comparison is about: `soft`, else the first soft arm, else None."""
+    """Return the arm that a comparison is about: `auto`, `soft` or the first soft arm, or None."""
     soft = [arm for arm in arms if role_of(arm) == "soft"]
-    return "soft" if "soft" in soft else next(iter(soft), None)
+    return next((arm for arm in ("auto", "soft", *soft) if arm in soft), None)
 
 
 def sweep_arms(

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from softaug_lab.basics.errors import UsageError
-from softaug_lab.recipes.arms import Arm, read_arm
+from softaug_lab.recipes.arms import AUTO, Arm, read_arm
 from softaug_lab.recipes.panels import AUGMENTATION, MODEL, RUN, SCHEDULE
 
 if TYPE_CHECKING:
     from softaug import Transform
 
+SIGMA, K = 0.3, 2.0  # of the soft crop and its curve where nothing else is asked for: the paper's
 ANY_SIZE = (64, 64)  # pixels, to check an expression before the size of the data is known
 
 
@@ -52,9 +53,13 @@ class Recipe:
         Augmentation of the standard arms, an expression or a YAML file (default: a crop that
         shifts the image by up to an eighth of its side).
     sigma
-        Strength of the soft crop: standard deviation of the shift, as a share of the image side.
+        Strength of the soft crop: standard deviation of the shift, as a share of the image side
+        (default: 0.3, the paper's; in the arms auto by the rule).
     k
-        Exponent of the curve from visibility to confidence.
+        Exponent of the curve from visibility to confidence (default: 2, the paper's; in the arms
+        auto by the rule).
+    robust
+        In the arms auto: 0 hides no rectangles, 1 as the rule says, 2 in every second image.
     flip
         Mirror images left to right with probability 1/2, in every arm.
     blur
@@ -99,8 +104,9 @@ class Recipe:
     arm: Annotated[str, Parameter(parse=False)] = "soft"
     augment: Augmentation = None
     standard: Augmentation = None
-    sigma: Annotated[float, IN_AUGMENTATION] = 0.3
-    k: Annotated[float, IN_AUGMENTATION] = 2.0
+    sigma: Annotated[float | None, IN_AUGMENTATION] = None
+    k: Annotated[float | None, IN_AUGMENTATION] = None
+    robust: Annotated[Literal[0, 1, 2], IN_AUGMENTATION] = 1
     flip: Annotated[bool, IN_AUGMENTATION] = True
     blur: Annotated[float | None, IN_AUGMENTATION] = None
     model: Annotated[str, IN_MODEL] = "small"
@@ -125,8 +131,9 @@ class Recipe:
             if getattr(self, name) < low:
                 raise UsageError(f"{name} must be at least {low}, got {getattr(self, name)}")
         for name in ("lr", "k"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UsageError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"{name} must be above 0 and finite, got {value}")
         for name in ("weight_decay", "warmup_epochs"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} must be 0 or more, got {getattr(self, name)}")
@@ -144,26 +151,37 @@ class Recipe:
                 f"end_epochs must be 0 with {self.arm}, got {self.end_epochs}: two views "
                 "without augmentation are alike and teach nothing"
             )
-        transform_of(self, *ANY_SIZE)
+        if not self.open:
+            transform_of(self, *ANY_SIZE)
 
     @cached_property
     def parsed_arm(self) -> Arm:
         """The settings that the text `arm` stands for."""
         return read_arm(self.arm)
 
+    @property
+    def open(self) -> bool:
+        """Whether the strength of the augmentation is left to a rule, which needs the data."""
+        return self.parsed_arm.augment == AUTO and self.augment is None
+
 
 def transform_of(recipe: Recipe, height: int, width: int) -> "Transform":
-    """Build the arm's augmentation, in which `standard` and `harsh` stand for the recipe's.
+    """Build the arm's augmentation, in which `standard`, `harsh`, `auto` stand for the recipe's.
 
-    height, width: of the images, in pixels.
+    height, width: of the images, in pixels. Raises UsageError for a recipe that is still open.
     """
     from softaug import UniformCrop
     from softaug_lab.recipes.expression import parse
 
+    if recipe.open:
+        raise UsageError(f"{recipe.arm}: its strength depends on the data; resolve the recipe")
+    sigma = SIGMA if recipe.sigma is None else recipe.sigma
+    harsh = parse(recipe.augment or f"crop({sigma})", height, width)
     parts: dict[str, Transform] = {
         "standard": parse(recipe.standard, height, width)
         if recipe.standard
         else UniformCrop(padding=round(min(height, width) / 8)),
-        "harsh": parse(recipe.augment or f"crop({recipe.sigma})", height, width),
+        "harsh": harsh,
+        AUTO: harsh,
     }
     return parse(recipe.parsed_arm.augment, height, width, parts)

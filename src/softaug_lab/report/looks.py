@@ -27,6 +27,7 @@ LOOKS = {
     "harsh-constant": Look("#8f35e6", (5, 2), marker="v"),
     "soft": Look("#d12a3c", width=2.8, marker="o"),
 }
+LOOKS_LIKE = {"auto": "soft", "auto-hard": "harsh", "auto-constant": "harsh-constant"}
 SPARE_COLOURS = ("#a8517b", "#6b8e23", "#9a6a2f", "#4f8a8b", "#b05ac0", "#6a78a8")
 SPARE_DASHES: tuple[tuple[float, ...], ...] = ((1.2, 1.6), (7, 2, 1.2, 2), (3, 1.5))
 
@@ -39,7 +40,8 @@ def arm_looks(arms: Sequence[str]) -> dict[str, Look]:
         for turn in range(len(SPARE_DASHES))
         for i, colour in enumerate(SPARE_COLOURS)
     )
+    known = LOOKS | {new: LOOKS[old] for new, old in LOOKS_LIKE.items() if old not in arms}
     return {
-        arm: LOOKS.get(arm) or Look(*next(spare), width=2.2 if role_of(arm) == "soft" else 1.6)
+        arm: known.get(arm) or Look(*next(spare), width=2.2 if role_of(arm) == "soft" else 1.6)
         for arm in arms
     }

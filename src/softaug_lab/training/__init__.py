@@ -3,7 +3,7 @@
 Imports basics, data, models, recipes, runs and metrics.
 """
 
-from softaug_lab.training.augmentation import build_arm, drawn_visibility
+from softaug_lab.training.augmentation import build_arm, drawn_visibility, resolve
 from softaug_lab.training.batches import build_batches
 from softaug_lab.training.loop import fit
 from softaug_lab.training.progress import Progress
@@ -19,4 +19,5 @@ __all__ = [
     "caught_signals",
     "drawn_visibility",
     "fit",
+    "resolve",
 ]

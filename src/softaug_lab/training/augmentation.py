@@ -1,6 +1,7 @@
 """Build the augmentation of a recipe's arm, and estimate the visibilities that it draws."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -19,11 +20,34 @@ from softaug import (
     per_sample,
     visibility,
 )
+from softaug.recommend import strength
 from softaug.transforms.colour import ColourJitter, Greyscale
+from softaug_lab.data import Data
 from softaug_lab.models import SMALL_IMAGE
-from softaug_lab.recipes import Recipe, transform_of
+from softaug_lab.recipes import SIGMA, K, Recipe, transform_of
 
 DRAWS, BLOCK = 20_000, 1_000  # draws to estimate visibilities from, and how many at a time
+
+
+def resolve(recipe: Recipe, data: Data) -> Recipe:
+    """Write into a recipe what it leaves open, so that a run records all that it was trained with.
+
+    In the arms auto a rule chooses the strength by the recipe's epochs and the data; what the
+    recipe states itself stays: its `augment`, else its sigma and k.
+    """
+    sigma, k, augment = recipe.sigma, recipe.k, recipe.augment
+    if recipe.open:
+        side = min(data.image_shape[1:])
+        rule = strength(
+            epochs=recipe.epochs, images=data.train_images, side=side, robust=recipe.robust
+        )
+        sigma, k = sigma if sigma is not None else rule.sigma, k or rule.k
+        augment = f"crop({sigma:g}, fill=mixed)"
+        if rule.erase:
+            augment += f"+erase({rule.area}, fill=mixed, probability={rule.erase:g})"
+    return replace(
+        recipe, augment=augment, sigma=SIGMA if sigma is None else sigma, k=K if k is None else k
+    )
 
 
 def build_arm(recipe: Recipe, num_classes: int, height: int, width: int) -> SoftAugment:
@@ -36,7 +60,7 @@ def build_arm(recipe: Recipe, num_classes: int, height: int, width: int) -> Soft
     arm = recipe.parsed_arm
     transform = transform_of(recipe, height, width)
     chance = 0.0 if arm.self_supervised else 1 / num_classes
-    soft = PowerCurve(k=arm.k or recipe.k, chance=chance, ceiling=arm.ceiling)
+    soft = PowerCurve(k=arm.k or recipe.k or K, chance=chance, ceiling=arm.ceiling)
     curves: dict[str, Callable[[], Curve]] = {
         "hard": lambda: Constant(1.0),
         "smoothed": lambda: Constant(smoothed(arm.alpha, num_classes)),

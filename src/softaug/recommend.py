@@ -1,0 +1,71 @@
+"""The soft augmentation to begin with: its strength by a rule, from the length of the training."""
+
+from dataclasses import dataclass
+
+from torch import Generator
+
+from softaug.augment import SoftAugment
+from softaug.checks import check_whole
+from softaug.curves import PowerCurve
+from softaug.transforms import Chain, Crop, Erase, Flip, Transform
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How strong a recommended augmentation is.
+
+    sigma: of the `Crop`, a share of the side. erase: the probability that a rectangle is hidden,
+    whose share of the area is uniform over `area`. k: the exponent of the curve.
+    """
+
+    sigma: float
+    erase: float
+    area: tuple[float, float] = (0.02, 0.4)
+    k: float = 2.0
+
+
+def strength(*, epochs: int, images: int, side: int, robust: int = 1) -> Strength:
+    """Choose the strength for so many epochs over so many training images of so many pixels.
+
+    robust: 0 for no erasing, 1 for the rule's, 2 for one that hides something in every second
+    image, at a price on whole images. The constants are measured: docs/budget.md has the tables.
+    """
+    check_whole("recommended", "epochs", epochs, 1, "epoch")
+    check_whole("recommended", "images", images, 1, "image")
+    check_whole("recommended", "side", side, 1, "pixel")
+    if robust not in (0, 1, 2):
+        raise ValueError(f"recommended: robust must be 0, 1 or 2, got {robust}")
+    return Strength(sigma=0.1, erase=(0.0, 0.0, 0.5)[robust])
+
+
+def recommended(
+    num_classes: int,
+    *,
+    epochs: int,
+    images: int,
+    side: int,
+    robust: int = 1,
+    flip: bool = True,
+    generator: Generator | None = None,
+) -> SoftAugment:
+    """Build the SoftAugment to begin with: a crop with mixed fills, as strong as the budget allows.
+
+    num_classes: K >= 2. epochs: of the whole training. images: in the training set. side: the
+    shorter one of the images, in pixels. robust: as for `strength`. flip: mirror images left to
+    right with probability 1/2; False where left and right matter, as in digits. generator: as for
+    `SoftAugment`.
+
+    >>> augment = recommended(10, epochs=30, images=10_000, side=32)
+    >>> augment.transform.transforms[1]
+    Crop(sigma=0.1, fill='mixed')
+    """
+    chosen = strength(epochs=epochs, images=images, side=side, robust=robust)
+    transforms: list[Transform] = [Crop(chosen.sigma, fill="mixed")]
+    if chosen.erase:
+        transforms.append(Erase(chosen.area, probability=chosen.erase, fill="mixed"))
+    return SoftAugment(
+        Chain([Flip(), *transforms] if flip else transforms),
+        num_classes,
+        curve=PowerCurve(chosen.k, chance=1 / num_classes),
+        generator=generator,
+    )
