@@ -44,7 +44,7 @@ def shift(
     Pixels from outside of the image show the fill. tx, ty: int64, any values; inside: the result of
     `_inside`, where it is known already.
     """
-    if _needs_reference(images):
+    if needs_reference(images):
         return shift_reference(images, tx, ty, fill)
     if _singly(images, large):
         return _shift_slices(images, tx, ty, fill)
@@ -124,15 +124,15 @@ def _shift_slices(images: Images, tx: Int[Tensor, "n"], ty: Int[Tensor, "n"], fi
     pixel = row // images.shape[-1]
     source, shown = _bits(before).reshape(len(out), size), _bits(out)
     to = shown.reshape(len(out), size)
-    filled = np.zeros(1, shown.dtype) if fill is None else _bits(_planes(fill, images))[0]
-    hidden = np.broadcast_to(filled, shown.shape[1:])
+    filled = np.zeros(1, shown.dtype) if fill is None else _bits(_planes(fill, images))
+    hidden = np.broadcast_to(filled, shown.shape)
     for i, (x, y) in enumerate(zip(tx.tolist(), ty.tolist(), strict=True)):
         offset = min(max(-size, y * row + x * pixel), size)
         start, end = max(0, offset), size + min(0, offset)
         to[i, start - offset : end - offset] = source[i, start:end]
         rows, columns = _outside(y, height), _outside(x * pixel, row)
-        shown[i, :, rows] = hidden[:, rows]
-        shown[i, :, :, columns] = hidden[:, :, columns]
+        shown[i, :, rows] = hidden[i, :, rows]
+        shown[i, :, :, columns] = hidden[i, :, :, columns]
     return _from_planes(out, images)
 
 
@@ -158,7 +158,7 @@ def cover(
     and a rectangle that ends before it begins is empty. around: the result of `_around`, where it
     is known already.
     """
-    if _needs_reference(images):
+    if needs_reference(images):
         return cover_reference(images, edges, fill)
     if _singly(images, large):
         return _cover_slices(images, edges, fill)
@@ -219,7 +219,7 @@ def _cover_slices(images: Images, edges: Int[Tensor, "4 n"], fill: Fill) -> Imag
 
 def mirror(images: Images, chosen: Bool[Tensor, "n"], axis: int, *, large: int = LARGE) -> Images:
     """Reverse an axis of the chosen images. axis: -1, left and right, or -2, top and bottom."""
-    if _needs_reference(images):
+    if needs_reference(images):
         return mirror_reference(images, chosen, axis)
     if _singly(images, large):
         return _mirror_slices(images, chosen, axis)
@@ -261,7 +261,7 @@ def _mirror_slices(images: Images, chosen: Bool[Tensor, "n"], axis: int) -> Imag
 # Which way to go.
 
 
-def _needs_reference(images: Images) -> bool:
+def needs_reference(images: Images) -> bool:
     """Whether the kernels can't serve: on a GPU, while traced, under a derivative, or for none."""
     return (
         images.device.type != "cpu"
@@ -288,7 +288,7 @@ def is_traced(images: Images) -> bool:
 
 def one_by_one(images: Images) -> bool:
     """Whether large images are changed one by one here; False where a reference is needed."""
-    return not _needs_reference(images) and _singly(images, LARGE)
+    return not needs_reference(images) and _singly(images, LARGE)
 
 
 def _singly(images: Images, large: int) -> bool:

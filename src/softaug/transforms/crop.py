@@ -1,7 +1,6 @@
 """Crops that shift the frame by whole pixels: the soft crop, and the standard hard one."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +11,7 @@ from softaug.checks import check_whole
 from softaug.maps import share_of_image
 from softaug.transforms._kernels import shift, shift_with_map
 from softaug.transforms.base import Drawn, Images, Seen, call
-from softaug.transforms.pixels import fill_or_none
+from softaug.transforms.fills import Fill, check_fill, draw_fill, fill_pixels, reflected
 
 
 class _Shift:
@@ -21,16 +20,23 @@ class _Shift:
     Output pixel (y, x) shows input pixel (y + ty, x + tx), or `fill` outside of the image.
     """
 
-    fill: float | Sequence[float]
+    fill: Fill
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        return shift_with_map(
-            images, seen, *_offsets(images, drawn), fill_or_none(self.fill, images)
-        )
+        tx, ty = _offsets(images, drawn)
+        return shift_with_map(images, seen, tx, ty, self._fill_pixels(images, drawn, tx, ty))
 
     def pixels(self, images: Images, drawn: Drawn) -> Images:
         """The images that `apply` makes."""
-        return shift(images, *_offsets(images, drawn), fill_or_none(self.fill, images))
+        tx, ty = _offsets(images, drawn)
+        return shift(images, tx, ty, self._fill_pixels(images, drawn, tx, ty))
+
+    def _fill_pixels(
+        self, images: Images, drawn: Drawn, tx: Int[Tensor, "n"], ty: Int[Tensor, "n"]
+    ) -> Tensor | None:
+        if self.fill == "reflect":
+            return reflected(images, tx, ty)
+        return fill_pixels(self.fill, images, drawn)
 
     def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
         """(W - |tx|)(H - |ty|) / (W H) for images that were whole: Liu et al. 2023, section 3."""
@@ -57,7 +63,7 @@ class Crop(_Shift):
     """
 
     sigma: float | tuple[float, float] = 0.3
-    fill: float | Sequence[float] = 0
+    fill: Fill = 0
 
     def __post_init__(self) -> None:
         if not all(0 <= sigma <= 1 for sigma in self.sigmas):
@@ -65,6 +71,7 @@ class Crop(_Shift):
                 "Crop: sigma is a share of the image side, expected 0 to 1 (the paper: 0.3), "
                 f"got {self.sigma}; divide an offset in pixels by the side"
             )
+        check_fill("Crop", self.fill)
 
     @property
     def sigmas(self) -> tuple[float, float]:
@@ -75,7 +82,8 @@ class Crop(_Shift):
         vertical, horizontal = self.sigmas
         tx = truncated_normal(n, horizontal, generator).mul_(width)
         ty = truncated_normal(n, vertical, generator).mul_(height)
-        return {"tx": tx.round_().long(), "ty": ty.round_().long()}
+        offsets = {"tx": tx.round_().long(), "ty": ty.round_().long()}
+        return offsets | draw_fill(self.fill, n, generator)
 
     __call__ = call
 
@@ -90,10 +98,11 @@ class UniformCrop(_Shift):
     """
 
     padding: int = 4
-    fill: float | Sequence[float] = 0
+    fill: Fill = 0
 
     def __post_init__(self) -> None:
         check_whole("UniformCrop", "padding", self.padding, 0, "pixels")
+        check_fill("UniformCrop", self.fill)
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         if self.padding > min(height, width):
@@ -102,10 +111,11 @@ class UniformCrop(_Shift):
                 f"for images of {height} x {width} pixels"
             )
         low, high = -self.padding, self.padding + 1
-        return {
+        offsets = {
             "tx": torch.randint(low, high, (n,), generator=generator),
             "ty": torch.randint(low, high, (n,), generator=generator),
         }
+        return offsets | draw_fill(self.fill, n, generator)
 
     __call__ = call
 

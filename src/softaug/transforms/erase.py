@@ -1,6 +1,5 @@
 """Erasing: rectangles that hide a part of the image."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +10,8 @@ from softaug.checks import check_rising, check_unit, check_whole
 from softaug.maps import share_of_image
 from softaug.transforms._kernels import cover, cover_with_map
 from softaug.transforms.base import Drawn, Images, Seen, call
-from softaug.transforms.hashed_noise import draw_seeds, random_bits, standard_normal
-from softaug.transforms.pixels import as_float, fill_or_none, in_dtype_of
-
-Fill = float | Sequence[float] | str  # the words are "mean" and "noise"
+from softaug.transforms.fills import Fill, check_fill, draw_choice, fill_pixels
+from softaug.transforms.hashed_noise import draw_seeds
 
 
 class _Hide:
@@ -23,13 +20,18 @@ class _Hide:
     fill: Fill
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        fill = _fill_pixels(images, drawn, self.fill)
+        fill = self._fill_pixels(images, drawn)
         return cover_with_map(images, seen, _edges(drawn).to(images.device), fill)
 
     def pixels(self, images: Images, drawn: Drawn) -> Images:
         """The images that `apply` makes."""
-        fill = _fill_pixels(images, drawn, self.fill)
+        fill = self._fill_pixels(images, drawn)
         return cover(images, _edges(drawn).to(images.device), fill)
+
+    def _fill_pixels(self, images: Images, drawn: Drawn) -> Tensor | None:
+        if self.fill == "reflect":
+            return images.flip(-1)
+        return fill_pixels(self.fill, images, drawn)
 
     def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
         """1 less the share of a whole image that the rectangle covers inside of the image."""
@@ -73,7 +75,7 @@ class Erase(_Hide):
             )
         check_rising("Erase", "aspect", self.aspect)
         check_unit("Erase", "probability", self.probability)
-        _check_fill("Erase", self.fill)
+        check_fill("Erase", self.fill)
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         uniform = torch.rand(5, n, dtype=torch.float64, generator=generator)
@@ -97,6 +99,7 @@ class Erase(_Hide):
             "bottom": top + tall,
             "right": left + wide,
             "seed": draw_seeds(n, generator),
+            **draw_choice(self.fill, n, generator),
         }
 
     def _area(self) -> tuple[float, float]:
@@ -119,7 +122,7 @@ class Cutout(_Hide):
 
     def __post_init__(self) -> None:
         check_whole("Cutout", "side", self.side, 1, "pixel")
-        _check_fill("Cutout", self.fill)
+        check_fill("Cutout", self.fill)
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         top = torch.randint(height, (n,), generator=generator) - self.side // 2
@@ -130,6 +133,7 @@ class Cutout(_Hide):
             "bottom": top + self.side,
             "right": left + self.side,
             "seed": draw_seeds(n, generator),
+            **draw_choice(self.fill, n, generator),
         }
 
     __call__ = call
@@ -138,24 +142,3 @@ class Cutout(_Hide):
 def _edges(drawn: Drawn) -> Int[Tensor, "4 n"]:
     """Top, bottom, left and right of each rectangle."""
     return torch.stack([drawn[name] for name in ("top", "bottom", "left", "right")])
-
-
-def _fill_pixels(images: Images, drawn: Drawn, fill: Fill) -> Tensor | None:
-    """The fill as pixels that broadcast over the images; None for zeros."""
-    if fill == "mean":
-        return in_dtype_of(images, as_float(images).mean(dim=(-2, -1), keepdim=True))
-    if fill == "noise":
-        _, channels, height, width = images.shape
-        seed, shape = drawn["seed"].to(images.device), (channels, height, width)
-        if images.is_floating_point():
-            return standard_normal(seed, shape).to(images.dtype)
-        return (random_bits(seed, shape) & 255).to(images.dtype)
-    assert not isinstance(fill, str)
-    return fill_or_none(fill, images)
-
-
-def _check_fill(owner: str, fill: Fill) -> None:
-    if isinstance(fill, str) and fill not in ("mean", "noise"):
-        raise ValueError(
-            f'{owner}: fill must be a number, one for each channel, "mean" or "noise", got {fill!r}'
-        )

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor
 
 
@@ -32,6 +32,13 @@ def random_bits(seed: Int[Tensor, "n"], shape: tuple[int, int, int]) -> Int[Tens
     counter = torch.arange(math.prod(shape), dtype=torch.int32, device=seed.device)
     x = _mixed(counter * _signed(0x9E3779B9) + seed.to(torch.int32)[:, None])
     return _mixed(x ^ (seed >> 32).to(torch.int32)[:, None]).view(-1, *shape)
+
+
+def random_bytes(seed: Int[Tensor, "n"], shape: tuple[int, int, int]) -> UInt8[Tensor, "n c h w"]:
+    """A random byte for every pixel, uint8 in 0 ... 255: each hash gives four of them."""
+    count = math.prod(shape)
+    words = random_bits(seed, (1, 1, -(-count // 4))).flatten(1)
+    return words.view(torch.uint8)[:, :count].reshape(-1, *shape)
 
 
 def _mixed(x: Int[Tensor, "n m"]) -> Int[Tensor, "n m"]:

@@ -1,7 +1,6 @@
 """The ImageNet crops: a window of random size and place, resampled to one size."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,9 +11,9 @@ from torch import Generator, Tensor
 from softaug.checks import check_rising, check_whole
 from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.crop import truncated_normal
+from softaug.transforms.fills import Fill, check_fill, draw_fill, fill_pixels, reflected
 from softaug.transforms.pixels import (
     as_float,
-    fill_value,
     in_dtype_of,
     memory_format,
     resample,
@@ -53,7 +52,7 @@ class ResizedCrop:
     size: int | tuple[int, int]
     sigma: float = 0.3
     min_size: int | None = None
-    fill: float | Sequence[float] = 0
+    fill: Fill = 0
 
     def __post_init__(self) -> None:
         check_whole("ResizedCrop", "size", min(self.output_size(0, 0)), 1, "pixel")
@@ -63,6 +62,7 @@ class ResizedCrop:
             )
         if self.min_size is not None:
             check_whole("ResizedCrop", "min_size", self.min_size, 1, "pixel")
+        check_fill("ResizedCrop", self.fill)
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         return self.size if isinstance(self.size, tuple) else (self.size, self.size)
@@ -70,7 +70,8 @@ class ResizedCrop:
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         window_width, left = self._window(n, width, generator)
         window_height, top = self._window(n, height, generator)
-        return {"top": top, "left": left, "height": window_height, "width": window_width}
+        window = {"top": top, "left": left, "height": window_height, "width": window_width}
+        return window | draw_fill(self.fill, n, generator)
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         return _cut(images, seen, drawn, self.output_size(*images.shape[-2:]), self.fill)
@@ -150,7 +151,7 @@ def _cut(
     seen: Seen | None,
     drawn: Drawn,
     size: tuple[int, int],
-    fill: float | Sequence[float],
+    fill: Fill,
 ) -> tuple[Tensor, Tensor]:
     """Cut the drawn windows out of images and maps, and resample them to one size.
 
@@ -158,11 +159,18 @@ def _cut(
     torchvision. On a GPU and under torch.compile the whole batch is resampled at once, because a
     loop would wait for each window's numbers. The two agree to 4e-6 of white, and to 1 of 255.
     """
-    fill_of = fill_value(fill, images)
     drawn = {name: value.to(images.device) for name, value in drawn.items()}
-    if images.device.type == "cpu" and not torch.compiler.is_compiling():
-        return _cut_one_by_one(images, seen, drawn, size, fill_of)
-    return _cut_at_once(images, seen, drawn, size, fill_of)
+    here = images.device.type == "cpu" and not torch.compiler.is_compiling()
+    cut = _cut_one_by_one if here else _cut_at_once
+    black = images.new_zeros(1, 1, 1, 1)
+    if fill == "reflect":
+        # Every window lies in the image once the image goes on beyond its edges.
+        moved = reflected(images, drawn["left"], drawn["top"])
+        nowhere = torch.zeros_like(drawn["top"])
+        shown, _ = cut(moved, None, drawn | {"top": nowhere, "left": nowhere}, size, black)
+        return shown, cut(images[:, :1], seen, drawn, size, black)[1]
+    colours = fill_pixels(fill, images, drawn, size)
+    return cut(images, seen, drawn, size, black if colours is None else colours)
 
 
 def _cut_one_by_one(
@@ -180,10 +188,23 @@ def _cut_one_by_one(
     else:
         cut_seen = _resized_windows(seen, drawn, size, seen.new_zeros(1, 1, 1, 1))
         cut_seen = cut_seen * share[..., None, None]
-    if images.dtype == torch.uint8:
-        return _resized_windows(images, drawn, size, fill), cut_seen
-    pixels = as_float(images)
-    return in_dtype_of(images, _resized_windows(pixels, drawn, size, fill.to(pixels))), cut_seen
+    return _pixels_one_by_one(images, drawn, size, fill), cut_seen
+
+
+def _pixels_one_by_one(
+    images: Images, drawn: Drawn, size: tuple[int, int], fill: Tensor
+) -> Shaped[Tensor, "n c y x"]:
+    if fill.shape[-2:] == (1, 1):
+        if images.dtype == torch.uint8:
+            return _resized_windows(images, drawn, size, fill)
+        pixels = as_float(images)
+        return in_dtype_of(images, _resized_windows(pixels, drawn, size, fill.to(pixels)))
+    # A fill of the result's own size lies behind the window, however much of it shows.
+    pixels = _resized_windows(as_float(images), drawn, size, as_float(fill).new_zeros(1, 1, 1, 1))
+    rows = _share_inside(drawn["top"], drawn["height"], images.shape[-2], size[0])
+    columns = _share_inside(drawn["left"], drawn["width"], images.shape[-1], size[1])
+    inside = rows[:, None, :, None] * columns[:, None, None, :]
+    return in_dtype_of(images, pixels + (1 - inside) * as_float(fill))
 
 
 def _cut_at_once(
@@ -210,16 +231,18 @@ def _resized_windows(
         shape, dtype=pixels.dtype, device=pixels.device, memory_format=memory_format(pixels)
     )
     boxes = torch.stack([drawn[name] for name in ("top", "left", "height", "width")], dim=1)
+    fills = fill.expand(len(out), -1, -1, -1)
     for i, (top, left, height, width) in enumerate(boxes.tolist()):
+        behind = fills[i : i + 1]
         bottom, right = max(0, top + height), max(0, left + width)
         part = pixels[i : i + 1, :, max(0, top) : bottom, max(0, left) : right]
         if (height, width) == size:
-            out[i : i + 1] = _on_canvas(part, top, left, size, fill)
+            out[i : i + 1] = _on_canvas(part, top, left, size, behind)
             continue
         if pixels.dtype == torch.uint8:
             # The kernel for uint8 works on interleaved channels; this is the fastest way there.
             part = torch.stack(part.unbind(1), dim=-1).movedim(-1, 1)
-        window = _on_canvas(part, top, left, (height, width), fill)
+        window = _on_canvas(part, top, left, (height, width), behind)
         out[i : i + 1] = F.interpolate(window, size, mode="bilinear", antialias=True)
     return out
 

@@ -7,10 +7,11 @@ size either. n samples, c channels, h w pixels.
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 
 import torch
@@ -18,6 +19,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from softaug import Drawn, Transform, take
+from softaug.transforms.fills import donor_index
 from softaug_lab.basics.errors import SoftaugError, UsageError, listed
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.seeds import keyed
@@ -72,11 +74,17 @@ class MemoryBatches:
             yield Batch(
                 self.train.images[index],
                 self.train.labels[index],
-                take(drawn, index),
+                _with_donors(take(drawn, index), partial(self._donors, index)),
                 count=len(whole),
                 names=[f"training image {i}" for i in index.tolist()],
                 unreadable=[],
             )
+
+    def _donors(self, index: Int64[Tensor, "n"], donor: Int64[Tensor, "n"]) -> Drawn:
+        """Find another training image for each of these, whichever batch it is in."""
+        chosen = donor_index(donor, index, len(self.train))
+        # One training image has no other, and the transform goes by its batch.
+        return {"others": self.train.images[chosen]} if len(self.train) > 1 else {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +151,10 @@ class StreamBatches:
                 yield Batch(
                     share.images,
                     share.labels,
-                    take(drawn, before + torch.tensor(share.places)),
+                    _with_donors(
+                        take(drawn, before + torch.tensor(share.places)),
+                        partial(self._donors, share, position),
+                    ),
                     count=count,
                     names=share.names,
                     unreadable=faults,
@@ -161,8 +172,32 @@ class StreamBatches:
 
     def _share_size(self, rank: int, position: int) -> int:
         """Return how many images of a batch a process gets; fewer at the end of an epoch."""
+        return sum(self._part_sizes(rank, position))
+
+    def _part_sizes(self, rank: int, position: int) -> list[int]:
+        """Return how many images of a batch each of a process's readers contributes."""
         left = (len(self.stream.stretch(r)) - position * self._each for r in self._readers(rank))
-        return sum(min(self._each, max(0, n)) for n in left)
+        return [min(self._each, max(0, n)) for n in left]
+
+    def _donors(self, share: Decoded, position: int, donor: Int64[Tensor, "n"]) -> Drawn:
+        """Find another image of the batch for each one of a share, from the same reader.
+
+        A reader's images are together in one process, for any number of processes. A donor that is
+        unreadable is replaced by the reader's next one that is not; a reader's only readable image
+        of a batch gets no donor, the number -1, and so it is filled with noise.
+        """
+        places, chosen, first = torch.tensor(share.places), [], 0
+        for size in self._part_sizes(self.processes.rank, position):
+            mine = (places >= first) & (places < first + size)
+            index, before = mine.nonzero()[:, 0], int((places < first).sum())
+            found = _readable_donors(donor[index], places[index] - first, size)
+            chosen.append(torch.where(found < 0, -1, found + before))
+            first += size
+        others = torch.cat(chosen)
+        return {
+            "donor": torch.where(others < 0, -1, donor),
+            "others": share.images[others.clamp(min=0)],
+        }
 
     def _shares(self, epoch: int, done: int) -> Generator[Decoded]:
         """Yield this process's shares of the batches after the first `done`."""
@@ -190,6 +225,32 @@ class StreamBatches:
             finally:
                 for share in waiting:
                     share.cancel()
+
+
+def _readable_donors(
+    donor: Int64[Tensor, "m"], place: Int64[Tensor, "m"], n: int
+) -> Int64[Tensor, "m"]:
+    """Find another readable image for each, where m of n images, at rising places, are readable.
+
+    Returns the indices 0 ... m - 1 of donors among the readable images; -1 where m is 1.
+    """
+    m, own = len(place), torch.arange(len(place))
+    if m < 2:
+        return torch.full_like(donor, -1)
+    next_one = torch.searchsorted(place, donor_index(donor, place, n)) % m
+    return torch.where(next_one == own, (own + 1) % m, next_one)
+
+
+def _with_donors(drawn: Drawn, find: Callable[[Tensor], Drawn]) -> Drawn:
+    """Add the donors' images to the draws of each transform that fills with other images.
+
+    find: from a transform's `donor`, int64 [n], to what is added to its draws.
+    """
+    added = find(drawn["donor"]) if "donor" in drawn else {}
+    return {
+        name: _with_donors(value, find) if isinstance(value, dict) else value
+        for name, value in drawn.items()
+    } | added
 
 
 def build_batches(
