@@ -9,6 +9,11 @@ from softaug.checks import check_whole
 from softaug.curves import PowerCurve
 from softaug.transforms import Chain, Crop, Erase, Flip, Transform
 
+# Sigma grows with the root of the epochs, and is SIGMA at EPOCHS.
+SIGMA, EPOCHS = 0.1, 30
+LEAST, MOST = 0.05, 0.3  # the paper's strength, for hundreds of epochs, is the most
+ERASE = (0.0, 0.0, 0.5)  # by `robust`
+
 
 @dataclass(frozen=True)
 class Strength:
@@ -35,7 +40,8 @@ def strength(*, epochs: int, images: int, side: int, robust: int = 1) -> Strengt
     check_whole("recommended", "side", side, 1, "pixel")
     if robust not in (0, 1, 2):
         raise ValueError(f"recommended: robust must be 0, 1 or 2, got {robust}")
-    return Strength(sigma=0.1, erase=(0.0, 0.0, 0.5)[robust])
+    sigma = min(max(SIGMA * (epochs / EPOCHS) ** 0.5, LEAST), MOST)
+    return Strength(max(round(sigma, 3), 1 / side), erase=ERASE[robust])
 
 
 def recommended(

@@ -72,7 +72,9 @@ def test_every_named_arm_has_the_role_that_its_comparison_needs() -> None:
         "harsh-constant": "constant",
         "soft": "soft",
     }
-    others = [ARMS[name] for name in SUPERVISED if name not in SIX_ARMS]
+    by_rule = {name: ARMS[name].role for name in SUPERVISED if name.startswith("auto")}
+    assert by_rule == {"auto": "soft", "auto-hard": "harsh", "auto-constant": "constant"}
+    others = [ARMS[name] for name in SUPERVISED if name not in {*SIX_ARMS, *by_rule}]
     assert all(arm.role in ("soft", "rival") for arm in others)
     assert all(bool(arm.against) == (arm.role == "soft") for arm in ARMS.values())
 

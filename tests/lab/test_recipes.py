@@ -74,7 +74,13 @@ def test_recipes_are_the_papers() -> None:
     cifar = options("train", "cifar100", "--recipe", "cifar100-resnet18")
     assert cifar["arm"] == "soft-both"
     assert cifar["recipe"] == Recipe(
-        model="resnet18", epochs=500, warmup_epochs=0, end_epochs=20, weight_decay=5e-4
+        model="resnet18",
+        epochs=500,
+        warmup_epochs=0,
+        end_epochs=20,
+        weight_decay=5e-4,
+        sigma=0.3,
+        k=2,
     )
     imagenet = options("train", "x", "--recipe", "imagenet-resnet101")
     assert imagenet["read"].size == 224
@@ -86,6 +92,7 @@ def test_recipes_are_the_papers() -> None:
         weight_decay=1e-4,
         standard="random_resized_crop",
         augment="resized_crop(0.3)",
+        k=2,
     )
 
 

@@ -75,7 +75,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 @pytest.mark.parametrize("arm", list(ARMS))
 def test_every_arm_learns(arm: str, data: Data, tmp_path: Path) -> None:
-    recipe = replace(QUICK, arm=arm, sigma=0.1, epochs=12)
+    recipe = resolve(replace(QUICK, arm=arm, sigma=0.1, epochs=12), data)
     run = open_run(tmp_path / "run", recipe, data, {}, resume=False)
     record = run_one(recipe, data, run, CPU, ignore)
     assert record.evaluation["top1_error"] < 0.4  # chance is 0.67

@@ -1,0 +1,109 @@
+"""The arm auto and the budget: what a rule chooses, what `--minutes` allows, what is held out."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import softaug
+from softaug_lab.basics.errors import UsageError
+from softaug_lab.basics.processes import Processes
+from softaug_lab.cli.app import main
+from softaug_lab.data.dataset import Data, ImageSet
+from softaug_lab.data.split import share_to_hold_out
+from softaug_lab.experiments.cost import epochs_within
+from softaug_lab.recipes.arms import rivals
+from softaug_lab.recipes.recipe import Recipe
+from softaug_lab.runs.folder import RunFolder
+from softaug_lab.training.augmentation import build_arm, resolve
+from tests.lab.support import folder
+
+CPU = Processes(torch.device("cpu"))
+
+
+def small_data(n: int = 60) -> Data:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (n, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    part = ImageSet(images, torch.arange(n) % 3)
+    return Data("small", ("a", "b", "c"), part, part)
+
+
+@pytest.mark.parametrize("robust", [0, 1, 2])
+@pytest.mark.parametrize("epochs", [1, 30, 300])
+def test_the_arm_auto_is_what_the_library_recommends(epochs: int, robust: Any) -> None:
+    recipe = resolve(Recipe(arm="auto", epochs=epochs, robust=robust), small_data())
+    expected = softaug.recommended(3, epochs=epochs, images=60, side=32, robust=robust)
+    built = build_arm(recipe, 3, 32, 32)
+    drawn = built.transform.draw(20, 32, 32, torch.Generator().manual_seed(0))
+    images, labels = small_data().train.images[:20], torch.arange(20) % 3
+    seed = torch.Generator().manual_seed(0)
+    expected_drawn = expected.transform.draw(20, 32, 32, seed)
+    for got, wanted in zip(
+        built(images, labels, drawn=drawn),
+        expected(images, labels, drawn=expected_drawn),
+        strict=True,
+    ):
+        assert torch.equal(got, wanted)
+
+
+def test_what_a_recipe_states_wins_over_the_rule() -> None:
+    rule = resolve(Recipe(arm="auto"), small_data())
+    assert resolve(Recipe(arm="auto", sigma=0.2), small_data()).augment == (
+        f"{rule.augment}".replace(f"crop({rule.sigma:g}", "crop(0.2")
+    )
+    assert resolve(Recipe(arm="auto", k=3), small_data()) == replace(rule, k=3)
+    own = resolve(Recipe(arm="auto", augment="erase(0.2)"), small_data())
+    assert (own.augment, own.k) == ("erase(0.2)", 2)
+    # Once it is written, nothing is left open, and other arms have the paper's values.
+    assert resolve(rule, small_data(90)) == rule
+    assert resolve(Recipe(arm="soft"), small_data()) == Recipe(arm="soft", sigma=0.3, k=2)
+
+
+def test_an_arm_without_its_data_says_so() -> None:
+    with pytest.raises(UsageError, match="auto: its strength depends on the data"):
+        build_arm(Recipe(arm="auto"), 3, 32, 32)
+
+
+def test_controls_of_auto_share_its_augmentation() -> None:
+    transforms = [
+        build_arm(resolve(Recipe(arm=arm), small_data()), 3, 32, 32).transform
+        for arm in ("auto", "auto-hard", "auto-constant")
+    ]
+    assert transforms[0] == transforms[1] == transforms[2]
+    arms = ["standard", "harsh", "auto-hard", "auto-constant", "auto", "mixup"]
+    assert rivals("auto", arms) == ["standard", "auto-hard", "auto-constant", "mixup"]
+
+
+@pytest.mark.parametrize(("n", "share"), [(3999, 0.0), (4000, 0.05)])
+def test_images_are_held_out_where_there_are_enough(n: int, share: float) -> None:
+    part = ImageSet(torch.zeros(n, 1, 2, 2, dtype=torch.uint8), torch.arange(n) % 10)
+    assert share_to_hold_out(Data("plain", tuple("abcdefghij"), part, part)) == share
+
+
+def test_minutes_are_epochs_of_the_slowest_arm() -> None:
+    recipe = Recipe(batch_size=20)
+    fast = epochs_within(1, recipe, ["none"], small_data(), CPU)
+    slow = epochs_within(1, recipe, ["none", "ensemble"], small_data(), CPU)
+    assert 1 <= slow < fast  # five members
+    with pytest.raises(UsageError, match=r"--minutes must be at least .* got 1e-06"):
+        epochs_within(1e-6, recipe, ["none"], small_data(), CPU)
+
+
+def test_minutes_are_measured_once_and_written_down(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    folder(tmp_path / "data" / "train", range(40))
+    folder(tmp_path / "data" / "test", range(40, 46))
+    command = ["train", str(tmp_path / "data"), "--batch-size", "20", "--run", str(run)]
+    main([*command, "--minutes", "0.02"])
+    recipe = RunFolder(run).recipe()
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{recipe.epochs} epochs fit into 0.02 minutes here" in said
+    assert f"auto: {recipe.augment}, labels softened with k = {recipe.k:g}" in said
+    assert f"chosen for {recipe.epochs} epochs of 40 images" in said
+    assert "too few to hold 5 % out" in said
+    main([*command, "--minutes", "10", "--resume"])
+    assert RunFolder(run).recipe() == recipe

@@ -1,0 +1,57 @@
+"""The recommended strength: what it is made of, and that the lab's arm auto is the same."""
+
+from typing import Any
+
+import pytest
+import torch
+
+import softaug
+from softaug.recommend import strength
+
+BUDGET = {"epochs": 30, "images": 10_000, "side": 32}
+
+
+def test_it_softens_by_what_its_crop_loses() -> None:
+    augment = softaug.recommended(10, **BUDGET, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.arange(64) % 10
+    _, targets = augment(images, labels)
+    p = targets.gather(1, labels[:, None]).flatten()
+    assert torch.allclose(targets.sum(dim=1), torch.ones(64))
+    assert p.min() < 0.98
+    assert p.max() > 0.99
+
+
+@pytest.mark.parametrize("robust", [0, 1, 2])
+def test_robust_is_about_erasing_alone(robust: int) -> None:
+    chosen, rule = strength(**BUDGET, robust=robust), strength(**BUDGET)
+    assert chosen.sigma == rule.sigma
+    transforms = softaug.recommended(10, **BUDGET, robust=robust, flip=False).transform.transforms  # type: ignore[attr-defined]
+    erases = [t for t in transforms if isinstance(t, softaug.Erase)]
+    assert [t.probability for t in erases] == ([chosen.erase] if chosen.erase else [])
+    assert (chosen.erase == 0) or robust > 0
+    assert (chosen.erase >= 0.5) == (robust == 2)
+
+
+def test_more_training_bears_more() -> None:
+    sigmas = [strength(epochs=n, images=10_000, side=32).sigma for n in range(1, 400)]
+    assert sigmas == sorted(sigmas)
+    assert 0.03 <= sigmas[0] < sigmas[-1] <= 0.3
+
+
+def test_a_shift_of_a_small_image_is_a_pixel_at_least() -> None:
+    assert strength(epochs=1, images=100, side=8).sigma == 1 / 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "recommended: epochs must be 1 epoch or more, got 0"),
+        ({"images": 0}, "recommended: images must be 1 image or more, got 0"),
+        ({"side": 0}, "recommended: side must be 1 pixel or more, got 0"),
+        ({"robust": 3}, "recommended: robust must be 0, 1 or 2, got 3"),
+    ],
+)
+def test_wrong_budgets(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        softaug.recommended(10, **{**BUDGET, **changes})
