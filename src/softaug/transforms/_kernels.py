@@ -122,9 +122,9 @@ def _shift_slices(images: Images, tx: Int[Tensor, "n"], ty: Int[Tensor, "n"], fi
     out = torch.empty_like(before)
     (height, row), size = before.shape[-2:], math.prod(before.shape[1:])
     pixel = row // images.shape[-1]
-    source, shown = _bits(before).reshape(len(out), size), _bits(out)
+    source, shown = bits(before).reshape(len(out), size), bits(out)
     to = shown.reshape(len(out), size)
-    filled = np.zeros(1, shown.dtype) if fill is None else _bits(_planes(fill, images))
+    filled = np.zeros(1, shown.dtype) if fill is None else bits(_planes(fill, images))
     hidden = np.broadcast_to(filled, shown.shape)
     for i, (x, y) in enumerate(zip(tx.tolist(), ty.tolist(), strict=True)):
         offset = min(max(-size, y * row + x * pixel), size)
@@ -203,10 +203,10 @@ def _cover_batch(images: Images, fill: Fill, around: Axes) -> Images:
 def _cover_slices(images: Images, edges: Int[Tensor, "4 n"], fill: Fill) -> Images:
     """Write the fill's part of its rectangle over each image."""
     made = empty(images)
-    filled = np.zeros(1, _bits(made).dtype) if fill is None else _bits(fill)
+    filled = np.zeros(1, bits(made).dtype) if fill is None else bits(fill)
     hidden = np.broadcast_to(filled, images.shape)
     for after, before, other, top, bottom, left, right in zip(
-        _bits(made), _bits(images), hidden, *edges.clamp(min=0).tolist(), strict=True
+        bits(made), bits(images), hidden, *edges.clamp(min=0).tolist(), strict=True
     ):
         box = (slice(None), slice(top, bottom), slice(left, right))
         after[...] = before
@@ -248,7 +248,7 @@ def _mirror_rows(images: Images, chosen: Bool[Tensor, "n"]) -> Images:
 def _mirror_slices(images: Images, chosen: Bool[Tensor, "n"], axis: int) -> Images:
     """Copy each image, reversed or not."""
     out = empty(images)
-    for after, before, reversed_ in zip(_bits(out), _bits(images), chosen.tolist(), strict=True):
+    for after, before, reversed_ in zip(bits(out), bits(images), chosen.tolist(), strict=True):
         if not reversed_:
             after[...] = before
         elif axis == -2:
@@ -303,7 +303,7 @@ def _singly(images: Images, large: int) -> bool:
 # Bits and memory.
 
 
-def _bits(images: Images) -> Integer[np.ndarray, "#n #c #h #w"]:
+def bits(images: Images) -> Integer[np.ndarray, "#n #c #h #w"]:
     """View the images' bits as an array of NumPy in the same memory.
 
     NumPy takes a slice in a tenth of torch's time, and copies it in a half. It has no bfloat16,

@@ -9,14 +9,20 @@ from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import TypeAlias
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int, Shaped
+from jaxtyping import Int, Integer, Shaped
 from torch import Generator, Tensor
 
-from softaug.transforms._kernels import needs_reference
+from softaug.transforms._kernels import bits, needs_reference
 from softaug.transforms.base import Drawn, Images
-from softaug.transforms.hashed_noise import draw_seeds, random_bytes, standard_normal
+from softaug.transforms.hashed_noise import (
+    draw_seeds,
+    random_bytes,
+    random_bytes_by_numpy,
+    standard_normal,
+)
 from softaug.transforms.pixels import as_float, fill_or_none, in_dtype_of, memory_format
 
 Fill: TypeAlias = float | Sequence[float] | str
@@ -121,19 +127,20 @@ def _mirrored(offset: Int[Tensor, "n"], side: int) -> Int[Tensor, "n {side}"]:
     return torch.minimum(position, period - position)
 
 
-# Each kind's pixels, for the samples at some places of a batch, whose draws are given.
+# Each kind's pixels, for the samples at some places of a batch.
 
 Size: TypeAlias = tuple[int, int]
+Places: TypeAlias = Int[np.ndarray, "m"]
+Bits: TypeAlias = Integer[np.ndarray, "m #c #y #x"]
 
 
 def _colour(images: Images, place: Int[Tensor, "m"], drawn: Drawn, size: Size) -> Tensor:
-    del place, size
-    return _random(images, drawn["seed"], (1, 1))
+    del size
+    return _random(images, drawn["seed"].index_select(0, place), (1, 1))
 
 
 def _noise(images: Images, place: Int[Tensor, "m"], drawn: Drawn, size: Size) -> Tensor:
-    del place
-    return _random(images, drawn["seed"], size)
+    return _random(images, drawn["seed"].index_select(0, place), size)
 
 
 def _random(images: Images, seed: Int[Tensor, "m"], size: Size) -> Shaped[Tensor, "m c y x"]:
@@ -147,10 +154,10 @@ def _random(images: Images, seed: Int[Tensor, "m"], size: Size) -> Shaped[Tensor
 def _other(images: Images, place: Int[Tensor, "m"], drawn: Drawn, size: Size) -> Tensor:
     donors: Tensor
     if "others" in drawn:
-        donors = drawn["others"].to(images.dtype)
+        donors = drawn["others"].index_select(0, place).to(images.dtype)
     else:
-        index = donor_index(drawn["donor"], place, len(images))
-        donors = images.index_select(0, index.clamp(min=0))
+        donor = drawn["donor"].index_select(0, place)
+        donors = images.index_select(0, donor_index(donor, place, len(images)).clamp(min=0))
     if donors.shape[-2:] == size:
         return donors
     resized = F.interpolate(as_float(donors), size, mode="bilinear", antialias=True)
@@ -180,13 +187,41 @@ def _reference(
 def _by_kind(
     images: Images, kind: Int[Tensor, "n"], drawn: Drawn, size: Size
 ) -> Shaped[Tensor, "n c y x"]:
-    """Each kind for the samples that show it."""
-    shape = (len(images), images.shape[1], *size)
-    layout = memory_format(images)
-    out = torch.zeros(shape, dtype=images.dtype, device="cpu").contiguous(memory_format=layout)
-    for number, make in MAKERS.items():
-        place = (kind == number).nonzero()[:, 0]
+    """Each kind for the samples that show it, written as bits by NumPy, which is fast at that."""
+    out = images.new_empty(len(images), images.shape[1], *size)
+    out = out.contiguous(memory_format=memory_format(images))
+    written, kinds = bits(out), kind.numpy()
+    written[kinds == BLACK] = 0
+    for number, make in BITS.items():
+        place = np.flatnonzero(kinds == number)
         if len(place):
-            part = {name: value.index_select(0, place) for name, value in drawn.items()}
-            out[place] = make(images, place, part, size)
+            written[place] = make(images, place, drawn, size)
     return out
+
+
+def _colour_bits(images: Images, place: Places, drawn: Drawn, size: Size) -> Bits:
+    del size
+    return _random_bits(images, place, drawn, (1, 1))
+
+
+def _random_bits(images: Images, place: Places, drawn: Drawn, size: Size) -> Bits:
+    seed = drawn["seed"].numpy()[place]
+    if images.dtype == torch.uint8:
+        return random_bytes_by_numpy(seed, (images.shape[1], *size))
+    return bits(_random(images, torch.from_numpy(seed), size))
+
+
+def _other_bits(images: Images, place: Places, drawn: Drawn, size: Size) -> Bits:
+    index = torch.from_numpy(place)
+    if "others" in drawn or images.shape[-2:] != size:
+        return bits(_other(images, index, drawn, size))
+    donor = donor_index(drawn["donor"].index_select(0, index), index, len(images))
+    found: Bits = bits(images)[donor.numpy()]
+    return found
+
+
+BITS: dict[int, Callable[[Images, Places, Drawn, Size], Bits]] = {
+    COLOUR: _colour_bits,
+    NOISE: _random_bits,
+    OTHER: _other_bits,
+}

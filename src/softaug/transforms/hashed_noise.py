@@ -2,8 +2,9 @@
 
 import math
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Int64, UInt8
 from torch import Generator, Tensor
 
 
@@ -35,10 +36,32 @@ def random_bits(seed: Int[Tensor, "n"], shape: tuple[int, int, int]) -> Int[Tens
 
 
 def random_bytes(seed: Int[Tensor, "n"], shape: tuple[int, int, int]) -> UInt8[Tensor, "n c h w"]:
-    """A random byte for every pixel, uint8 in 0 ... 255: each hash gives four of them."""
+    """A random byte for every pixel, uint8 in 0 ... 255, by one round of the same hash.
+
+    A hash of 32 bits gives four bytes, so that a pixel costs an eighth of one of `random_bits`. Two
+    samples share bytes if their seeds, folded to 32 bits, are close: one pair in a million.
+    """
     count = math.prod(shape)
-    words = random_bits(seed, (1, 1, -(-count // 4))).flatten(1)
+    counter = torch.arange(-(-count // 4), dtype=torch.int32, device=seed.device)
+    folded = (seed ^ (seed >> 32)).to(torch.int32)[:, None]
+    words = _mixed(counter * _signed(0x9E3779B9) + folded)
     return words.view(torch.uint8)[:, :count].reshape(-1, *shape)
+
+
+def random_bytes_by_numpy(
+    seed: Int64[np.ndarray, "n"], shape: tuple[int, int, int]
+) -> UInt8[np.ndarray, "n c h w"]:
+    """`random_bytes` on a CPU, where NumPy takes a half of torch's time, and less for few seeds."""
+    count = math.prod(shape)
+    folded = (seed ^ (seed >> 32)).astype(np.uint32)[:, None]
+    words = np.arange(-(-count // 4), dtype=np.uint32) * 0x9E3779B9 + folded
+    shifted = np.empty_like(words)
+    for places, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, None)):
+        words ^= np.right_shift(words, places, out=shifted)
+        if factor:
+            words *= factor
+    made: UInt8[np.ndarray, "n c h w"] = words.view(np.uint8)[:, :count].reshape(-1, *shape)
+    return made
 
 
 def _mixed(x: Int[Tensor, "n m"]) -> Int[Tensor, "n m"]:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softaug.transforms.base import Images
-from softaug.transforms.pixels import as_float
+from softaug.transforms.pixels import GREY, as_float, white
 
 Factors: TypeAlias = Sequence[float]  # one for each image; 1 changes nothing
 
@@ -38,7 +38,7 @@ def recolour(operation: str, magnitudes: Sequence[float], pixels: Images) -> Ima
     if operation in FACTORS:
         changed = FACTORS[operation](pixels, [1.0 + magnitude for magnitude in magnitudes])
         # Like torchvision, `to` drops the fraction for uint8.
-        return changed.clamp_(0, _white(pixels)).to(pixels.dtype)
+        return changed.clamp_(0, white(pixels)).to(pixels.dtype)
     if operation == "Posterize":
         return _posterize(pixels, [int(magnitude) for magnitude in magnitudes])
     if operation == "Solarize":
@@ -105,7 +105,7 @@ def _grey(pixels: Images) -> Float[Tensor, "n 1 h w"]:
     if pixels.shape[1] == 1:
         return as_float(pixels)
     red, green, blue = pixels.split(1, dim=1)
-    grey: Tensor = red.mul(0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+    grey: Tensor = red.mul(GREY[0]).add_(green, alpha=GREY[1]).add_(blue, alpha=GREY[2])
     return grey if pixels.is_floating_point() else grey.floor_()
 
 
@@ -119,8 +119,9 @@ def _posterize(pixels: Images, bits: list[int]) -> Images:
 
 def _solarize(pixels: Images, thresholds: Sequence[float]) -> Images:
     """Invert pixels at or above a threshold; `where` would be slow on pixels that alternate."""
-    white = _white(pixels)
-    threshold = _for_each([white * m for m in thresholds], as_float(pixels[:0]).dtype, pixels)
+    threshold = _for_each(
+        [white(pixels) * m for m in thresholds], as_float(pixels[:0]).dtype, pixels
+    )
     if pixels.dtype == torch.uint8:
         bright = (pixels >= threshold.ceil().to(torch.uint8)).view(torch.uint8)
         return pixels ^ bright.neg()  # 255 - x has all bits of x inverted
@@ -140,10 +141,6 @@ def _stretch(operation: str, pixels: Images) -> Images:
 def _for_each(values: Sequence[float], dtype: torch.dtype, like: Images) -> Tensor:
     """Numbers as a tensor [n,1,1,1]."""
     return torch.tensor(values, dtype=dtype, device=like.device).view(-1, 1, 1, 1)
-
-
-def _white(pixels: Images) -> float:
-    return 1.0 if pixels.is_floating_point() else 255.0
 
 
 FACTORS: dict[str, Callable[[Images, Factors], Tensor]] = {
