@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from softaug import Drawn, take, visibility
 from softaug.transforms.base import size_after
+from softaug.transforms.fills import donor_index
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,20 @@ def inputs_never_change(case: Case) -> None:
         assert torch.equal(seen, seen_before)
 
 
+def with_donors(drawn: Drawn, images: Tensor) -> Drawn:
+    """Draws with donors given from outside, where a fill shows other images."""
+    given = {
+        name: with_donors(value, images) if isinstance(value, dict) else value
+        for name, value in drawn.items()
+    }
+    if "donor" not in drawn or len(images) == 1:
+        return given
+    index = donor_index(drawn["donor"], torch.arange(len(images)), len(images))
+    return given | {"others": images[index]}
+
+
 def a_batch_is_its_samples_one_by_one(case: Case) -> None:
-    images, drawn = case.images, case.draw()
+    images, drawn = case.images, with_donors(case.draw(), case.images)
     out, seen = case.transform.apply(images, None, drawn)
     for i in range(len(images)):
         sample = slice(i, i + 1)

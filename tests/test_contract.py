@@ -61,12 +61,15 @@ KINDS: dict[str, dict[str, Any]] = {
         "crop": Crop(sigma=0.3),
         "crop-fill": Crop(sigma=(0.5, 0.1), fill=7),
         "uniform-crop": UniformCrop(padding=2),
+        "crop-reflect": Crop(fill="reflect"),
         "erase": Erase(area=(0.1, 0.6), probability=0.8),
         "cutout": Cutout(side=5, fill=3),
     },
     "computed": {
         "erase-mean": Erase(fill="mean"),
         "erase-noise": Erase(fill="noise"),
+        "erase-other": Erase(fill="other"),
+        "crop-mixed": Crop(fill="mixed"),
         "noise": Noise(amplitude=1.0),
         "diffusion-noise": DiffusionNoise(probability=0.7),
         "blur": Blur(probability=0.7),
@@ -75,6 +78,7 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "resizing": {
         "resized-crop": ResizedCrop((H, W), fill=9),
+        "resized-crop-mixed": ResizedCrop((H, W), fill="mixed"),
         "random-resized-crop": RandomResizedCrop((10, 7)),
     },
     "keeping": {

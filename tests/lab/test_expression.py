@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Generator
 
-from softaug import Chain, Crop, Erase, Flip, Hard, RandomResizedCrop, ResizedCrop, Still
+from softaug import Chain, Crop, Cutout, Erase, Flip, Hard, RandomResizedCrop, ResizedCrop, Still
 from softaug_lab.basics.errors import UsageError
 from softaug_lab.recipes.expression import TRANSFORMS, from_file, parse
 
@@ -21,6 +21,9 @@ from softaug_lab.recipes.expression import TRANSFORMS, from_file, parse
         ("crop(0.3)+erase(0.2)", Chain([Crop(0.3), Erase(area=0.2)])),
         ("[flip, crop(.1), still]", Chain([Flip(), Crop(0.1), Still()])),
         ("erase(fill=noise)+erase(fill='mean')", Chain([Erase(fill="noise"), Erase(fill="mean")])),
+        ("crop(0.1,fill=mixed)", Crop(0.1, fill="mixed")),
+        ("cutout(8, fill=other)", Cutout(8, fill="other")),
+        ("resized_crop(0.2, fill=reflect)", ResizedCrop((20, 24), 0.2, fill="reflect")),
         ("resized_crop(0.2)", ResizedCrop((20, 24), sigma=0.2)),
         ("resized_crop(min_size=9)", ResizedCrop((20, 24), min_size=9)),
         ("random_resized_crop", RandomResizedCrop((20, 24))),

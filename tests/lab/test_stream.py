@@ -32,6 +32,7 @@ from test_engine import kept
 from softaug import Crop
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes
+from softaug_lab.basics.seeds import keyed
 from softaug_lab.cli.app import main
 from softaug_lab.data.dataset import Data
 from softaug_lab.data.load import load, open_stream
@@ -286,6 +287,42 @@ def test_draws_stay_with_their_images(tmp_path: Path) -> None:
                 drawn[image] = [values[i].tolist() for values in batch.drawn.values()]
         both.append(drawn)
     assert both[1] == {image: one for image, one in both[0].items() if image not in (3, 77)}
+
+
+def test_fills_show_readable_images_of_the_same_reader(tmp_path: Path) -> None:
+    unreadable = (3, 77, *range(20, 60))
+    (tmp_path / "whole").mkdir()
+    planned = fed(streamed(in_parquet(tmp_path / "whole")))
+    data = streamed(in_parquet(tmp_path, unreadable), max_unreadable=1)
+    assert data.stream is not None
+    crop, alone = Crop(0.3, fill="other"), 0
+    batches = StreamBatches(data.stream, 16, 0, CPU).epoch(0, crop, 0)
+    for position, (batch, whole) in enumerate(zip(batches, planned, strict=True)):
+        drawn = crop.draw(len(whole), 6, 6, keyed(0, 0, position, "augment"))["donor"].tolist()
+        found = dict(
+            zip(
+                numbers(batch.images),
+                zip(batch.drawn["donor"], numbers(batch.drawn["others"]), strict=True),
+                strict=True,
+            )
+        )
+        # The last batch is shorter, and then so is the part of its last readers.
+        each = 4 if len(whole) == 16 else len(whole) // 4
+        for first in range(0, 4 * each, each):
+            part = whole[first : first + each]
+            for i, image in enumerate(part):
+                if image not in found:
+                    assert image in unreadable
+                    continue
+                begin = i + 1 + drawn[first + i] % (len(part) - 1)
+                donors = [part[(begin + k) % len(part)] for k in range(len(part))]
+                usable = [d for d in donors if d not in (image, *unreadable)]
+                if usable:
+                    assert found[image] == (drawn[first + i], usable[0])
+                else:
+                    assert found[image][0] == -1
+                    alone += 1
+    assert alone
 
 
 QUICK = Recipe(epochs=2, batch_size=16, precision="fp32", lr=0.02)

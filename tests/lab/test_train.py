@@ -21,8 +21,10 @@ from safetensors.torch import load_file
 from support import folder
 from torch import Tensor, nn
 
+from softaug import Chain, Crop, Erase, Flip, Hard
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes
+from softaug_lab.basics.seeds import keyed
 from softaug_lab.data.dataset import Data, ImageSet
 from softaug_lab.experiments.run_one import run_one
 from softaug_lab.models.classifier import Classifier, load_model
@@ -156,6 +158,36 @@ def test_every_epoch_has_an_order_and_draws_of_its_own(data: Data) -> None:
     later = dict(zip(later_names, later_shifts, strict=True))
     assert by_name != later
     assert epoch(0, batch_size=7) == (names, shifts)
+
+
+def test_fills_show_other_training_images_whatever_the_batches_are(data: Data) -> None:
+    """Keyed by seed, epoch and image: for any batch size, any process, and after a resume."""
+    chain = Chain([Crop(0.5, fill="mixed"), Hard(Erase(0.5, fill="other")), Flip()])
+    n = len(data.train)
+
+    def shown(batch_size: int, processes: int = 1, done: int = 0) -> dict[str, Tensor]:
+        images: dict[str, Tensor] = {}
+        for rank in range(processes):
+            share = Processes(torch.device("cpu"), rank=rank, count=processes)
+            for batch in MemoryBatches(data.train, batch_size, 0, share).epoch(1, chain, done):
+                out = chain.apply(batch.images, None, batch.drawn)[0]
+                images |= dict(zip(batch.names, out, strict=True))
+        return images
+
+    whole = shown(16)
+    assert len(whole) == n
+    for other in (shown(7), shown(16, processes=2), shown(16, done=2)):
+        assert other
+        assert all(torch.equal(image, whole[name]) for name, image in other.items())
+    # The donors are those of the epoch's draws.
+    drawn = chain.draw(n, 12, 12, keyed(0, 1, "augment"))
+    for batch in MemoryBatches(data.train, 16, 0, CPU).epoch(1, chain, 0):
+        place = torch.tensor([int(name.split()[-1]) for name in batch.names])
+        for step in ("0", "1"):
+            index = (place + 1 + drawn[step]["donor"][place] % (n - 1)) % n
+            assert not (index == place).any()
+            assert torch.equal(batch.drawn[step]["others"], data.train.images[index])
+        assert "others" not in batch.drawn["2"]
 
 
 def test_an_epochs_loss_is_the_mean_over_its_images(data: Data, tmp_path: Path) -> None:

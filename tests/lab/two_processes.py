@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from softaug import mean_one
+from softaug import Chain, Crop, Flip, mean_one
 from softaug_lab.basics.processes import Processes, started
 from softaug_lab.data.dataset import Data, ImageSet
 from softaug_lab.data.load import load
@@ -34,9 +34,13 @@ def data() -> Data:
 
 
 def batches(recipe: Recipe, loaded: Data, processes: Processes) -> list[dict[str, object]]:
-    """What this process feeds its network in an epoch, with weights over the global batch."""
+    """What this process feeds its network in an epoch, with weights over the global batch.
+
+    The fills show other images, which must be the same ones for any number of processes.
+    """
     _, height, width = loaded.image_shape
-    augment = replace(build_arm(recipe, 3, height, width), weight=mean_one)
+    crop = Chain([Flip(), Crop(fill="mixed")])
+    augment = replace(build_arm(recipe, 3, height, width), transform=crop, weight=mean_one)
     augment = weighted_over_processes(augment, processes)
     kept = []
     for batch in build_batches(recipe, loaded, processes).epoch(1, augment.transform, 0):
