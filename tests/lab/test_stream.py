@@ -291,9 +291,11 @@ def test_draws_stay_with_their_images(tmp_path: Path) -> None:
 
 def test_fills_show_readable_images_of_the_same_reader(tmp_path: Path) -> None:
     unreadable = (3, 77, *range(20, 60))
-    (tmp_path / "whole").mkdir()
-    planned = fed(streamed(in_parquet(tmp_path / "whole")))
-    data = streamed(in_parquet(tmp_path, unreadable), max_unreadable=1)
+    folders = [tmp_path / "whole", tmp_path / "faulty"]
+    for made in folders:
+        made.mkdir()
+    planned = fed(streamed(in_parquet(folders[0])))
+    data = streamed(in_parquet(folders[1], unreadable), max_unreadable=1)
     assert data.stream is not None
     crop, alone = Crop(0.3, fill="other"), 0
     batches = StreamBatches(data.stream, 16, 0, CPU).epoch(0, crop, 0)
@@ -306,10 +308,10 @@ def test_fills_show_readable_images_of_the_same_reader(tmp_path: Path) -> None:
                 strict=True,
             )
         )
-        # The last batch is shorter, and then so is the part of its last readers.
-        each = 4 if len(whole) == 16 else len(whole) // 4
-        for first in range(0, 4 * each, each):
-            part = whole[first : first + each]
+        first = 0
+        for reader in range(4):
+            left = len(data.stream.stretch(reader)) - 4 * position
+            part = whole[first : first + min(4, left)]
             for i, image in enumerate(part):
                 if image not in found:
                     assert image in unreadable
@@ -322,6 +324,7 @@ def test_fills_show_readable_images_of_the_same_reader(tmp_path: Path) -> None:
                 else:
                     assert found[image][0] == -1
                     alone += 1
+            first += len(part)
     assert alone
 
 

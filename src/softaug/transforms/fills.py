@@ -33,7 +33,7 @@ BLACK, COLOUR, NOISE, OTHER = range(4)
 KIND_OF = {"colour": COLOUR, "noise": NOISE, "other": OTHER}
 
 
-def check_fill(owner: str, fill: Fill) -> None:
+def check_fill(owner: str, fill: object) -> None:
     """The fill of a class (owner) is a number, a number for each channel, or one of WORDS."""
     if isinstance(fill, str):
         good = fill in WORDS

@@ -45,7 +45,8 @@ def random_bytes(seed: Int[Tensor, "n"], shape: tuple[int, int, int]) -> UInt8[T
     counter = torch.arange(-(-count // 4), dtype=torch.int32, device=seed.device)
     folded = (seed ^ (seed >> 32)).to(torch.int32)[:, None]
     words = _mixed(counter * _signed(0x9E3779B9) + folded)
-    return words.view(torch.uint8)[:, :count].reshape(-1, *shape)
+    made = words.flatten().view(torch.uint8).view(len(seed), 4 * len(counter))
+    return made[:, :count].reshape(len(seed), *shape)
 
 
 def random_bytes_by_numpy(
@@ -60,7 +61,7 @@ def random_bytes_by_numpy(
         words ^= np.right_shift(words, places, out=shifted)
         if factor:
             words *= factor
-    made: UInt8[np.ndarray, "n c h w"] = words.view(np.uint8)[:, :count].reshape(-1, *shape)
+    made: UInt8[np.ndarray, "n c h w"] = words.view(np.uint8)[:, :count].reshape(len(seed), *shape)
     return made
 
 
