@@ -52,6 +52,7 @@ def programs_for(images: Tensor, labels: Tensor) -> Iterator[Program]:
     crop, flip = Crop(sigma=0.3), Flip()
     ours: dict[str, Transform] = {
         "Crop": crop,
+        "Crop, mixed fill": Crop(sigma=0.3, fill="mixed"),
         "Erase": Erase(),
         "Flip": flip,
         "VerticalFlip": VerticalFlip(),

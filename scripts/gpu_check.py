@@ -113,6 +113,7 @@ def transforms(side: int) -> dict[str, Any]:
     return {
         "Crop": sa.Crop(0.3),
         "Crop, fill": sa.Crop(0.3, fill=(1, 0, 1)),
+        "Crop, mixed": sa.Crop(0.3, fill="mixed"),
         "UniformCrop": sa.UniformCrop(4),
         "Flip": sa.Flip(),
         "VerticalFlip": sa.VerticalFlip(),

@@ -18,7 +18,7 @@ def test_the_rehearsal_checks_all_parts_and_writes_the_page(tmp_path: Path) -> N
     done = subprocess.run([*PROGRAM, *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(figures.read_text())
-    assert found["equal"]["cases"] == 108
+    assert found["equal"]["cases"] == 114
     assert not found["equal"]["wrong"]
     assert not [text for text in _texts(found) if text.startswith("raises")]
     own, bare = (found["train"][f"small 16: {which}"] for which in ("softaug's own loop", "bare"))

@@ -54,7 +54,14 @@ class Crop(_Shift):
     pixel (y, x) shows input pixel (y + ty, x + tx), or `fill` outside of the image.
 
     sigma: a share of the side, in [0, 1]; the paper takes 0.3. A pair is (vertical, horizontal).
-    fill: a number, or one for each channel, in the units of the images.
+    fill: a number, or one for each channel, in the units of the images, or a word:
+        "mean", the image's own mean colour; "reflect", the image mirrored at its edges;
+        "colour", one random colour for each sample; "noise", a random value for each pixel;
+        "other", another image of the batch in the same places;
+        "mixed", for each sample 0 in all channels, "colour", "noise" or "other", a quarter each.
+        Random values are uniform in 0 ... 255 for uint8 images and standard normal for float
+        images, which suits normalised ones. A batch of one has no other image, and shows noise.
+        `seen` counts the own image alone, whatever the fill.
     Source: Liu et al. 2023, section 3; per axis, where the paper takes the longer side.
 
     >>> images, seen = Crop(sigma=0.3)(torch.rand(8, 3, 32, 32))
@@ -93,7 +100,7 @@ class UniformCrop(_Shift):
     """Crop at a uniform place after padding by `padding` pixels: the standard hard crop.
 
     tx and ty are independent and uniform over the whole numbers -padding to padding.
-    fill: a number, or one for each channel, in the units of the images.
+    fill: as in `Crop`.
     Source: Liu et al. 2023, eq. 1.
     """
 

@@ -50,8 +50,7 @@ class Erase(_Hide):
 
     area: least and largest share of the image in [0, 1], or one number; aspect: least and largest,
     above 0; probability: that anything is erased.
-    fill: a number, or one for each channel, in the units of the images; "mean" is the image's own
-    mean colour; "noise" is standard normal for float images and uniform for uint8.
+    fill: as in `Crop`; "reflect" shows the image mirrored left to right, in the same places.
     A curve with k = 1 suits chains that only erase (Siedel et al. 2025, arXiv 2507.16427, erase
     softly with confidence linear in the share left).
     Source: Zhong et al. 2020, "Random Erasing Data Augmentation", arXiv 1708.04896.

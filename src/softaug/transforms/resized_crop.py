@@ -33,7 +33,7 @@ class ResizedCrop:
 
     size: height and width of the result, or one number; sigma: a share in [0, 1], the paper takes
     0.3; min_size: the least side of a window in pixels, half of the side by default (the paper:
-    112 of 224); fill: a number, or one for each channel, in the units of the images.
+    112 of 224); fill: as in `Crop`; noise and other images have the size of the result.
 
     The paper leaves two points open. (1) Its offsets have standard deviation sigma (side + window).
     Read as offsets of the centre, they miss the image on one axis in 10 of 100 draws. We take half
