@@ -12,12 +12,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
-
-from softaug_lab.basics.errors import SoftaugError
-from softaug_lab.basics.storage import read_json
-from softaug_lab.data.dataset import ImageSet
-from softaug_lab.evaluation.evaluate import evaluate, summarise
 from softaug_lab.evaluation.occlusion import (
     OcclusionLevel,
     area_under,
@@ -26,6 +20,12 @@ from softaug_lab.evaluation.occlusion import (
     hidden_share,
     occlude,
 )
+from torch import Tensor, nn
+
+from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.basics.storage import read_json
+from softaug_lab.data.dataset import ImageSet
+from softaug_lab.evaluation.evaluate import evaluate, summarise
 from softaug_lab.evaluation.predictions import Predictions, predict_logits
 from softaug_lab.evaluation.record import Evaluation, ProbeErrors
 from softaug_lab.metrics import proper

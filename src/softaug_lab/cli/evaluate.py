@@ -55,7 +55,7 @@ def evaluate(
     corruption_baseline: Annotated[Path | None, MEASURED] = None,
     device: Device = "auto",
 ) -> None:
-    """Measure a trained model: top-1 and top-5 error, NLL, ECE, gap, Brier score, occlusion curve.
+    """Measure a trained model: top-1 and top-5 error, NLL, ECE, gap, Brier score; parts cut off.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def _of_logits(
     from softaug_lab.models import read_logits
 
     predictions = labelled_logits(file, data, read, foreign, restrict)
-    figures = summarise(predictions, [0.0]).as_dict()
+    figures = summarise(predictions).as_dict()
     if ood is not None:
         other, _ = read_logits(Path(ood))
         figures["ood"] = _detected(ood, predictions.logits, other)
@@ -122,14 +122,16 @@ def _of_model(
     from softaug_lab.corruptions import require_size
     from softaug_lab.evaluation import evaluate as measure
     from softaug_lab.evaluation import predict_logits
-    from softaug_lab.experiments import occlusion_fills
+    from softaug_lab.experiments import fills_for
 
     # Raised before the work: images may be too small for corruptions, other data may not exist.
     if asked.made:
         require_size(subject.test.images)
     images = None if ood is None else other_images(ood, subject.test, read)
-    fills = occlusion_fills(subject.data)
-    evaluation, predictions = measure(subject.model, subject.test, fills=fills)
+    fills = fills_for(subject.data, subject.test)
+    evaluation, predictions = measure(
+        subject.model, subject.test, fills=fills, temperature=subject.temperature
+    )
     figures = evaluation.as_dict()
     if asked.any:
         figures |= under_corruptions(subject, asked)
@@ -148,9 +150,11 @@ def _detected(name: str, logits: "Tensor", other: "Tensor") -> dict[str, Any]:
 
 
 def _print(figures: dict[str, Any]) -> None:
-    from softaug_lab.cli.tables import corruption_table, evaluation_table, ood_table
+    from softaug_lab.cli.tables import corruption_table, evaluation_table, ood_table, views_table
 
     console.print(evaluation_table(figures))
+    if figures["mix"] is not None:
+        console.print(views_table(figures))
     if "ood" in figures:
         console.print(ood_table(figures["ood"]))
     for key in ("corruptions", "corrupted"):

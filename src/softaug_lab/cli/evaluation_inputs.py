@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 class Subject:
     """A model to measure and the test images, labelled with numbers of the model's classes.
 
-    classes: names of the model's classes. data: where the test images come from.
+    classes: names of the model's classes. data: where the test images come from. temperature: the
+    one that was fitted on held-out images, None without.
     """
 
     model: "nn.Module"
     classes: tuple[str, ...]
     data: "Data"
     test: "ImageSet"
+    temperature: float | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,9 @@ def own_model(
             f"{list(loaded.image_shape)}; --size {min(card.height, card.width)} may mend it"
         )
     classes = card.classes if chosen is model else loaded.classes
-    return Subject(chosen, classes, loaded, test)
+    # A temperature of 1 is that of a model without held-out images.
+    temperature = None if card.temperature == 1 else card.temperature
+    return Subject(chosen, classes, loaded, test, temperature)
 
 
 def foreign_model(
@@ -198,7 +202,7 @@ def labelled_logits(
     if labels is not None:
         if data is not None:
             raise UsageError(f"{file}: has labels; leave out DATA")
-        return Predictions(labels, logits, {})
+        return Predictions(labels, logits)
     if data is None:
         raise UsageError(f"{file}: has no labels; add DATA after it")
     loaded = _read_test(data, read)
@@ -209,7 +213,7 @@ def labelled_logits(
     k = logits.shape[1]
     names = None if options.classes is None else read_classes(options.classes, k)
     numbers = class_columns(loaded.classes, names, k, loaded.name)
-    return Predictions(torch.tensor(numbers)[loaded.test.labels], logits, {})
+    return Predictions(torch.tensor(numbers)[loaded.test.labels], logits)
 
 
 def _read_test(data: str, read: DataOptions, trained_on: bool = False) -> "Data":

@@ -61,7 +61,7 @@ def probe(
     loaded = load_data(data, read)
     features = partial(cached_features, processes=Processes(choose_device(device)), folder=run)
     found, before = probe_run(folder, loaded, features)
-    linear = summarise(Predictions(loaded.test.labels, found.logits, {}), [0.0])
+    linear = summarise(Predictions(loaded.test.labels, found.logits))
     figures = replace(linear, probe=probe_errors(found, before, loaded)).as_dict()
     file = run / f"probe-{loaded.name}.json"
     for path in (file, *([json] if json else [])):

@@ -1,6 +1,6 @@
 """The tables that the command line prints: of one model, of arms, of corruptions, of a plan."""
 
-from typing import Any
+from typing import Any, cast
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -8,17 +8,23 @@ from rich.table import Table
 
 from softaug_lab.cli.terminal import inert
 from softaug_lab.corruptions import EXTRA, GROUPS, SEVERITIES
-from softaug_lab.metrics import HEADLINE_PERCENT, METRICS, Metric
+from softaug_lab.metrics import FILL_GROUPS, HEADLINE_PERCENT, KINDS, METRICS, Metric, recorded
 from softaug_lab.report import arm_rows, shown_metrics
 
 ARMS_CAPTION = (
-    f"error: top-1 error in %; hidden, black: the same with {HEADLINE_PERCENT} of each image "
-    "hidden in mean colour, which no crop is filled with, or in black; floor: the ECE that a "
-    "calibrated model would measure; gap: confidence minus accuracy; p: mean confidence in training"
+    f"error: top-1 error in %; cut off, hidden: the same with {HEADLINE_PERCENT} of each image out "
+    "of the frame or under a rectangle, filled as no arm trains; mix: whole, cut-off and hidden "
+    "images together, after the temperature; floor: the ECE that a calibrated model would "
+    "measure; p: mean confidence in training"
 )
 MODEL_CAPTION = (
     "on {images:,} test images; interval: 95 %, over images; floor: what a calibrated model would "
     "measure; gap: confidence minus accuracy; AURC: area under the risk-coverage curve"
+)
+VIEWS_CAPTION = (
+    "top-1 error in %, NLL and ECE % where a share of each image is lost{scaled}; usual fills: "
+    "black, mean colour, noise, other images; unseen: fills that no arm trains on; worst: of the "
+    "fills; mix: a quarter of the images whole, 3/8 cut off and 3/8 hidden by unseen fills"
 )
 SCALED_CAPTION = "; T: logits divided by a temperature fitted on held-out training images"
 
@@ -28,25 +34,28 @@ def _percent(fraction: float) -> str:
 
 
 def evaluation_table(figures: dict[str, Any]) -> Table:
-    """The figures of one model: errors, also with parts of each image hidden, then the rest.
+    """The figures of one model on whole images and on the mix.
 
-    The right half has the figures after temperature scaling, where they were measured. Records of
-    earlier versions lack some figures, and the table then lacks their rows.
+    The right half has the figures after temperature scaling, where they were measured; those of the
+    mix are after it too. Records of earlier versions lack some figures, and the table then lacks
+    their rows.
     """
     scaled = figures.get("scaled")
     caption = MODEL_CAPTION.format_map(figures) + (SCALED_CAPTION if scaled else "")
     table = Table(caption=caption, caption_justify="left", box=SIMPLE_HEAD)
     table.pad_edge, table.show_edge, table.collapse_padding = False, False, True
     table.add_column(no_wrap=True)
-    halves = [_evaluation_rows(figures, figures["ece_bins"])]
+    plain = {**figures, "mix": None} if scaled else figures
+    halves = [_evaluation_rows(plain, figures["ece_bins"])]
     titles = ["figure"]
     if scaled:
-        halves.append(_evaluation_rows(scaled, figures["ece_bins"]))
+        with_mix = {**scaled, "mix": figures.get("mix")}
+        halves.append(_evaluation_rows(with_mix, figures["ece_bins"]))
         titles.append(f"T = {figures['temperature']:.3g}")
     for title in titles:
         for heading in (title, "interval", "floor"):
             table.add_column(heading, justify="right", no_wrap=True)
-    for name in halves[0]:
+    for name in {**halves[0], **halves[-1]}:
         table.add_row(name, *(cell for half in halves for cell in half.get(name, ("", "", ""))))
     return table
 
@@ -55,15 +64,17 @@ def _evaluation_rows(figures: dict[str, Any], bins: int) -> dict[str, tuple[str,
     """Name, figure, interval and floor of each figure that the record has."""
     rows: dict[str, tuple[str, str, str]] = {}
     for metric in METRICS:
-        if metric.row is not None and metric.key in figures:
-            ends, floor = (figures.get(f"{metric.key}_{part}") for part in ("interval", "floor"))
+        value: Any = recorded(figures, metric.key)
+        if metric.row is not None and value is not None:
+            ends, floor = (
+                cast("Any", recorded(figures, f"{metric.key}_{part}"))
+                for part in ("interval", "floor")
+            )
             rows[metric.row.format(bins=bins)] = (
-                _text(metric, figures[metric.key]),
+                _text(metric, value),
                 "\N{EN DASH}".join(_percent(end) for end in ends) if ends else "",
                 "" if floor is None else _percent(floor),
             )
-        if metric.key == "top1_error":
-            rows |= _occlusion_rows(figures)
     return rows
 
 
@@ -73,17 +84,32 @@ def _text(metric: Metric, value: float) -> str:
     return f"{value:.4f}"
 
 
-def _occlusion_rows(figures: dict[str, Any]) -> dict[str, tuple[str, str, str]]:
-    """The top-1 error at each share hidden, by fill, and its mean over shares."""
-    rows = {}
-    for fill, levels in figures.get("occlusion", {}).items():
-        for level in levels[1:]:
-            name = f"  {level['actual_share']:.1%} hidden, {fill}"
-            rows[name] = (_percent(level["top1_error"]), "", "")
-    # Records of earlier versions lack the areas.
-    for fill, area in figures.get("occlusion_area", {}).items():
-        rows[f"  mean over shares, {fill}"] = (_percent(area["top1_error"]), "", "")
-    return rows
+def views_table(figures: dict[str, Any]) -> Table:
+    """The figures of one model where a share of each image is cut off or hidden, by fills."""
+    scaled = "" if figures["temperature"] is None else ", after the temperature"
+    caption = VIEWS_CAPTION.format(scaled=scaled)
+    table = Table(caption=caption, caption_justify="left", box=SIMPLE_HEAD)
+    table.pad_edge, table.show_edge, table.collapse_padding = False, False, True
+    table.add_column(no_wrap=True)
+    for fills in FILL_GROUPS:
+        for heading in (fills, "worst", "NLL", "ECE"):
+            table.add_column(heading, justify="right", no_wrap=True)
+    for kind in KINDS:
+        usual, unseen = (figures[kind].get(group, []) for group in FILL_GROUPS)
+        for levels in zip(usual, unseen, strict=True):
+            cells = [
+                text
+                for level in levels
+                for text in (
+                    _percent(level["top1_error"]),
+                    _percent(level["worst_error"]),
+                    f"{level['nll']:.3f}",
+                    _percent(level["ece"]),
+                )
+            ]
+            lost = f"{levels[0]['actual_share']:.1%} {kind.replace('_', ' ')}"
+            table.add_row(lost, *cells)
+    return table
 
 
 def ood_table(figures: dict[str, Any]) -> Table:
@@ -149,7 +175,8 @@ def plan_table(plan: dict[str, str]) -> Table:
 
 def arms_table(results: dict[str, Any]) -> Table:
     """One row for each arm: means over its seeds, and their standard deviation below."""
-    table = Table(caption=ARMS_CAPTION, caption_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(caption=ARMS_CAPTION, caption_justify="left", box=SIMPLE_HEAD)
+    table.pad_edge, table.show_edge, table.collapse_padding = False, False, True
     table.add_column("arm", overflow="fold", min_width=10)
     metrics = list(enumerate(shown_metrics(results)))
     shown = {i: metric.short for i, metric in metrics if metric.short is not None}

@@ -24,7 +24,7 @@ def train_one(
 ) -> None:
     """Perform one run, write its report, and print its figures."""
     from softaug_lab.basics.processes import started
-    from softaug_lab.cli.tables import evaluation_table
+    from softaug_lab.cli.tables import evaluation_table, views_table
     from softaug_lab.experiments import collect, run_one
     from softaug_lab.report import write_report
     from softaug_lab.runs import RunFolder, folder_name, open_run
@@ -53,6 +53,8 @@ def train_one(
     results = collect(f"{recipe.arm} on {loaded.name}", command_line(), [run], loaded, [])
     write_report(results, path / "report.html")
     console.print(evaluation_table(record.evaluation))
+    if record.evaluation.get("mix") is not None:
+        console.print(views_table(record.evaluation))
     tell(f"model   {run.model_file}")
     tell(f"report  {path / 'report.html'}")
 

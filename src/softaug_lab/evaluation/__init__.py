@@ -1,11 +1,11 @@
-"""Evaluation of trained models: predictions, occlusion, corruptions, ensembles, probes of features.
+"""Evaluation of trained models: predictions, views, corruptions, ensembles, probes of features.
 
 Imports `softaug` and the lab's basics, data, metrics, models, corruptions, recipes and runs.
 """
 
 from softaug_lab.evaluation.ensembles import Ensemble, mean_of
-from softaug_lab.evaluation.evaluate import evaluate, summarise
-from softaug_lab.evaluation.occlusion import Fill, OcclusionLevel
+from softaug_lab.evaluation.evaluate import PASSES, evaluate, summarise
+from softaug_lab.evaluation.fills import Fills
 from softaug_lab.evaluation.predictions import Predictions, predict_logits
 from softaug_lab.evaluation.probe import (
     Probe,
@@ -17,14 +17,15 @@ from softaug_lab.evaluation.probe import (
     require_one_backbone,
     save_probed,
 )
-from softaug_lab.evaluation.record import Evaluation, ProbeErrors
+from softaug_lab.evaluation.record import Evaluation, ProbeErrors, has_views
 from softaug_lab.evaluation.robustness import evaluate_corruptions, evaluate_sets
+from softaug_lab.evaluation.views import example_views
 
 __all__ = [
+    "PASSES",
     "Ensemble",
     "Evaluation",
-    "Fill",
-    "OcclusionLevel",
+    "Fills",
     "Predictions",
     "Probe",
     "ProbeErrors",
@@ -32,7 +33,9 @@ __all__ = [
     "evaluate",
     "evaluate_corruptions",
     "evaluate_sets",
+    "example_views",
     "features_of",
+    "has_views",
     "mean_of",
     "predict_logits",
     "probe_errors",

@@ -5,6 +5,7 @@ n images, k classes.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -31,18 +32,23 @@ def log_mean_probability(logits: Sequence[Float[Tensor, "n k"]]) -> Float[Tensor
 
 
 def mean_of(members: Sequence[Predictions]) -> Predictions:
-    """Predictions of an ensemble from those of its members: whole, occluded and held-out images."""
-    held_out = [m.held_out_logits for m in members if m.held_out_logits is not None]
-    return Predictions(
-        members[0].labels,
-        log_mean_probability([member.logits for member in members]),
-        {
-            fill: {
-                share: log_mean_probability([member.at(share, fill) for member in members])
-                for share in by_share
-            }
-            for fill, by_share in members[0].occluded_logits.items()
+    """Predictions of an ensemble from those of its members: of whole images, views and held-out."""
+
+    def mean(name: str) -> Tensor | None:
+        found = [getattr(member, name) for member in members]
+        return None if found[0] is None else log_mean_probability(found)
+
+    first = members[0]
+    return replace(
+        first,
+        logits=log_mean_probability([member.logits for member in members]),
+        levels={
+            key: replace(
+                level,
+                logits=log_mean_probability([member.levels[key].logits for member in members]),
+            )
+            for key, level in first.levels.items()
         },
-        members[0].held_out_labels,
-        log_mean_probability(held_out) if held_out else None,
+        mix_logits=mean("mix_logits"),
+        held_out_logits=mean("held_out_logits"),
     )

@@ -6,7 +6,7 @@ n test images, m held-out images, k classes, c channels, h w pixels.
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,60 +18,96 @@ from softaug_lab.basics.errors import SoftaugError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.storage import write_atomically
 
+OPTIONAL = ("mix_logits", "held_out_labels", "held_out_logits")
+
+
+@dataclass(frozen=True, eq=False)
+class LevelLogits:
+    """Logits float32 [N,K] of the test images with a share of each lost.
+
+    fill: uint8 [N], which of its group's fills each image has. actual_share: of the area lost.
+    """
+
+    logits: Float32[Tensor, "n k"]
+    fill: UInt8[Tensor, "n"]
+    actual_share: float
+
+
+Level = tuple[str, str, float]  # kind of view, group of fills, share asked for
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Labels int64 [N] and logits float32 [N,K] of test images, whole and partly occluded.
+    """Labels int64 [N] and logits float32 [N,K] of test images, whole and where they lack a part.
 
-    occluded_logits: float32 [N,K] by the name of the fill and the occluded share of the image (all
-    of OCCLUSION_SHARES above 0).
-    held_out_labels, held_out_logits: of training images [M] that did not train the model, to fit
-    its temperature on.
+    levels: by kind of view, group of fills and share lost. fills: names of each group's fills.
+    mix_logits: [N,K] of the mix of whole, cut-off and hidden images. held_out_labels,
+    held_out_logits: of training images [M] that did not train the model, to fit its temperature on.
+    Without views, levels is empty and mix_logits None.
     """
 
     labels: Int64[Tensor, "n"]
     logits: Float32[Tensor, "n k"]
-    occluded_logits: Mapping[str, Mapping[float, Float32[Tensor, "n k"]]]
+    levels: Mapping[Level, LevelLogits] = field(default_factory=dict)
+    fills: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    mix_logits: Float32[Tensor, "n k"] | None = None
     held_out_labels: Int64[Tensor, "m"] | None = None
     held_out_logits: Float32[Tensor, "m k"] | None = None
 
-    def at(self, share: float, fill: str) -> Float32[Tensor, "n k"]:
-        """Logits with this share of each image occluded; share 0 is the whole images."""
-        return self.logits if share == 0 else self.occluded_logits[fill][share]
-
     def save(self, path: str | Path) -> None:
         """Write an .npz file atomically."""
+        optional = {name: getattr(self, name) for name in OPTIONAL}
         arrays = {"labels": self.labels.numpy(), "logits": self.logits.numpy()}
-        if self.held_out_labels is not None and self.held_out_logits is not None:
-            arrays["held_out_labels"] = self.held_out_labels.numpy()
-            arrays["held_out_logits"] = self.held_out_logits.numpy()
-        for fill, by_share in self.occluded_logits.items():
-            for share, logits in by_share.items():
-                arrays[f"occluded_{fill}_{share}"] = logits.numpy()
+        arrays |= {name: array.numpy() for name, array in optional.items() if array is not None}
+        arrays |= {f"fills_{group}": np.array(names) for group, names in self.fills.items()}
+        for (kind, group, share), level in self.levels.items():
+            name = f"{kind}_{group}_{share}"
+            arrays[name] = level.logits.numpy()
+            arrays[f"{name}_fill"] = level.fill.numpy()
+            arrays[f"{name}_actual"] = np.array(level.actual_share)
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
         write_atomically(Path(path), buffer.getvalue())
 
     @staticmethod
     def load(path: str | Path) -> "Predictions":
-        """Read a file that `save` wrote; raises SoftaugError where it is absent or broken."""
+        """Read a file that `save` wrote; raises SoftaugError where it is absent or broken.
+
+        A file of an earlier version has no views.
+        """
         try:
             with np.load(path, allow_pickle=False) as file:
-                arrays = {name: torch.from_numpy(file[name]) for name in file.files}
-            labels, logits = arrays.pop("labels"), arrays.pop("logits")
-            # Files of earlier versions have no held-out part.
-            held_out = arrays.pop("held_out_labels", None), arrays.pop("held_out_logits", None)
-            occluded: dict[str, dict[float, Tensor]] = {}
-            for name, array in arrays.items():
-                fill, share = name.removeprefix("occluded_").rsplit("_", 1)
-                occluded.setdefault(fill, {})[float(share)] = array
+                arrays = {name: file[name] for name in file.files}
+            found = {n: torch.from_numpy(arrays[n]) for n in ("labels", "logits")}
+            found |= {n: torch.from_numpy(arrays[n]) for n in OPTIONAL if n in arrays}
+            return Predictions(
+                **found,
+                levels=_levels(arrays),
+                fills={
+                    name.removeprefix("fills_"): tuple(array.tolist())
+                    for name, array in arrays.items()
+                    if name.startswith("fills_")
+                },
+            )
         # numpy raises many kinds of error for a file that is no archive.
         except Exception as error:
             raise SoftaugError(
                 f"{path}: not readable as predictions ({type(error).__name__}: {error}); "
                 "evaluate the model again to write them"
             ) from error
-        return Predictions(labels, logits, occluded, *held_out)
+
+
+def _levels(arrays: Mapping[str, np.ndarray]) -> dict[Level, LevelLogits]:
+    """The levels among the arrays of a file."""
+    levels = {}
+    for name in (name.removesuffix("_fill") for name in arrays if name.endswith("_fill")):
+        kind, group, share = name.rsplit("_", 2)
+        levels[kind, group, float(share)] = LevelLogits(
+            torch.from_numpy(arrays[name]),
+            torch.from_numpy(arrays[f"{name}_fill"]),
+            float(arrays[f"{name}_actual"]),
+        )
+    return levels
 
 
 def predict_logits(
@@ -110,13 +146,13 @@ def predict_shared(
     return processes.gather(predict_logits(model, mine, batch_size))
 
 
-def require_finite(logits: Tensor, share: float, images: str = "test images") -> Tensor:
-    """Return logits [N,K]; raise SoftaugError where one is not finite, naming the hidden share."""
+def require_finite(logits: Tensor, images: str = "test images") -> Tensor:
+    """Return logits [N,K] of some images; raise SoftaugError where one is not finite."""
     bad = int((~logits.isfinite()).any(dim=1).sum())
     if bad:
         raise SoftaugError(
-            f"the model's logits are not finite for {bad} of {len(logits)} {images} with "
-            f"{share:.0%} hidden; training has probably diverged: lower the learning rate"
+            f"the model's logits are not finite for {bad} of {len(logits)} {images}; training has "
+            "probably diverged: lower the learning rate"
         )
     return logits
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from softaug_lab.basics.errors import SoftaugError
 from softaug_lab.basics.storage import read_json, write_json
-from softaug_lab.evaluation.occlusion import OcclusionLevel
 from softaug_lab.metrics import Bin, Metrics, Risk
 
 # Fields of an Evaluation that JSON holds as they are.
@@ -18,7 +17,6 @@ PLAIN_FIELDS = (
     "top5_error",
     "ece_bins",
     "temperature",
-    "occlusion_area",
 )
 
 
@@ -47,14 +45,45 @@ class ProbeErrors:
 
 
 @dataclass(frozen=True)
+class ViewLevel:
+    """Figures of the test images with a share of each lost; fractions, NLL in nats.
+
+    share was asked for, actual_share of the area is lost: whole pixels make the difference. Each
+    image has one fill of a group; fill_errors: top-1 error by fill, worst_error: the largest of
+    them, the other figures are of all images. confidence: mean of the largest probability.
+    """
+
+    share: float
+    actual_share: float
+    top1_error: float
+    nll: float
+    ece: float
+    confidence: float
+    worst_error: float
+    fill_errors: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Figures of whole, cut-off and hidden images together, each image once; fractions, nats."""
+
+    images: int
+    top1_error: float
+    nll: float
+    ece: float
+    ece_floor: float
+    aurc: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """All metrics of one model on one test set; fractions (not percent), NLL in nats.
 
     metrics: of the logits as they are; scaled: of the logits divided by `temperature`, which was
     fitted on held-out training images. temperature and scaled are None without held-out images.
-    reliability: the reliability diagram with `ece_bins` bins. occlusion: by the fill's name, one
-    level for each of OCCLUSION_SHARES. occlusion_area: by the fill's name and the metric's key
-    (top1_error, ece). probe: for models that were trained without labels.
+    reliability: the reliability diagram with `ece_bins` bins. cut_off, hidden: by the group of
+    fills, a level for each of LOST_SHARES; they and the mix are after the temperature, if there is
+    one, and empty or None without views. probe: for models that were trained without labels.
     """
 
     metrics: Metrics
@@ -66,15 +95,10 @@ class Evaluation:
     scaled: Metrics | None
     reliability: tuple[Bin, ...]
     risk_coverage: tuple[Risk, ...]
-    occlusion: Mapping[str, tuple[OcclusionLevel, ...]]
-    occlusion_area: Mapping[str, Mapping[str, float]]
+    cut_off: Mapping[str, tuple[ViewLevel, ...]]
+    hidden: Mapping[str, tuple[ViewLevel, ...]]
+    mix: Mix | None
     probe: ProbeErrors | None = None
-
-    @property
-    def actual_shares(self) -> list[float]:
-        """Share of the area hidden at each level; the same for every fill. [0.0] without fills."""
-        levels = next(iter(self.occlusion.values()), ())
-        return [level.actual_share for level in levels] or [0.0]
 
     def as_dict(self) -> dict[str, Any]:
         """Dicts, lists and numbers for JSON; the fields of metrics and probe stand at the top."""
@@ -87,19 +111,18 @@ class Evaluation:
     def from_dict(values: Mapping[str, Any]) -> "Evaluation":
         """Rebuild an evaluation from its `as_dict`, which may hold further keys.
 
-        Raises KeyError or TypeError for another structure.
+        One of an earlier version has no views. Raises KeyError or TypeError for another structure.
         """
-        scaled = values["scaled"]
+        scaled, mix = values["scaled"], values.get("mix")
         has_probe = "knn_error" in values
         return Evaluation(
             metrics=_metrics(values),
             scaled=None if scaled is None else _metrics(scaled),
             reliability=tuple(Bin(**entry) for entry in values["reliability"]),
             risk_coverage=tuple(Risk(**entry) for entry in values["risk_coverage"]),
-            occlusion={
-                fill: tuple(OcclusionLevel(**level) for level in levels)
-                for fill, levels in values["occlusion"].items()
-            },
+            cut_off=_view_levels(values.get("cut_off", {})),
+            hidden=_view_levels(values.get("hidden", {})),
+            mix=None if mix is None else Mix(**mix),
             probe=ProbeErrors(**_chosen(values, ProbeErrors)) if has_probe else None,
             **{name: values[name] for name in PLAIN_FIELDS},
         )
@@ -125,6 +148,18 @@ def _structure_of(path: Path) -> Iterator[None]:
             f"{path}: not an evaluation of this version ({type(error).__name__}: {error}); "
             "evaluate the model again to write it"
         ) from error
+
+
+def has_views(path: Path) -> bool:
+    """Whether an evaluation's file has figures of views; one of an earlier version has none."""
+    with _structure_of(path):
+        return read_json(path).get("mix") is not None
+
+
+def _view_levels(values: Mapping[str, Any]) -> dict[str, tuple[ViewLevel, ...]]:
+    return {
+        group: tuple(ViewLevel(**level) for level in levels) for group, levels in values.items()
+    }
 
 
 def _metrics(values: Mapping[str, Any]) -> Metrics:

@@ -8,7 +8,7 @@ from softaug_lab.experiments.compare import compare_runs, open_runs, require_com
 from softaug_lab.experiments.cost import epochs_within, plan
 from softaug_lab.experiments.measure import measure_corruptions, measure_ood
 from softaug_lab.experiments.record import augmented_samples, collect
-from softaug_lab.experiments.run_one import RunRecord, occlusion_fills, run_one
+from softaug_lab.experiments.run_one import RunRecord, fills_for, run_one
 
 __all__ = [
     "RunRecord",
@@ -16,9 +16,9 @@ __all__ = [
     "collect",
     "compare_runs",
     "epochs_within",
+    "fills_for",
     "measure_corruptions",
     "measure_ood",
-    "occlusion_fills",
     "open_runs",
     "plan",
     "require_comparable",

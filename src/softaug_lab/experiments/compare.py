@@ -4,28 +4,34 @@ Arms share data order, initial weights, schedule, fill colour, operation order a
 differ in the augmentation alone. A finished run of an (arm, seed) is never repeated.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from softaug_lab.basics.errors import UsageError
+from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.storage import read_json
 from softaug_lab.data import Data
-from softaug_lab.evaluation import Predictions
+from softaug_lab.evaluation import Predictions, has_views
 from softaug_lab.metrics import (
-    EVALUATED,
+    COMPARED,
     HEADLINE_SHARE,
-    OCCLUDED_ERRORS,
+    VIEW_ERRORS,
+    Estimate,
     holm,
     paired_bootstrap,
+    paired_bootstrap_aurc,
     paired_bootstrap_ece,
     paired_t,
+    recorded,
     sample_nll,
+    scale,
     seeds_needed,
     top_confidence,
 )
@@ -33,7 +39,13 @@ from softaug_lab.recipes import SELF_SUPERVISED, Recipe, read_arm, rivals
 from softaug_lab.runs import RunFolder, folder_name, open_run
 from softaug_lab.training import resolve
 
-METRICS = (*EVALUATED, *OCCLUDED_ERRORS)
+METRICS = tuple(metric.key for metric in COMPARED)
+# Those that are no means over images: their bootstraps need confidences and what was right.
+BOOTSTRAPS: Mapping[str, Callable[..., Estimate]] = {
+    "ece": paired_bootstrap_ece,
+    "mix_ece": paired_bootstrap_ece,
+    "mix_aurc": paired_bootstrap_aurc,
+}
 LEVEL = 0.05  # significance level for "larger than chance"
 
 
@@ -103,10 +115,8 @@ def _test_difference(
     first, second = results[arm], results[against]
     differences = first.per_seed[metric] - second.per_seed[metric]
     over_seeds = paired_t(differences)
-    if metric == "ece":
-        over_images = paired_bootstrap_ece(
-            first.confidence, first.correct, second.confidence, second.correct
-        )
+    if metric in BOOTSTRAPS:
+        over_images = BOOTSTRAPS[metric](*first.ranked[metric], *second.ranked[metric])
     else:
         over_images = paired_bootstrap(first.per_image[metric], second.per_image[metric])
     return {
@@ -123,39 +133,63 @@ def _test_difference(
     }
 
 
+Array = npt.NDArray[np.float64]
+Ranked = tuple[Array, Array]  # top-1 confidence, and 1 where it is of the true class, else 0
+
+
 @dataclass(frozen=True)
 class _Results:
-    """One arm's metrics per seed [seeds] and per test image [seeds, images]."""
+    """One arm's metrics per seed [seeds] and per test image [seeds, images].
 
-    per_seed: dict[str, npt.NDArray[np.float64]]
-    per_image: dict[str, npt.NDArray[np.float64]]
-    confidence: npt.NDArray[np.float64]
-    correct: npt.NDArray[np.bool_]
+    ranked: what each of BOOTSTRAPS needs.
+    """
+
+    per_seed: dict[str, Array]
+    per_image: dict[str, Array]
+    ranked: dict[str, Ranked]
 
 
 def _load_results(runs: Sequence[RunFolder], arm: str) -> _Results:
-    predictions, evaluations = [], []
+    predictions, evaluations, mixed = [], [], []
     for run in runs:
         if run.recipe().arm == arm:
-            predictions.append(Predictions.load(run.predictions_file))
-            evaluations.append(read_json(run.evaluation_file))
-    plain = [top_confidence(p.logits, p.labels) for p in predictions]
-    hidden = {
-        name: np.stack(
-            [top_confidence(p.at(HEADLINE_SHARE, fill), p.labels)[1].numpy() for p in predictions]
+            found, evaluation = _read(run)
+            predictions.append(found)
+            evaluations.append(evaluation)
+            assert found.mix_logits is not None
+            mixed.append((scale(found.mix_logits, evaluation["temperature"] or 1.0), found.labels))
+    plain = _ranked([(p.logits, p.labels) for p in predictions])
+    mix = _ranked(mixed)
+    views = {
+        name: _ranked(
+            [(p.levels[kind, "unseen", HEADLINE_SHARE].logits, p.labels) for p in predictions]
         )
-        for name, fill in OCCLUDED_ERRORS.items()
+        for name, kind in VIEW_ERRORS.items()
     }
-    correct = np.stack([c.numpy() for _, c in plain])
-    per_seed = {name: np.array([e[name] for e in evaluations]) for name in EVALUATED}
-    per_image = {name: 1.0 - correct for name, correct in hidden.items()}
     return _Results(
-        per_seed | {name: losses.mean(axis=1) for name, losses in per_image.items()},
-        per_image
-        | {
-            "top1_error": 1.0 - correct,
+        {name: np.array([recorded(e, name) for e in evaluations], float) for name in METRICS},
+        {
+            "top1_error": 1.0 - plain[1],
             "nll": np.stack([sample_nll(p.logits, p.labels).numpy() for p in predictions]),
+            **{name: 1.0 - right for name, (_, right) in views.items()},
+            "mix_nll": np.stack([sample_nll(*pair).numpy() for pair in mixed]),
         },
-        np.stack([c.numpy() for c, _ in plain]),
-        correct,
+        {"ece": plain, "mix_ece": mix, "mix_aurc": mix},
     )
+
+
+def _read(run: RunFolder) -> tuple[Predictions, dict[str, Any]]:
+    """Read a finished run; raises SoftaugError for one that was never evaluated on views."""
+    if not has_views(run.evaluation_file):
+        raise SoftaugError(
+            f"{run.folder}: evaluated by an earlier version, and its model is gone; remove the "
+            "folder to train it again"
+        )
+    return Predictions.load(run.predictions_file), read_json(run.evaluation_file)
+
+
+def _ranked(pairs: Sequence[tuple[Tensor, Tensor]]) -> Ranked:
+    """Top-1 confidences and hits, both [seeds, images]."""
+    found = [top_confidence(logits, labels) for logits, labels in pairs]
+    confidence, correct = zip(*found, strict=True)
+    return torch.stack(confidence).numpy(), torch.stack(correct).double().numpy()

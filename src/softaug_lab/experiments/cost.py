@@ -18,9 +18,8 @@ from torch import nn
 from softaug_lab.basics.errors import UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.data import Data
-from softaug_lab.evaluation import predict_logits
-from softaug_lab.experiments.run_one import occlusion_fills, require_trainable
-from softaug_lab.metrics import OCCLUSION_SHARES
+from softaug_lab.evaluation import PASSES, predict_logits
+from softaug_lab.experiments.run_one import require_trainable
 from softaug_lab.models import Classifier, ModelCard, build
 from softaug_lab.recipes import Recipe, read_arm
 from softaug_lab.runs import RunFolder
@@ -185,8 +184,7 @@ def _evaluation_seconds(model: Classifier, recipe: Recipe, data: Data) -> float:
     predict_logits(model, images)
     began = time.perf_counter()
     predict_logits(model, images)
-    passes = 1 + (len(OCCLUSION_SHARES) - 1) * len(occlusion_fills(data))
-    return (time.perf_counter() - began) / len(images) * len(data.test) * passes
+    return (time.perf_counter() - began) / len(images) * len(data.test) * PASSES
 
 
 def _reset_peak(device: torch.device) -> int | None:

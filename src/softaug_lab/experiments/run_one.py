@@ -1,5 +1,6 @@
 """One run from its recipe to its record: train, evaluate, save; a finished run is not repeated."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -7,14 +8,15 @@ from typing import Any
 
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.storage import read_json
-from softaug_lab.data import Data
+from softaug_lab.data import Data, ImageSet, load
 from softaug_lab.evaluation import (
     Evaluation,
-    Fill,
+    Fills,
     Predictions,
     ProbeErrors,
     evaluate,
     features_of,
+    has_views,
     mean_of,
     probe_errors,
     probe_run,
@@ -27,6 +29,9 @@ from softaug_lab.recipes import Recipe, member_of
 from softaug_lab.runs import RunFolder, open_run
 from softaug_lab.training import Progress, fit
 
+log = logging.getLogger(__name__)
+
+CLOTHES = 200  # images of the embedded demo among the fills
 MEMBER_SEEDS = 1_000_000  # between the seeds of an ensemble's members: no two ensembles share one
 Watch = Callable[[Progress], None]
 Train = Callable[[Recipe, Data, RunFolder, Processes, Watch], None]
@@ -68,10 +73,11 @@ def run_one(
 ) -> RunRecord:
     """Train and evaluate a recipe in its run folder, and return the record of the run.
 
-    A finished run is only read, a trained one only evaluated, an interrupted one resumed.
-    watch: called after each training step. train: trains instead of `training.fit`.
+    A finished run is only read, a trained one only evaluated, an interrupted one resumed. One that
+    an earlier version finished, without views, is evaluated again. watch: called after each
+    training step. train: trains instead of `training.fit`.
     """
-    if not run.finished:
+    if not run.finished or _is_outdated(run):
         if recipe.parsed_arm.members > 1:
             evaluation, predictions = _run_members(recipe, data, run, processes, watch, train)
         else:
@@ -86,6 +92,14 @@ def run_one(
             run.remove_checkpoints()
         processes.wait()
     return read_record(run)
+
+
+def _is_outdated(run: RunFolder) -> bool:
+    """Whether an earlier version evaluated the run, whose models are still there."""
+    if has_views(run.evaluation_file) or not any(file.exists() for file in run.model_files):
+        return False
+    log.warning("%s: evaluated by an earlier version; its model is evaluated again", run.folder)
+    return True
 
 
 def read_record(run: RunFolder) -> RunRecord:
@@ -107,15 +121,14 @@ def require_trainable(recipe: Recipe, data: Data) -> None:
         refuse_stream(data)
 
 
-def occlusion_fills(data: Data) -> dict[str, Fill]:
-    """Name what covers a part of the test images: two colours and noise, since the fill matters.
+def fills_for(data: Data, test: ImageSet | None = None) -> Fills:
+    """Make what fills views of the test images: the embedded clothes too, unless they are the data.
 
-    No arm trains on the mean colour of the training images. Black is the fill of the crops, so an
-    arm with harsh crops has learned to ignore it. Noise has edges and contrast, which plain colours
-    lack.
+    test: the images to show, where they are not those of the data.
     """
     mean, _ = data.pixel_statistics
-    return {"mean": mean, "black": (0,), "noise": "noise"}
+    clothes = None if data.name == "demo" else load("demo").test.images[:CLOTHES]
+    return Fills((test or data.test).images, mean, clothes)
 
 
 def _train(
@@ -145,7 +158,7 @@ def _evaluate(run: RunFolder, data: Data, processes: Processes) -> tuple[Evaluat
     evaluation, predictions = evaluate(
         model,
         data.test,
-        fills=occlusion_fills(data),
+        fills=fills_for(data),
         processes=processes,
         held_out=data.held_out,
     )
@@ -181,8 +194,7 @@ def _run_members(
     if processes.main:
         run.save_history(_mean_history([member.history() for member in members]))
     predictions = mean_of([Predictions.load(member.predictions_file) for member in members])
-    shares = Evaluation.load(members[0].evaluation_file).actual_shares
-    return summarise(predictions, shares), predictions
+    return summarise(predictions), predictions
 
 
 def _mean_history(histories: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:

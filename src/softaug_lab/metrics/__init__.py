@@ -7,31 +7,41 @@ from softaug_lab.metrics.bins import BINS, Bin, reliability_diagram
 from softaug_lab.metrics.calibration import paired_bootstrap_ece
 from softaug_lab.metrics.glossary import GLOSSARY
 from softaug_lab.metrics.levels import (
+    FILL_GROUPS,
     HEADLINE_PERCENT,
     HEADLINE_SHARE,
-    OCCLUDED_ERRORS,
-    OCCLUSION_SHARES,
+    KINDS,
+    LOST_SHARES,
+    VIEW_ERRORS,
 )
 from softaug_lab.metrics.ood import detect
 from softaug_lab.metrics.proper import sample_nll, top_confidence, top_k_error
-from softaug_lab.metrics.record import Metrics, basic_metrics, measure
-from softaug_lab.metrics.selective import Risk, risk_coverage
-from softaug_lab.metrics.significance import holm, paired_bootstrap, paired_t, seeds_needed
-from softaug_lab.metrics.table import BY_KEY, COMPARED, EVALUATED, METRICS, Metric
+from softaug_lab.metrics.record import Metrics, basic_metrics, measure, mixed_metrics
+from softaug_lab.metrics.selective import Risk, paired_bootstrap_aurc, risk_coverage
+from softaug_lab.metrics.significance import (
+    Estimate,
+    holm,
+    paired_bootstrap,
+    paired_t,
+    seeds_needed,
+)
+from softaug_lab.metrics.table import BY_KEY, COMPARED, METRICS, Metric, recorded
 from softaug_lab.metrics.temperature import fit_temperature, scale
 
 __all__ = [
     "BINS",
     "BY_KEY",
     "COMPARED",
-    "EVALUATED",
+    "FILL_GROUPS",
     "GLOSSARY",
     "HEADLINE_PERCENT",
     "HEADLINE_SHARE",
+    "KINDS",
+    "LOST_SHARES",
     "METRICS",
-    "OCCLUDED_ERRORS",
-    "OCCLUSION_SHARES",
+    "VIEW_ERRORS",
     "Bin",
+    "Estimate",
     "Metric",
     "Metrics",
     "Risk",
@@ -40,9 +50,12 @@ __all__ = [
     "fit_temperature",
     "holm",
     "measure",
+    "mixed_metrics",
     "paired_bootstrap",
+    "paired_bootstrap_aurc",
     "paired_bootstrap_ece",
     "paired_t",
+    "recorded",
     "reliability_diagram",
     "risk_coverage",
     "sample_nll",

@@ -27,6 +27,19 @@ GLOSSARY = {
     "AURC": "Area under the risk-coverage curve: the mean error over all shares of images that the "
     "model answers when it keeps its most confident predictions and refuses the others. It is low "
     "where the model errs little and where its errors have low confidence.",
+    "cut off": "A test image of which a part is out of the frame: what is left keeps its size and "
+    "lies in a corner, and the rest of the picture shows a fill. Each side loses the same share, "
+    "in a direction drawn for each image, the same for all models.",
+    "hidden": "A test image of which a part is covered by a rectangle of the image's aspect at a "
+    "place drawn for each image, the same for all models. The rectangle shows a fill.",
+    "unseen fills": "What stands in the place of the missing part and is in no arm's training: "
+    "checkerboards, white, ellipses in random colours, a generated texture, and clothes in random "
+    "colours where the data are others than the demo. An arm that has learned one fill, such as "
+    "black, gains nothing from it here.",
+    "mix": "Every test image once under one confidence: a quarter of them whole, three eighths cut "
+    "off and three eighths hidden, with 20, 40, 60 or 80 % lost (equally often) and unseen fills "
+    "in turn. Its ECE, AURC and NLL say how far the confidence can be trusted when it is not known "
+    "how much of an object is in the picture.",
     "temperature": "A number by which the logits are divided before the softmax, fitted on "
     "training images that were held out (`--held-out`). It changes the confidences and not the "
     "predicted classes, so it corrects over- or under-confidence at no cost in accuracy.",

@@ -1,8 +1,14 @@
-"""Shares of an image that the occlusion test hides, and the one that tables and tests report."""
+"""The views of test images that lack a part: kinds, shares lost, and which of them tables report.
 
-OCCLUSION_SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
-HEADLINE_SHARE = 0.4  # one of OCCLUSION_SHARES
+A view is *cut off* (the frame moved, so that a share of the image left it) or *hidden* (a rectangle
+covers a share of it). The rest of the picture shows a fill, *usual* or *unseen* in training.
+"""
+
+KINDS = ("cut_off", "hidden")
+FILL_GROUPS = ("usual", "unseen")
+LOST_SHARES = (0.2, 0.4, 0.6, 0.8)
+HEADLINE_SHARE = 0.4  # one of LOST_SHARES
 HEADLINE_PERCENT = f"{100 * HEADLINE_SHARE:g} %"  # as text: "40 %"
 
-# The top-1 errors at HEADLINE_SHARE, by their metric's key, with the name of the fill that hides.
-OCCLUDED_ERRORS = {"occluded_error": "mean", "occluded_black": "black"}
+# Top-1 errors at HEADLINE_SHARE by unseen fills, by their metric's key, with the kind of view.
+VIEW_ERRORS = {"cut_off_error": "cut_off", "hidden_error": "hidden"}

@@ -94,3 +94,15 @@ def basic_metrics(
         "nll": proper.nll(logits, labels),
         "ece": calibration.error(cells, confidence, correct),
     }
+
+
+def mixed_metrics(
+    logits: Float[Tensor, "n k"], labels: Int64[Tensor, "n"], bins: int = BINS
+) -> dict[str, float]:
+    """The `basic_metrics` of images of many kinds, with the floor of the ECE, and the AURC."""
+    confidence, correct = proper.top_confidence(logits, labels)
+    return {
+        **basic_metrics(logits, labels, bins),
+        "ece_floor": calibration.floor(calibration.equal_width(confidence, bins), confidence),
+        "aurc": selective.aurc(confidence, correct),
+    }

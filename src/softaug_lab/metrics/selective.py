@@ -7,9 +7,20 @@ coverage their share. Equal confidences have no order: the risk is the mean over
 import math
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
+
+from softaug_lab.metrics.significance import (
+    Array,
+    Counts,
+    Estimate,
+    Statistic,
+    bootstrap_estimate,
+    paired_arrays,
+)
 
 
 @dataclass(frozen=True)
@@ -68,3 +79,63 @@ def excess_aurc(confidence: Float[Tensor, "n"], correct: Bool[Tensor, "n"]) -> f
     References: Geifman et al. 2019, "Bias-Reduced Uncertainty Estimation", section 3 (E-AURC).
     """
     return aurc(confidence, correct) - aurc(correct.double(), correct)
+
+
+def paired_bootstrap_aurc(
+    conf_a: npt.ArrayLike,
+    correct_a: npt.ArrayLike,
+    conf_b: npt.ArrayLike,
+    correct_b: npt.ArrayLike,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """Bootstrap over test images of AURC(a) - AURC(b), the mean over seeds; all [seeds, images].
+
+    conf: top-1 confidences; correct: bool. The AURC of every resample is computed anew. Images are
+    resampled as in `paired_bootstrap`.
+    """
+    confidence_a, confidence_b = paired_arrays(conf_a, conf_b)
+    hits_a, hits_b = paired_arrays(correct_a, correct_b)
+    if hits_a.shape != confidence_a.shape:
+        raise ValueError(
+            f"correct must have the shape of conf, {confidence_a.shape}, got {hits_a.shape}"
+        )
+    first, second = (
+        [_resampled_aurc(confidence, hits) for confidence, hits in zip(*pair, strict=True)]
+        for pair in ((confidence_a, hits_a), (confidence_b, hits_b))
+    )
+
+    def statistic(counts: Counts) -> Array:
+        a, b = (np.mean([one(counts) for one in arm], axis=0) for arm in (first, second))
+        differences: Array = a - b
+        return differences
+
+    return bootstrap_estimate(statistic, confidence_a.shape[1], resamples, level, seed)
+
+
+def _resampled_aurc(confidence: Array, hits: Array) -> Statistic:
+    """From counts of images [r,images] to the AURC of each resample [r].
+
+    The error at rank k counts in the risks at k, k + 1, ... N, and so sum(1 / j, j = k ... N) / N
+    times in the AURC; W(k) is the sum of these weights over the ranks up to k. Equal confidences,
+    as those of the copies of one image, share their ranks.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    wrong, ranked = 1 - hits[order], confidence[order]
+    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+    n = len(confidence)
+    tails = np.cumsum(1 / np.arange(n, 0, -1))[::-1] / n
+    summed = np.concatenate([[0.0], np.cumsum(tails)])
+
+    def statistic(counts: Counts) -> Array:
+        drawn = counts[:, order]
+        errors = np.add.reduceat(drawn * wrong, starts, axis=1)
+        tied = np.add.reduceat(drawn, starts, axis=1)
+        reached = summed[np.cumsum(tied, axis=1).astype(int)]
+        weights = np.diff(reached, axis=1, prepend=0.0)
+        share = np.divide(errors, tied, out=np.zeros_like(errors), where=tied > 0)
+        values: Array = (share * weights).sum(axis=1)
+        return values
+
+    return statistic

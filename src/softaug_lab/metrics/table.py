@@ -3,10 +3,12 @@
 A new metric is one entry here beside its computation.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from softaug_lab.metrics.levels import HEADLINE_PERCENT, OCCLUDED_ERRORS
+from softaug_lab.metrics.levels import HEADLINE_PERCENT, HEADLINE_SHARE, VIEW_ERRORS
 
 Unit = Literal["percent", "points", "nats", "score"]
 
@@ -38,7 +40,8 @@ class Metric:
         return self.unit in ("percent", "points")
 
 
-HIDDEN = f"top-1 error with {HEADLINE_PERCENT} of each image hidden"
+UNSEEN = "with a fill that no arm trains on"
+MIX = "over the mix of whole, cut-off and hidden images, after the temperature if there is one"
 METRICS = (
     Metric(
         key="top1_error",
@@ -78,22 +81,6 @@ METRICS = (
         better="neither",
         column="top-1 error %, before training",
         row="  top-1, before training",
-    ),
-    Metric(
-        key="occluded_error",
-        name=f"error with {HEADLINE_PERCENT} hidden",
-        meaning=f"{HIDDEN} by a rectangle in the mean colour of the training images",
-        column=f"error % at {HEADLINE_PERCENT} hidden",
-        short="hidden",
-        compared=True,
-    ),
-    Metric(
-        key="occluded_black",
-        name=f"error with {HEADLINE_PERCENT} hidden in black",
-        meaning=f"{HIDDEN} by a black rectangle, the default fill of crops",
-        column="the same in black",
-        short="black",
-        compared=True,
     ),
     Metric(
         key="corruption_error",
@@ -183,7 +170,6 @@ METRICS = (
         unit="points",
         better="near 0",
         column="gap, points",
-        short="gap",
         row="gap, points",
     ),
     Metric(
@@ -198,6 +184,62 @@ METRICS = (
         name="excess AURC",
         meaning="the AURC minus that of the best possible order of confidences",
         row="  above the best order's",
+    ),
+    Metric(
+        key="cut_off_error",
+        name=f"error with {HEADLINE_PERCENT} cut off",
+        meaning=f"top-1 error with {HEADLINE_PERCENT} of each image out of the frame, {UNSEEN}",
+        column=f"error % at {HEADLINE_PERCENT} cut off",
+        short="cut\noff",
+        compared=True,
+    ),
+    Metric(
+        key="hidden_error",
+        name=f"error with {HEADLINE_PERCENT} hidden",
+        meaning=f"top-1 error with {HEADLINE_PERCENT} of each image under a rectangle, {UNSEEN}",
+        column=f"error % at {HEADLINE_PERCENT} hidden",
+        short="hidden",
+        compared=True,
+    ),
+    Metric(
+        key="mix_aurc",
+        name="AURC of the mix",
+        meaning=f"the AURC {MIX}",
+        column="mix: AURC %",
+        short="mix\nAURC",
+        row="mix: AURC %",
+        compared=True,
+    ),
+    Metric(
+        key="mix_ece",
+        name="ECE of the mix",
+        meaning=f"the ECE {MIX}",
+        column="mix: ECE %",
+        short="mix\nECE",
+        row="mix: ECE %",
+        compared=True,
+    ),
+    Metric(
+        key="mix_ece_floor",
+        name="ECE noise floor of the mix",
+        meaning="the ECE of the mix that a perfectly calibrated model would measure",
+        better="neither",
+        column="mix: ECE noise floor %",
+    ),
+    Metric(
+        key="mix_nll",
+        name="NLL of the mix",
+        meaning=f"the NLL {MIX}",
+        unit="nats",
+        column="mix: NLL",
+        row="mix: NLL",
+        compared=True,
+    ),
+    Metric(
+        key="mix_top1_error",
+        name="error of the mix",
+        meaning=f"top-1 error {MIX}",
+        row="mix: top-1 error %",
     ),
     Metric(
         key="softmax_auroc",
@@ -215,7 +257,21 @@ METRICS = (
     ),
 )
 COMPARED = tuple(entry for entry in METRICS if entry.compared)
-# Those that an evaluation holds as they are; the others are levels of its occlusion curves.
-EVALUATED = tuple(entry.key for entry in COMPARED if entry.key not in OCCLUDED_ERRORS)
 
 BY_KEY = {entry.key: entry for entry in METRICS}
+
+
+def recorded(evaluation: Mapping[str, Any], key: str) -> object:
+    """Look up a metric in an evaluation's JSON by its key; None where it was not measured.
+
+    The keys of VIEW_ERRORS stand for a level of views by unseen fills, mix_NAME for the mix's
+    NAME, scaled_NAME for NAME after temperature scaling.
+    """
+    for part in ("mix", "scaled"):
+        if key.startswith(f"{part}_"):
+            return (evaluation.get(part) or {}).get(key.removeprefix(f"{part}_"))
+    if key not in VIEW_ERRORS:
+        return evaluation.get(key)
+    levels = (evaluation.get(VIEW_ERRORS[key]) or {}).get("unseen") or []
+    at_headline = (level for level in levels if math.isclose(level["share"], HEADLINE_SHARE))
+    return next((level.get("top1_error") for level in at_headline), None)

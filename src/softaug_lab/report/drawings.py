@@ -88,6 +88,32 @@ def plot_lines(
 
 
 @styled
+def plot_pairs(
+    confidence: Sequence[Lines],
+    accuracy: Sequence[Lines],
+    looks: dict[str, Look],
+    name: str,
+    xlabel: str,
+) -> str:
+    """Draw each arm's confidence as its line and its accuracy as a thin one, means over seeds.
+
+    What lies between the two is shaded: the gap. Both are in the order of the arms.
+    """
+    figure, axis = _panel()
+    for said, true in zip(confidence, accuracy, strict=True):
+        look = looks[said.arm]
+        front = 3 + look.width
+        upper, lower = mean_over(said.y), mean_over(true.y)
+        marker = look.marker if len(said.x) <= FEW_POINTS else ""
+        axis.plot(said.x, upper, **_line(look), marker=marker, markersize=4, zorder=front)
+        axis.plot(true.x, lower, color=look.colour, linewidth=0.8, zorder=front)
+        axis.fill_between(said.x, upper, lower, color=look.colour, alpha=0.1, linewidth=0)
+    axis.set_xlabel(xlabel)
+    axis.xaxis.set_major_locator(MaxNLocator(6))
+    return _svg(figure, name)
+
+
+@styled
 def plot_softening(
     curves: Sequence[Lines], histograms: Sequence[Lines], looks: dict[str, Look], name: str
 ) -> str:

@@ -13,7 +13,8 @@ from softaug_lab.report.looks import Look
 
 Results = dict[str, Any]
 Looks = dict[str, Look]
-FILLS = {"mean": "mean colour", "black": "black", "noise": "noise"}
+LEFT = "left of the image, %"
+KIND_NAMES = {"cut_off": "cut off", "hidden": "hidden"}
 TRAINING = (
     ("loss", "Training loss", 1.0),
     ("train_top1_error", "Training top-1 error, %", 100.0),
@@ -39,7 +40,7 @@ def panels(results: Results, few: Results, looks: Looks) -> dict[str, list[Panel
     point of a line.
     """
     sections: dict[str, Callable[[], Iterator[Panel]]] = {
-        "occlusion": lambda: _occlusion(few, looks),
+        "views": lambda: _views(few, looks),
         "corruptions": lambda: _corruptions(few, looks),
         "sweep": lambda: _sweep(results, looks),
         "training": lambda: _training(few, looks),
@@ -55,14 +56,22 @@ def _panel(title: str, says: str, svg: str) -> Panel:
     return Panel(title, says, Markup(svg))
 
 
-def _occlusion(few: Results, looks: Looks) -> Iterator[Panel]:
-    for key, figure in (("top1_error", "Top-1 error, %"), ("ece", "ECE, %")):
-        for fill, colour in FILLS.items():
-            if lines := prepare.prepare_occlusion(few, key, fill):
-                title = f"{figure}: hidden in {colour}"
-                name = f"occlusion-{key}-{fill}"
-                svg = drawings.plot_lines(lines, looks, name, "hidden, %", band=True)
-                yield _panel(title, f"{title}, against the hidden share: {_ends(lines)}", svg)
+def _views(few: Results, looks: Looks) -> Iterator[Panel]:
+    """Error, confidence beside accuracy, and ECE by what is left of the image, for each kind."""
+    for kind, name in KIND_NAMES.items():
+        for key, figure in (("top1_error", "Top-1 error, %"), ("ece", "ECE, %")):
+            if lines := prepare.prepare_views(few, kind, key):
+                title = f"{figure}: {name}"
+                svg = drawings.plot_lines(lines, looks, f"{kind}-{key}", LEFT, band=True)
+                yield _panel(title, f"{title}, by what is left of the image: {_ends(lines)}", svg)
+        confidence, accuracy = (
+            prepare.prepare_views(few, kind, key) for key in ("confidence", "accuracy")
+        )
+        if confidence and accuracy:
+            title = f"Confidence and accuracy, %: {name}"
+            svg = drawings.plot_pairs(confidence, accuracy, looks, f"{kind}-confidence", LEFT)
+            says = f"{title}, by what is left of the image. Confidence: {_ends(confidence)}. "
+            yield _panel(title, f"{says}Accuracy: {_ends(accuracy)}", svg)
 
 
 def _corruptions(few: Results, looks: Looks) -> Iterator[Panel]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from softaug_lab.basics.errors import UsageError
-from softaug_lab.metrics import HEADLINE_SHARE, OCCLUDED_ERRORS
+from softaug_lab.metrics import recorded
 from softaug_lab.recipes import read_arm, role_of, swept
 
 Results = dict[str, Any]
@@ -111,22 +111,6 @@ def seed_count(results: Results) -> int:
     return len(results["seeds"] or {run.get("seed") for run in results["runs"]})
 
 
-def recorded(evaluation: dict[str, Any], name: str) -> object:
-    """One figure of an evaluation as recorded, None where absent.
-
-    OCCLUDED_ERRORS are read from the occlusion curves, scaled_NAME is NAME after temperature
-    scaling.
-    """
-    if name.startswith("scaled_"):
-        return (evaluation.get("scaled") or {}).get(name.removeprefix("scaled_"))
-    if name not in OCCLUDED_ERRORS:
-        return evaluation.get(name)
-    for level in occlusion_levels(evaluation, OCCLUDED_ERRORS[name]):
-        if math.isclose(number(level.get("share")), HEADLINE_SHARE):
-            return level.get("top1_error")
-    return None
-
-
 def figure(evaluation: dict[str, Any], name: str) -> float:
     """One figure of an evaluation, NaN where it is absent or not finite."""
     return number(recorded(evaluation, name))
@@ -146,21 +130,31 @@ def mean_over(rows: Array) -> Array:
     return mean
 
 
-def occlusion_levels(evaluation: dict[str, Any] | None, fill: str) -> list[dict[str, Any]]:
-    """The levels of one occlusion curve, [] where it was not measured."""
-    return ((evaluation or {}).get("occlusion") or {}).get(fill) or []
+def prepare_views(results: Results, kind: str, key: str, group: str = "unseen") -> list[Lines]:
+    """A figure in percent against the share of the image that is left, also in percent.
+
+    kind: of view; the whole images are the last point. key: of a level, or "accuracy".
+    """
+
+    def value(figures: dict[str, Any]) -> float:
+        if key == "accuracy":
+            return 100 - 100 * number(figures.get("top1_error"))
+        return 100 * number(figures.get(key))
+
+    def points(run: dict[str, Any]) -> list[tuple[float, float]]:
+        evaluation = run.get("evaluation") or {}
+        levels = (evaluation.get(kind) or {}).get(group) or []
+        left = [(100 - 100 * number(level.get("actual_share")), value(level)) for level in levels]
+        return [*left, (100.0, value(_whole(evaluation)))] if left else []
+
+    return _lines(results, points)
 
 
-def prepare_occlusion(results: Results, key: str, fill: str) -> list[Lines]:
-    """A figure of the evaluation against the share that was actually hidden, both in percent."""
-    return _lines(
-        results,
-        lambda run: [
-            (100 * number(level.get("actual_share", level.get("share"))), 100 * number(level[key]))
-            for level in occlusion_levels(run.get("evaluation"), fill)
-            if key in level
-        ],
-    )
+def _whole(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Figures of the whole images with the keys of a level: after the temperature, like those."""
+    found = {**evaluation, **(evaluation.get("scaled") or {})}
+    error, gap = number(found.get("top1_error")), number(found.get("calibration_gap"))
+    return {**found, "confidence": 1 - error + gap}
 
 
 def prepare_corruptions(results: Results, key: str, names: Sequence[str]) -> list[Lines]:

@@ -7,7 +7,7 @@ A difference is arm minus rival, and lower is better. With several seeds a sente
 import math
 from typing import Any
 
-from softaug_lab.metrics import COMPARED, HEADLINE_PERCENT
+from softaug_lab.metrics import BY_KEY, COMPARED, HEADLINE_PERCENT
 from softaug_lab.recipes import main_arm, role_of
 from softaug_lab.report.prepare import (
     arm_names,
@@ -23,10 +23,7 @@ Results = dict[str, Any]
 Pairs = dict[str, dict[str, Any]]  # metric -> record of the comparison
 
 METRIC_NAMES = {metric.key: metric.name for metric in COMPARED}
-HIDDEN_IN = {
-    "occluded_error": "mean colour, which no arm was trained on,",
-    "occluded_black": "black, the fill of the crops,",
-}
+MISSING = {"cut_off_error": "cut off", "hidden_error": "hidden"}  # by unseen fills
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -59,7 +56,8 @@ def judged_arm(results: Results) -> str:
 
 def signed(metric: str, value: float) -> str:
     """Format a difference with its sign: NLL as it is, other figures in points of percent."""
-    text = f"{value:+.3f}" if metric == "nll" else f"{100 * value:+.1f} points"
+    nats = BY_KEY[metric].unit == "nats" if metric in BY_KEY else False
+    text = f"{value:+.3f}" if nats else f"{100 * value:+.1f} points"
     return text.replace("-", MINUS)
 
 
@@ -101,14 +99,14 @@ def _against_standard(results: Results, arm: str, seeds: int) -> list[str]:
 
 
 def _against_harsh(results: Results, arm: str, seeds: int) -> list[str]:
-    """Say where the gain under occlusion comes from, and what softening adds over the same crop."""
+    """Say where the gain on cut images comes from, and what softening adds over the same crop."""
     pairs = _pairs(results, arm, "harsh")
     if not pairs:
         return []
     return [
         *(
             sentence
-            for metric in HIDDEN_IN
+            for metric in MISSING
             for sentence in _share_of_the_crop(results, arm, seeds, metric)
         ),
         f"Compared with the same harsh crop with {_hard(arm)}, {_standing(pairs, arm, seeds)} "
@@ -133,14 +131,14 @@ def _what_softening_adds(results: Results, pairs: Pairs, seeds: int) -> str:
 
 
 def _share_of_the_crop(results: Results, arm: str, seeds: int, metric: str) -> list[str]:
-    """Say how much of the gain under one kind of occlusion the crop alone has already."""
+    """Say how much of the gain on one kind of view the crop alone has already."""
     standard = _pairs(results, arm, "standard").get(metric)
     harsh = _pairs(results, arm, "harsh").get(metric)
     if standard is None or harsh is None:
         return []
     total = -standard["difference"]
     crop = total + harsh["difference"]  # standard minus harsh
-    text = f"With {HEADLINE_PERCENT} hidden in {HIDDEN_IN[metric]} "
+    text = f"With {HEADLINE_PERCENT} {MISSING[metric]}, by fills that no arm was trained on, "
     text += _whose_gain(arm, f"the harsh crop with {_hard(arm)}", total, crop)
     chance = total > 0 and seeds > 1 and not standard["larger_than_chance"]
     return [text + (" The gain itself may be chance." if chance else "")]
@@ -245,15 +243,17 @@ def _one_model(results: Results) -> list[str]:
     def mean(name: str) -> float:
         return mean_and_sd([figure(evaluation, name) for evaluation in evaluations])[0]
 
-    error, hidden, ece = mean("top1_error"), mean("occluded_error"), mean("ece")
+    error, ece = mean("top1_error"), mean("ece")
+    missing = {name: mean(metric) for metric, name in MISSING.items()}
     floor, gap = mean("ece_floor"), mean("calibration_gap")
     said = []
     if math.isfinite(error):
         images = number(evaluations[0].get("images"))
         of = f"{images:,.0f} test images" if math.isfinite(images) else "the test images"
         text = f"The model is wrong on {100 * error:.1f} % of {of}"
-        if math.isfinite(hidden):
-            text += f", and on {100 * hidden:.1f} % with {HEADLINE_PERCENT} of each image hidden"
+        if all(math.isfinite(value) for value in missing.values()):
+            parts = [f"{100 * value:.1f} % with it {name}" for name, value in missing.items()]
+            text += f"; with {HEADLINE_PERCENT} of each image missing, on {_list(parts)}"
         said.append(text + ".")
     if math.isfinite(ece):
         text = f"Its expected calibration error is {100 * ece:.1f} %"

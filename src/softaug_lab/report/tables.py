@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from softaug_lab.metrics import BY_KEY, METRICS, Metric
+from softaug_lab.metrics import BY_KEY, METRICS, Metric, recorded
 from softaug_lab.report.prepare import (
     arm_names,
     evaluations_of,
     figure,
     mean_and_sd,
     number,
-    recorded,
     seed_count,
 )
 from softaug_lab.report.summary import MINUS
