@@ -20,7 +20,7 @@ from softaug_lab.experiments.png import png_text
 from softaug_lab.metrics import COMPARED, GLOSSARY, METRICS
 from softaug_lab.report.looks import LOOKS, SPARE_COLOURS, arm_looks
 from softaug_lab.report.page import EMPTY, write_report
-from softaug_lab.report.prepare import drawn_arms, figure, prepare_occlusion, prepare_reliability
+from softaug_lab.report.prepare import drawn_arms, figure, prepare_reliability, prepare_views
 from softaug_lab.report.sheet import sample_sheet
 from softaug_lab.report.summary import sentences
 from softaug_lab.report.tables import arm_rows, shown_metrics, verdict
@@ -75,6 +75,7 @@ def fake_results(seeds: int = 3, more: Sequence[str] = ()) -> Results:
         ],
         "runs": runs,
         "comparisons": _comparisons(runs, seeds),
+        "views": _views(random),
         "samples": [{"arm": arm, "items": _samples(random)} for arm in arms],
         "disagreements": _disagreements(list(arms), random),
         "softening": [_softening(arm, figures[-1]) for arm, figures in arms.items()],
@@ -141,18 +142,15 @@ def _run(
                 }
                 for i in range(15)
             ],
-            "occlusion": {
-                fill: [
-                    {
-                        "share": share,
-                        "actual_share": share * 0.99,
-                        "top1_error": min(top1 + worse * hidden * (share / 0.4) ** 1.5, 0.9),
-                        "nll": nll + 2 * share,
-                        "ece": ece + 0.4 * share * hidden,
-                    }
-                    for share in (0.0, 0.2, 0.4, 0.6, 0.8)
-                ]
-                for fill, worse in (("mean", 1.0), ("black", 0.8), ("noise", 1.1))
+            "cut_off": _levels(top1, 0.8 * hidden, ece),
+            "hidden": _levels(top1, hidden, ece),
+            "mix": {
+                "images": 2000,
+                "top1_error": top1 + hidden,
+                "nll": 2 * nll,
+                "ece": 2 * ece,
+                "ece_floor": 0.011,
+                "aurc": top1 + 0.5 * hidden,
             },
             "smooth_ece": 0.9 * ece,
             "aurc": top1**1.5,
@@ -162,10 +160,39 @@ def _run(
     }
 
 
+def _levels(top1: float, hidden: float, ece: float) -> dict[str, Any]:
+    """Levels of one kind of view, both groups of fills."""
+    return {
+        group: [
+            {
+                "share": share,
+                "actual_share": share * 0.99,
+                "top1_error": min(top1 + worse * hidden * (share / 0.4) ** 1.5, 0.9),
+                "nll": 2 * share,
+                "ece": ece + 0.4 * share * hidden,
+                "confidence": 1 - top1 - share * hidden,
+                "worst_error": 0.95,
+                "fill_errors": {"black": 0.95},
+            }
+            for share in (0.2, 0.4, 0.6, 0.8)
+        ]
+        for group, worse in (("usual", 0.8), ("unseen", 1.0))
+    }
+
+
+def _views(random: np.random.Generator) -> dict[str, Any]:
+    items = [
+        {"kind": kind, "fill": fill, "png": _png(random)}
+        for kind in ("cut_off", "hidden")
+        for fill in ("black", "white")
+    ]
+    return {"share": 0.4, "class": "Bag", "png": _png(random), "items": items}
+
+
 def _comparisons(runs: list[dict[str, Any]], seeds: int) -> list[dict[str, Any]]:
     records = []
     for rival in RIVALS:
-        for metric in ("top1_error", "nll", "ece", "occluded_error", "occluded_black"):
+        for metric in (metric.key for metric in COMPARED):
             soft, other = (
                 [figure(run["evaluation"], metric) for run in runs if run["arm"] == arm]
                 for arm in ("soft", rival)
@@ -302,12 +329,12 @@ def test_a_page_has_every_section_in_order(tmp_path: Path) -> None:
         "What these figures support – and what they don’t",  # noqa: RUF001
         "The arms",
         "Differences",
+        "When part of the image is missing",
         "What the models were shown",
         "Where the arms disagree",
         "The softening curve",
         "Training",
         "Reliability",
-        "Under occlusion",
         "Under corruptions",
         "To run it again",
         "Glossary",
@@ -333,10 +360,10 @@ def test_a_page_needs_nothing_from_outside(tmp_path: Path) -> None:
 def test_every_figure_says_how_to_read_it_and_what_it_shows(tmp_path: Path) -> None:
     html, page = page_of(fake_results(), tmp_path)
     captions = re.findall(r"<figcaption>\s*(.*?)</figcaption>", html, re.DOTALL)
-    assert len(captions) == page.count("figure") == 6
+    assert len(captions) == page.count("figure") == 7
     assert all(caption.startswith("How to read it") for caption in captions)
     labels = [a.get("aria-label") for _, a in page.tags if a.get("role") == "img"]
-    # Occlusion, corruptions, training, softening, reliability.
+    # Views, corruptions, training, softening, reliability.
     assert len(labels) == 6 + 6 + 2 + 1 + len(ARMS)
     assert all(labels)
     assert len(set(labels)) == len(labels)
@@ -377,6 +404,8 @@ def test_text_of_the_user_is_escaped(tmp_path: Path) -> None:
     results["versions"][HOSTILE] = HOSTILE
     results["samples"][0]["items"][0] |= {"class": HOSTILE, "png": '"><script>'}
     results["disagreements"]["images"][0] |= {"class": HOSTILE, "png": '"><script>'}
+    results["views"] |= {"class": HOSTILE, "png": '"><script>'}
+    results["views"]["items"][0] |= {"fill": HOSTILE, "png": '"><script>'}
     results["disagreements"]["images"][0]["predictions"][0] |= {"arm": HOSTILE, "class": HOSTILE}
     results["arms"][0] |= {"description": HOSTILE, "augmentation": HOSTILE}
     renamed = _renamed(results, "none", HOSTILE)
@@ -399,6 +428,7 @@ def _renamed(results: Results, old: str, new: str) -> Results:
 @pytest.mark.parametrize(
     "missing",
     [
+        "views",
         "samples",
         "disagreements",
         "softening",
@@ -448,7 +478,7 @@ def test_numbers_that_are_none_give_a_page_without_them(hole: float | None, tmp_
         return hole if isinstance(value, float) else value
 
     results = fake_results()
-    for part in ("runs", "comparisons", "samples", "softening", "arms"):
+    for part in ("runs", "comparisons", "views", "samples", "softening", "arms"):
         results[part] = drilled(results[part])
     results["seconds"] = hole
     _, page = page_of(results, tmp_path)
@@ -498,7 +528,7 @@ def test_the_calibration_gap_is_best_nearest_to_zero() -> None:
 def test_headings_sort_and_can_be_reached_by_keyboard(tmp_path: Path) -> None:
     html, page = page_of(fake_results(), tmp_path)
     heads = re.findall(r"<th scope=\"col\"[^>]*><button type=\"button\"[^>]*>", html)
-    assert len(heads) == page.count("button") == 16
+    assert len(heads) == page.count("button") == 20
     assert "aria-sort" in html
 
 
@@ -529,10 +559,51 @@ def test_pooled_bins_weigh_seeds_by_their_counts() -> None:
     assert math.isnan(bins.accuracy[0])
 
 
-def test_occlusion_lines_stand_at_the_share_hidden_in_truth() -> None:
-    lines = {one.arm: one for one in prepare_occlusion(fake_results(), "top1_error", "mean")}
-    assert lines["soft"].x.tolist() == pytest.approx([0, 19.8, 39.6, 59.4, 79.2])
+@pytest.mark.parametrize("kind", ["cut_off", "hidden"])
+def test_lines_of_views_stand_at_the_share_left_in_truth_and_end_at_the_whole(kind: str) -> None:
+    results = fake_results()
+    for run in results["runs"]:
+        run["evaluation"]["scaled"] = {"ece": 0.031, "calibration_gap": 0.02}
+    lines = {one.arm: one for one in prepare_views(results, kind, "top1_error")}
+    assert lines["soft"].x.tolist() == pytest.approx([20.8, 40.6, 60.4, 80.2, 100])
     assert lines["soft"].y.shape == (3, 5)
+    evaluation = next(run["evaluation"] for run in results["runs"] if run["arm"] == "soft")
+    assert lines["soft"].y[0, -1] == pytest.approx(100 * evaluation["top1_error"])
+    headline = evaluation[kind]["unseen"][1]["top1_error"]
+    assert lines["soft"].y[0, 2] == pytest.approx(100 * headline)
+    assert figure(evaluation, f"{kind}_error") == headline
+    # The whole images' figures are those after the temperature, like those of the views.
+    (ece, *_), (confidence, *_), (accuracy, *_) = (
+        prepare_views(results, kind, key) for key in ("ece", "confidence", "accuracy")
+    )
+    assert ece.y[0, -1] == pytest.approx(3.1)
+    assert (confidence.y - accuracy.y)[:, -1] == pytest.approx(2.0)
+
+
+def test_a_record_of_an_earlier_version_has_a_page_without_views(tmp_path: Path) -> None:
+    results = fake_results()
+    del results["views"]
+    for run in results["runs"]:
+        for key in ("cut_off", "hidden", "mix"):
+            del run["evaluation"][key]
+        run["evaluation"]["occlusion"] = {"mean": [{"share": 0.4, "top1_error": 0.3}]}
+    results["comparisons"] = [
+        compared("standard", metric, -0.06) for metric in ("top1_error", "occluded_error")
+    ]
+    _, page = page_of(results, tmp_path)
+    assert "When part of the image is missing" not in page.headings
+    assert {"cut_off_error", "mix_ece"}.isdisjoint(m.key for m in shown_metrics(results))
+    assert "occluded_error" in page.text  # the old difference stays in its table
+
+
+def test_the_strip_of_views_names_every_fill(tmp_path: Path) -> None:
+    _, page = page_of(fake_results(), tmp_path)
+    said = [a.get("alt") or "" for tag, a in page.tags if tag == "img"]
+    assert said.count("the whole image: Bag") == 2
+    for kind in ("cut off", "hidden"):
+        for fill in ("black", "white"):
+            assert said.count(f"{kind}, filled with {fill}") == 1
+    assert "40 % of it" in page.text.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_every_term_of_a_note_leads_to_the_glossary(tmp_path: Path) -> None:
@@ -552,7 +623,7 @@ def test_the_table_of_metrics_drives_columns_and_comparison() -> None:
     }
     results = fake_results()
     for run in results["runs"]:
-        run["evaluation"] |= dict.fromkeys(keys, 0.5)
+        run["evaluation"] |= {k: 0.5 for k in keys if not k.startswith(("mix_", "scaled_"))}
     shown = [metric.key for metric in shown_metrics(results)]
     assert shown == [metric.key for metric in METRICS if metric.column is not None]
 
@@ -579,11 +650,11 @@ def test_one_seed_makes_no_claim_about_chance() -> None:
         assert claim not in told
 
 
-def test_soft_that_loses_top1_and_wins_occlusion_is_told_so() -> None:
+def test_soft_that_loses_top1_and_wins_hidden_ones_is_told_so() -> None:
     told = said(
         [
             compared("standard", "top1_error", 0.012, proven=True),
-            compared("standard", "occluded_error", -0.061, proven=True),
+            compared("standard", "hidden_error", -0.061, proven=True),
         ]
     )
     assert told[0] == (
@@ -641,14 +712,14 @@ def test_label_smoothing_that_wins_nothing_is_not_named() -> None:
     ],
 )
 @pytest.mark.parametrize(
-    ("metric", "hidden_in"),
+    ("metric", "missing"),
     [
-        ("occluded_error", "mean colour, which no arm was trained on"),
-        ("occluded_black", "black, the fill of the crops"),
+        ("cut_off_error", "cut off"),
+        ("hidden_error", "hidden"),
     ],
 )
-def test_the_gain_under_occlusion_is_the_crops_or_the_softenings(
-    metric: str, hidden_in: str, against_standard: float, against_harsh: float, expected: str
+def test_the_gain_without_a_part_is_the_crops_or_the_softenings(
+    metric: str, missing: str, against_standard: float, against_harsh: float, expected: str
 ) -> None:
     told = said(
         [
@@ -656,15 +727,15 @@ def test_the_gain_under_occlusion_is_the_crops_or_the_softenings(
             compared("harsh", metric, against_harsh),
         ]
     )
-    assert told[1].startswith(f"With 40 % hidden in {hidden_in}, ")
+    assert told[1].startswith(f"With 40 % {missing}, by fills that no arm was trained on, ")
     assert expected in told[1]
 
 
 def test_the_share_of_the_crop_is_given_in_points() -> None:
     told = said(
         [
-            compared("standard", "occluded_error", -0.061),
-            compared("harsh", "occluded_error", -0.009),
+            compared("standard", "hidden_error", -0.061),
+            compared("harsh", "hidden_error", -0.009),
         ]
     )
     assert "lowers the error of the standard crop by 5.2 of the 6.1 points" in told[1]
@@ -706,8 +777,8 @@ def test_a_constant_confidence_that_does_as_well_is_told_so() -> None:
 
 def test_other_sigmas_are_set_against_their_own_crop() -> None:
     records = [
-        compared("standard", "occluded_error", -0.06, arm="soft@0.15"),
-        compared("harsh@0.15", "occluded_error", -0.01, arm="soft@0.15"),
+        compared("standard", "hidden_error", -0.06, arm="soft@0.15"),
+        compared("harsh@0.15", "hidden_error", -0.01, arm="soft@0.15"),
     ]
     told = said(records)
     assert "soft@0.15" in told[0]
@@ -759,7 +830,7 @@ def test_of_many_arms_a_stated_few_are_drawn(tmp_path: Path) -> None:
     says = [a.get("aria-label") or "" for _, a in page.tags if a.get("role") == "img"]
     assert sum("Reliability" in one for one in says) == len(drawn)
     assert all("harsh@0.2" not in one for one in says)
-    assert page.count("img") == 8 * len(drawn) + 12
+    assert page.count("img") == 8 * len(drawn) + 12 + 6
     assert "show 8 of the 24 arms" in page.text
     assert page.text.count("harsh@0.2") >= 2  # in the table and among the augmentations
     few = fake_results(2, SWEEP[:2])

@@ -10,9 +10,11 @@ from torch import Generator, Tensor
 
 from softaug import SoftAugment, visibility
 from softaug_lab.data import Data
+from softaug_lab.evaluation import example_views
 from softaug_lab.experiments.disagreements import disagreements
 from softaug_lab.experiments.png import png_text
-from softaug_lab.experiments.run_one import RunRecord, read_record
+from softaug_lab.experiments.run_one import RunRecord, fills_for, read_record
+from softaug_lab.metrics import HEADLINE_SHARE
 from softaug_lab.models import load_model
 from softaug_lab.recipes import AUTO, Recipe, transform_of
 from softaug_lab.runs import RunFolder
@@ -53,9 +55,24 @@ def collect(
         "arms": [arm.description() for arm in arms],
         "runs": [run_as_dict(record) for record in records],
         "comparisons": comparisons,
+        "views": _example_views(data),
         "samples": [{"arm": arm.recipe.arm, "items": arm.samples()} for arm in arms],
         "disagreements": disagreements(runs, data),
         "softening": [arm.softening() for arm in arms],
+    }
+
+
+def _example_views(data: Data) -> dict[str, Any]:
+    """The first test image, whole and with a share cut off or hidden, by every fill."""
+    image, label = data.test.images[0], int(data.test.labels[0])
+    return {
+        "share": HEADLINE_SHARE,
+        "class": data.classes[label],
+        "png": png_text(image),
+        "items": [
+            {"kind": kind, "fill": fill, "png": png_text(view)}
+            for kind, fill, view in example_views(fills_for(data), 0, HEADLINE_SHARE)
+        ],
     }
 
 

@@ -3,7 +3,6 @@
 A new metric is one entry here beside its computation.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -273,5 +272,5 @@ def recorded(evaluation: Mapping[str, Any], key: str) -> object:
     if key not in VIEW_ERRORS:
         return evaluation.get(key)
     levels = (evaluation.get(VIEW_ERRORS[key]) or {}).get("unseen") or []
-    at_headline = (level for level in levels if math.isclose(level["share"], HEADLINE_SHARE))
+    at_headline = (level for level in levels if level.get("share") == HEADLINE_SHARE)
     return next((level.get("top1_error") for level in at_headline), None)

@@ -12,6 +12,7 @@ from softaug_lab.basics.storage import write_atomically
 from softaug_lab.metrics import GLOSSARY
 from softaug_lab.report import prepare, tables
 from softaug_lab.report.looks import arm_looks
+from softaug_lab.report.prepare import KINDS
 from softaug_lab.report.summary import judged_arm, sentences
 
 Results = dict[str, Any]
@@ -20,7 +21,7 @@ Results = dict[str, Any]
 EMPTY: Results = {
     "title": "Comparison", "command": "", "created": "", "versions": {}, "commit": None,
     "machine": {}, "seconds": None, "data": {}, "recipe": {}, "seeds": [], "arms": [], "runs": [],
-    "comparisons": [], "samples": [], "disagreements": {}, "softening": [],
+    "comparisons": [], "views": {}, "samples": [], "disagreements": {}, "softening": [],
 }  # fmt: skip
 
 
@@ -65,6 +66,7 @@ def _page(results: Results) -> str:
         curves=curves,
         drawn=drawn,
         panels=panels(results, prepare.only(results, drawn), looks),
+        views=_views(results["views"]),
         samples=_samples(prepare.only(results, drawn)),
         disagreements=_disagreements(results["disagreements"], drawn),
         facts=_facts(results),
@@ -123,6 +125,18 @@ def _samples(results: Results) -> list[dict[str, Any]]:
         for one in results["samples"]
         if one.get("items")
     ]
+
+
+def _views(found: dict[str, Any]) -> dict[str, Any]:
+    """The example of a test image that lacks a part: a strip for each kind of view."""
+    if not found.get("items"):
+        return {}
+    strips = {
+        name: [i for i in found["items"] if i["kind"] == kind] for kind, name in KINDS.items()
+    }
+    share = prepare.number(found.get("share"))
+    text = "part" if math.isnan(share) else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+    return {**found, "share": text, "strips": {name: s for name, s in strips.items() if s}}
 
 
 def _hundredths(value: object) -> str:

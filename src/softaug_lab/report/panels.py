@@ -14,7 +14,6 @@ from softaug_lab.report.looks import Look
 Results = dict[str, Any]
 Looks = dict[str, Look]
 LEFT = "left of the image, %"
-KIND_NAMES = {"cut_off": "cut off", "hidden": "hidden"}
 TRAINING = (
     ("loss", "Training loss", 1.0),
     ("train_top1_error", "Training top-1 error, %", 100.0),
@@ -58,7 +57,7 @@ def _panel(title: str, says: str, svg: str) -> Panel:
 
 def _views(few: Results, looks: Looks) -> Iterator[Panel]:
     """Error, confidence beside accuracy, and ECE by what is left of the image, for each kind."""
-    for kind, name in KIND_NAMES.items():
+    for kind, name in prepare.KINDS.items():
         for key, figure in (("top1_error", "Top-1 error, %"), ("ece", "ECE, %")):
             if lines := prepare.prepare_views(few, kind, key):
                 title = f"{figure}: {name}"

@@ -14,12 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from softaug_lab.basics.errors import UsageError
+from softaug_lab.metrics import KINDS as VIEW_KINDS
 from softaug_lab.metrics import recorded
 from softaug_lab.recipes import read_arm, role_of, swept
 
 Results = dict[str, Any]
 Array = npt.NDArray[np.float64]
 
+KINDS = {kind: kind.replace("_", " ") for kind in VIEW_KINDS}  # of views, with their words
 DRAWN = 8  # most arms with lines and pictures of their own; the eye cannot distinguish more
 
 
