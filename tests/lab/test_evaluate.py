@@ -1,8 +1,7 @@
-"""Evaluation: known logits in, known figures out; rectangles inside, uniform, the same for all."""
+"""Evaluation: known logits in, known figures out; the same views for all models."""
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,40 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from softaug_lab.evaluation.occlusion import (
-    OcclusionLevel,
-    area_under,
-    draw_noise,
-    draw_rectangles,
-    hidden_share,
-    occlude,
-)
 from torch import Tensor, nn
 
 from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.storage import read_json
 from softaug_lab.data.dataset import ImageSet
-from softaug_lab.evaluation.evaluate import evaluate, summarise
+from softaug_lab.evaluation.evaluate import PASSES, evaluate, summarise
+from softaug_lab.evaluation.fills import Fills
 from softaug_lab.evaluation.predictions import Predictions, predict_logits
-from softaug_lab.evaluation.record import Evaluation, ProbeErrors
+from softaug_lab.evaluation.record import Evaluation, Mix, ProbeErrors, has_views
+from softaug_lab.evaluation.views import actual_share
 from softaug_lab.metrics import proper
 from softaug_lab.metrics.calibration import equal_width, error
-from softaug_lab.metrics.levels import OCCLUSION_SHARES
+from softaug_lab.metrics.levels import FILL_GROUPS, LOST_SHARES
 from softaug_lab.metrics.record import measure
 from softaug_lab.metrics.selective import Risk
+from softaug_lab.metrics.table import recorded
 from softaug_lab.metrics.temperature import fit_temperature
-
-BLACK = {"black": 0.0}
-
-
-def hide(
-    images: Tensor, share: float, generator: torch.Generator, fill: float | Sequence[float]
-) -> tuple[Tensor, float]:
-    """One rectangle of the share hidden in each image, and the share hidden in truth."""
-    rectangles = draw_rectangles(images, share, generator)
-    return occlude(images, rectangles, fill), hidden_share(images, share)
 
 
 class Fixed(nn.Module):
@@ -87,8 +70,8 @@ def image_set(n: int = 40, channels: int = 3, height: int = 10, width: int = 14)
     return ImageSet(images=images.to(torch.uint8), labels=labels)
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def fills_of(test: ImageSet) -> Fills:
+    return Fills(test.images, (90.0,) * test.images.shape[1])
 
 
 # Predicting
@@ -158,119 +141,12 @@ def test_refuses_nothing_to_predict() -> None:
         predict_logits(Fixed(), image_set().images, batch_size=0)
 
 
-# Occluding
-
-
-@given(
-    st.integers(1, 20),
-    st.integers(1, 20),
-    st.integers(1, 3),
-    st.floats(0, 1, exclude_max=True),
-    st.integers(0, 99),
-)
-def test_one_whole_rectangle_is_hidden_in_each_image(
-    height: int, width: int, channels: int, share: float, seed: int
-) -> None:
-    images = torch.full((5, channels, height, width), 7, dtype=torch.uint8)
-    hidden, actual = hide(images, share, seeded(seed), fill=0.0)
-    tall, wide = round(height * share**0.5), round(width * share**0.5)
-    assert (images == 7).all()
-    assert actual == tall * wide / (height * width)
-    for mask in (hidden == 0).unbind():
-        assert (mask == mask[:1]).all()  # the same in each channel
-        rows, columns = mask[0].any(dim=1), mask[0].any(dim=0)
-        assert torch.equal(mask[0], rows[:, None] & columns)
-        # All of it is inside, or the count would fall short.
-        assert int(mask[0].sum()) == tall * wide
-        for line in (rows, columns):
-            ends = line.nonzero()
-            assert len(ends) == 0 or int(ends[-1] - ends[0]) + 1 == len(ends)
-    assert ((hidden == 0) | (hidden == 7)).all()
-
-
-def test_places_are_uniform() -> None:
-    # 10 x 14 with 40 % hidden: 6 x 9 pixels, 5 x 6 places.
-    n = 30_000
-    images = torch.empty(n, 1, 10, 14, dtype=torch.uint8)
-    top, left, bottom, right = draw_rectangles(images, 0.4, seeded(1)).T
-    assert (bottom - top == 6).all()
-    assert (right - left == 9).all()
-    counts = (top * 6 + left).bincount(minlength=30).double()
-    assert len(counts) == 30
-    chi_squared = ((counts - n / 30).square() / (n / 30)).sum().item()
-    assert chi_squared < 58.3  # the 99.9 % point at 29 degrees of freedom
-
-
-def test_the_share_is_what_is_hidden() -> None:
-    images = torch.zeros(3, 1, 28, 28, dtype=torch.uint8)
-    shares = [hidden_share(images, share) for share in OCCLUSION_SHARES]
-    assert shares == [0.0, *(side**2 / 784 for side in (13, 18, 22, 25))]
-    assert shares == pytest.approx(OCCLUSION_SHARES, abs=0.02)
-    hidden, actual = hide(images, 0.4, seeded(), fill=255.0)
-    assert (hidden == 255).float().mean().item() == pytest.approx(actual)
-
-
-@pytest.mark.parametrize(
-    ("fill", "expected"),
-    [(0.0, [0, 0, 0]), (99.6, [100, 100, 100]), ((1.2, 2.7, 255.0), [1, 3, 255])],
-)
-def test_fill_is_rounded_for_each_channel(
-    fill: float | Sequence[float], expected: list[int]
-) -> None:
-    images = torch.full((2, 3, 4, 4), 50, dtype=torch.uint8)
-    hidden, actual = hide(images, 0.99, seeded(), fill)
-    assert actual == 1.0
-    assert hidden.dtype == torch.uint8
-    assert hidden[:, :, 0, 0].tolist() == [expected, expected]
-
-
-def test_a_share_of_zero_hides_nothing() -> None:
-    images = image_set().images
-    hidden, actual = hide(images, 0.0, seeded(), fill=0.0)
-    assert actual == 0.0
-    assert torch.equal(hidden, images)
-
-
-def test_rectangles_follow_the_generator_alone() -> None:
-    images = image_set().images
-    one, _ = hide(images, 0.4, seeded(5), fill=0.0)
-    torch.manual_seed(99)
-    again, _ = hide(images, 0.4, seeded(5), fill=0.0)
-    other, _ = hide(images, 0.4, seeded(6), fill=0.0)
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.0, math.nan])
-def test_refuses_a_share_out_of_range(share: float) -> None:
-    with pytest.raises(ValueError, match=r"\[0, 1\)"):
-        hide(image_set().images, share, seeded(), fill=0.0)
-
-
-@pytest.mark.parametrize("fill", [-1.0, 256.0, (0.0, 0.0), math.nan])
-def test_refuses_a_fill_that_does_not_fit(fill: float | Sequence[float]) -> None:
-    with pytest.raises(ValueError, match="fill must be"):
-        hide(image_set().images, 0.2, seeded(), fill)
-
-
-def test_noise_is_uniform_and_follows_seed_share_and_number_alone() -> None:
-    images, numbers = image_set(300).images, torch.arange(300)
-    noise = draw_noise(images, numbers, 0.4, seed=1)
-    counts = noise.flatten().long().bincount(minlength=256).double()
-    chi_squared = ((counts - counts.mean()).square() / counts.mean()).sum().item()
-    assert chi_squared < 330.5  # the 99.9 % point at 255 degrees of freedom
-    assert torch.equal(noise[7:9], draw_noise(images[7:9], numbers[7:9], 0.4, seed=1))
-    for share, seed in ((0.2, 1), (0.4, 2)):
-        assert (draw_noise(images, numbers, share, seed) == noise).float().mean() < 0.01
-    assert (noise[1:] == noise[:-1]).float().mean() < 0.01
-
-
 # Evaluating
 
 
 def test_figures_are_those_of_the_known_logits() -> None:
     test = image_set()
-    evaluation, predictions = evaluate(Fixed(), test, fills={"grey": 128.0})
+    evaluation, predictions = evaluate(Fixed(), test, fills=fills_of(test))
     logits = test.images[:, 0, 0, :4].float() / 10
     assert torch.equal(predictions.logits, logits)
     assert torch.equal(predictions.labels, test.labels)
@@ -287,96 +163,109 @@ def test_figures_are_those_of_the_known_logits() -> None:
     assert 0 < evaluation.metrics.ece_floor < 0.2
 
 
-def test_share_zero_is_the_plain_figures_and_each_level_its_own_logits() -> None:
+def test_each_level_is_of_its_own_logits_and_each_fill_of_its_images() -> None:
     test = image_set()
-    evaluation, predictions = evaluate(Fixed(), test, fills=BLACK, bins=10)
-    assert tuple(level.share for level in evaluation.occlusion["black"]) == OCCLUSION_SHARES
-    plain = evaluation.occlusion["black"][0]
-    assert (plain.top1_error, plain.nll, plain.ece) == (
-        evaluation.top1_error,
-        evaluation.metrics.nll,
-        evaluation.metrics.ece,
-    )
-    for level in evaluation.occlusion["black"]:
-        logits = predictions.at(level.share, "black")
-        assert level.actual_share == hidden_share(test.images, level.share)
-        assert level.top1_error == proper.top_k_error(logits, test.labels)
-        assert level.nll == proper.nll(logits, test.labels)
-        confidence, correct = proper.top_confidence(logits, test.labels)
-        assert level.ece == error(equal_width(confidence, 10), confidence, correct)
-    assert len({level.nll for level in evaluation.occlusion["black"]}) == 5
+    evaluation, predictions = evaluate(Fixed(), test, fills=fills_of(test), bins=10)
+    assert len(predictions.levels) + 2 == PASSES == 18
+    for kind, groups in (("cut_off", evaluation.cut_off), ("hidden", evaluation.hidden)):
+        assert tuple(groups) == FILL_GROUPS
+        for group, levels in groups.items():
+            assert tuple(level.share for level in levels) == LOST_SHARES
+            for level in levels:
+                kept = predictions.levels[kind, group, level.share]
+                assert level.actual_share == actual_share(kind, level.share, 10, 14)
+                assert level.top1_error == proper.top_k_error(kept.logits, test.labels)
+                assert level.nll == proper.nll(kept.logits, test.labels)
+                confidence, correct = proper.top_confidence(kept.logits, test.labels)
+                assert level.ece == error(equal_width(confidence, 10), confidence, correct)
+                assert level.confidence == confidence.mean().item()
+                assert tuple(level.fill_errors) == predictions.fills[group]
+                for i, fill in enumerate(level.fill_errors):
+                    wrong = ~correct[kept.fill == i]
+                    assert level.fill_errors[fill] == pytest.approx(wrong.double().mean().item())
+                assert level.worst_error == max(level.fill_errors.values())
+                # 40 images and 4 fills: the pooled error is the mean over fills.
+                errors = list(level.fill_errors.values())
+                assert level.top1_error == pytest.approx(sum(errors) / len(errors))
+                assert level.worst_error >= level.top1_error - 1e-9
+    assert len({level.logits.sum().item() for level in predictions.levels.values()}) > 12
+
+
+def test_the_mix_is_of_its_own_logits() -> None:
+    test = image_set()
+    evaluation, predictions = evaluate(Fixed(), test, fills=fills_of(test))
+    assert predictions.mix_logits is not None
+    assert evaluation.mix is not None
+    metrics = measure(predictions.mix_logits, test.labels)
+    error = proper.top_k_error(predictions.mix_logits, test.labels)
+    expected = Mix(40, error, metrics.nll, metrics.ece, metrics.ece_floor, metrics.aurc)
+    assert evaluation.mix == expected
+    # A quarter is whole.
+    whole = (predictions.mix_logits == predictions.logits).all(dim=1)
+    assert 10 <= int(whole.sum()) < 30
 
 
 @pytest.mark.parametrize("batch_size", [40, 16])
-def test_all_models_see_the_same_rectangles(batch_size: int) -> None:
+def test_all_models_see_the_same_views(batch_size: int) -> None:
     test = image_set()
-    one, other = Recorder(0.1), Recorder(-0.2)
+    one, other, another = Recorder(0.1), Recorder(-0.2), Recorder(0.1)
     torch.manual_seed(1)
-    evaluate(one, test, fills=BLACK, seed=3)
+    evaluate(one, test, fills=fills_of(test), seed=3)
     torch.manual_seed(2)
-    evaluate(other, test, fills=BLACK, seed=3, batch_size=batch_size)
+    evaluate(other, test, fills=fills_of(test), seed=3, batch_size=batch_size)
     shown = torch.cat(one.shown)
-    assert len(shown) == 5 * 40
+    assert len(shown) == PASSES * 40
     assert torch.equal(shown, torch.cat(other.shown))
-    another = Recorder(0.1)
-    evaluate(another, test, fills=BLACK, seed=4)
+    evaluate(another, test, fills=fills_of(test), seed=4)
     assert not torch.equal(shown, torch.cat(another.shown))
 
 
-def test_every_fill_hides_the_same_places() -> None:
-    recorder = Recorder(0.1)
-    evaluation, _ = evaluate(recorder, image_set(), fills={"white": 255.0, "black": 0.0})
-    assert list(evaluation.occlusion) == ["white", "black"]
-    _, *levels = recorder.shown  # the plain images, then white and black for each share
-    for white, black in zip(levels[::2], levels[1::2], strict=True):
-        hidden = white != black
-        assert hidden.any()
-        assert white[hidden].unique().tolist() == [255]
-        assert black[hidden].unique().tolist() == [0]
+def test_views_are_shared_by_processes_image_by_image() -> None:
+    """Two processes in turn: what each shows its model is its part of what one alone shows."""
+    test = image_set(n=37)
+    alone = Recorder(0.1)
+    evaluate(alone, test, fills=fills_of(test), batch_size=500)
+    parts = []
+    for rank in range(2):
 
+        class Half(Processes):
+            def share(self, n: int, rank: int = rank) -> slice:
+                return slice(0, n // 2) if rank == 0 else slice(n // 2, n)
 
-@pytest.mark.parametrize("batch_size", [40, 16])
-def test_noise_of_its_own_hides_in_each_image_what_a_colour_hides(batch_size: int) -> None:
-    test, recorder, other = image_set(), Recorder(0.1), Recorder(0.1)
-    # No pixel is black but where it is hidden.
-    test = ImageSet(test.images.clamp(min=1), test.labels)
-    evaluate(recorder, test, fills={"noise": "noise"}, seed=3, batch_size=batch_size)
-    evaluate(other, test, fills=BLACK, seed=3)
-    shown = torch.cat(recorder.shown).view(5, 40, 3, 10, 14)
-    hidden = torch.cat(other.shown).view(5, 40, 3, 10, 14) == 0
-    for level, share in enumerate(OCCLUSION_SHARES):
-        noise = draw_noise(test.images, torch.arange(40), share, seed=3)
-        assert torch.equal(shown[level], torch.where(hidden[level], noise, test.images))
+            def gather(self, tensor: Tensor) -> Tensor:
+                return torch.cat([tensor, tensor, tensor])[:37]
 
-
-def test_the_area_is_the_trapezoids_by_hand() -> None:
-    levels = [
-        OcclusionLevel(share, actual, error, 0.0, ece)
-        for share, actual, error, ece in (
-            (0.0, 0.0, 0.1, 0.0),
-            (0.2, 0.25, 0.3, 0.1),
-            (0.4, 0.5, 0.5, 0.3),
+        recorder = Recorder(0.1)
+        evaluate(
+            recorder, test, fills=fills_of(test), batch_size=7, processes=Half(torch.device("cpu"))
         )
-    ]
-    # 0.25 * (0.1 + 0.3) / 2 + 0.25 * (0.3 + 0.5) / 2 = 0.15, over a width of 0.5.
-    assert area_under(levels, "top1_error") == pytest.approx(0.3)
-    assert area_under(levels, "ece") == pytest.approx(0.25 * (0.05 + 0.2) / 0.5)
+        parts.append(torch.cat(recorder.shown).view(PASSES, -1, 3, 10, 14))
+    whole = torch.cat(alone.shown).view(PASSES, 37, 3, 10, 14)
+    assert torch.equal(torch.cat(parts, dim=1), whole)
 
 
-def test_the_areas_are_those_of_the_levels_and_constant_figures_their_own() -> None:
-    evaluation, _ = evaluate(Fixed(), image_set(), fills={"black": 0.0, "noise": "noise"})
-    assert list(evaluation.occlusion_area) == ["black", "noise"]
-    for fill, area in evaluation.occlusion_area.items():
-        for key in ("top1_error", "ece"):
-            assert area[key] == area_under(evaluation.occlusion[fill], key)
-    same = [OcclusionLevel(0.0, share, 0.7, 0.0, 0.0) for share in (0.0, 0.21, 0.77)]
-    assert area_under(same, "top1_error") == pytest.approx(0.7)
+def test_a_temperature_of_before_scales_views_and_figures() -> None:
+    test = image_set()
+    plain, predictions = evaluate(Fixed(), test, fills=fills_of(test))
+    scaled, _ = evaluate(Fixed(), test, fills=fills_of(test), temperature=2.5)
+    assert scaled.temperature == 2.5
+    assert scaled.metrics == plain.metrics
+    assert scaled.scaled == measure(predictions.logits.double() / 2.5, test.labels)
+    assert predictions.mix_logits is not None
+    mixed = measure(predictions.mix_logits.double() / 2.5, test.labels)
+    assert scaled.mix is not None
+    assert plain.mix is not None
+    assert (scaled.mix.nll, scaled.mix.ece, scaled.mix.aurc) == (mixed.nll, mixed.ece, mixed.aurc)
+    assert scaled.mix.top1_error == plain.mix.top1_error
+    level = predictions.levels["cut_off", "unseen", 0.6]
+    assert scaled.cut_off["unseen"][2].nll == proper.nll(level.logits.double() / 2.5, test.labels)
+    assert scaled.cut_off["unseen"][2].top1_error == plain.cut_off["unseen"][2].top1_error
 
 
 def test_evaluating_changes_neither_model_nor_data_nor_the_global_state() -> None:
     test, model = image_set(), Recorder(0.1).train()
     images, state = test.images.clone(), torch.get_rng_state()
-    evaluate(model, test, fills=BLACK)
+    evaluate(model, test, fills=fills_of(test))
     assert torch.equal(images, test.images)
     assert torch.equal(state, torch.get_rng_state())
     assert model.training
@@ -391,7 +280,7 @@ def test_a_diverged_model_is_a_message() -> None:
             return logits
 
     with pytest.raises(SoftaugError, match="not finite for 3 of 40 test images") as caught:
-        evaluate(Diverged(), image_set(), fills=BLACK)
+        evaluate(Diverged(), image_set(), fills=fills_of(image_set()))
     assert "\n" not in str(caught.value)
 
 
@@ -399,7 +288,7 @@ def test_a_diverged_model_is_a_message() -> None:
 
 
 def test_as_dict_is_json_with_the_promised_fields() -> None:
-    evaluation, _ = evaluate(Fixed(), image_set(), fills=BLACK)
+    evaluation, _ = evaluate(Fixed(), image_set(), fills=fills_of(image_set()))
     fields = evaluation.as_dict()
     assert json.loads(json.dumps(fields, allow_nan=False)) == fields
     assert set(fields) == {
@@ -431,25 +320,34 @@ def test_as_dict_is_json_with_the_promised_fields() -> None:
         "scaled",
         "reliability",
         "risk_coverage",
-        "occlusion",
-        "occlusion_area",
+        "cut_off",
+        "hidden",
+        "mix",
     }
     assert fields["temperature"] is None
     assert fields["scaled"] is None
     assert list(fields["risk_coverage"][0]) == ["coverage", "risk"]
     assert list(fields["reliability"][0]) == ["low", "high", "count", "confidence", "accuracy"]
-    assert list(fields["occlusion"]["black"][0]) == [
-        "share",
-        "actual_share",
-        "top1_error",
-        "nll",
-        "ece",
-    ]
+    for kind in ("cut_off", "hidden"):
+        assert list(fields[kind]) == ["usual", "unseen"]
+        assert list(fields[kind]["unseen"][0]) == [
+            "share",
+            "actual_share",
+            "top1_error",
+            "nll",
+            "ece",
+            "confidence",
+            "worst_error",
+            "fill_errors",
+        ]
+        assert recorded(fields, f"{kind}_error") == fields[kind]["unseen"][1]["top1_error"]
+    assert list(fields["mix"]) == ["images", "top1_error", "nll", "ece", "ece_floor", "aurc"]
+    assert recorded(fields, "mix_aurc") == fields["mix"]["aurc"]
 
 
 def test_an_evaluation_comes_back_from_its_file(tmp_path: Path) -> None:
-    plain, _ = evaluate(Fixed(), image_set(), fills=BLACK)
-    scaled, _ = evaluate(Fixed(), image_set(), fills=BLACK, held_out=held_out_set())
+    plain, _ = evaluate(Fixed(), image_set(), fills=fills_of(image_set()))
+    scaled, _ = evaluate(Fixed(), image_set(), fills=fills_of(image_set()), held_out=held_out_set())
     probed = replace(plain, probe=ProbeErrors(0.5, 7, 0.75, 0.25))
     for evaluation in (plain, scaled, probed):
         evaluation.save(tmp_path / "evaluation.json")
@@ -466,15 +364,20 @@ def test_an_evaluation_comes_back_from_its_file(tmp_path: Path) -> None:
     probe = ProbeErrors(0.5, 7, 0.75, 0.25)
     probe.save(tmp_path / "probe.json")
     assert ProbeErrors.load(tmp_path / "probe.json") == probe
-    assert plain.actual_shares == [level.actual_share for level in plain.occlusion["black"]]
-    assert replace(plain, occlusion={}).actual_shares == [0.0]
 
 
-def test_an_evaluation_of_earlier_code_loads_and_is_written_alike() -> None:
+def test_an_evaluation_of_earlier_code_loads_without_views(tmp_path: Path) -> None:
     path = Path(__file__).parent / "old_run" / "finished" / "evaluation.json"
-    old = read_json(path)
-    assert Evaluation.load(path).as_dict() == old
-    assert list(Evaluation.load(path).as_dict()) == list(old)
+    old, loaded = read_json(path), Evaluation.load(path)
+    assert not has_views(path)
+    assert loaded.cut_off == loaded.hidden == {}
+    assert loaded.mix is None
+    now = loaded.as_dict()
+    assert old.keys() - now.keys() == {"occlusion", "occlusion_area"}
+    assert all(old[name] == now[name] for name in old.keys() & now.keys())
+    test = image_set()
+    evaluate(Fixed(), test, fills=fills_of(test))[0].save(tmp_path / "evaluation.json")
+    assert has_views(tmp_path / "evaluation.json")
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "no JSON", '{"scaled": 3}'])
@@ -487,19 +390,21 @@ def test_a_file_of_no_evaluation_is_a_message(tmp_path: Path, content: str) -> N
 
 
 def test_saved_predictions_give_the_same_evaluation(tmp_path: Path) -> None:
-    evaluation, predictions = evaluate(Fixed(), image_set(), fills=BLACK)
+    evaluation, predictions = evaluate(Fixed(), image_set(), fills=fills_of(image_set()))
     path = tmp_path / "predictions.npz"
     predictions.save(path)
     loaded = Predictions.load(path)
     assert list(tmp_path.iterdir()) == [path]
     assert loaded.labels.dtype == torch.int64
     assert loaded.logits.dtype == torch.float32
-    assert tuple(loaded.occluded_logits["black"]) == OCCLUSION_SHARES[1:]
-    for share in OCCLUSION_SHARES:
-        assert torch.equal(loaded.at(share, "black"), predictions.at(share, "black"))
-    actual_shares = [level.actual_share for level in evaluation.occlusion["black"]]
-    assert summarise(loaded, actual_shares) == evaluation
-    assert summarise(loaded, actual_shares, bins=5).ece_bins == 5
+    assert loaded.fills == predictions.fills
+    assert list(loaded.levels) == list(predictions.levels)
+    for key, level in predictions.levels.items():
+        assert torch.equal(loaded.levels[key].logits, level.logits)
+        assert torch.equal(loaded.levels[key].fill, level.fill)
+        assert loaded.levels[key].actual_share == level.actual_share
+    assert summarise(loaded) == evaluation
+    assert summarise(loaded, bins=5).ece_bins == 5
 
 
 def held_out_set() -> ImageSet:
@@ -512,8 +417,8 @@ def held_out_set() -> ImageSet:
 
 def test_the_temperature_is_that_of_the_held_out_images_and_scales_the_test_figures() -> None:
     test, held_out = image_set(), held_out_set()
-    plain, _ = evaluate(Fixed(), test, fills=BLACK)
-    evaluation, predictions = evaluate(Fixed(), test, fills=BLACK, held_out=held_out)
+    plain, _ = evaluate(Fixed(), test, fills=fills_of(test))
+    evaluation, predictions = evaluate(Fixed(), test, fills=fills_of(test), held_out=held_out)
     logits = held_out.images[:, 0, 0, :4].float() / 10
     assert predictions.held_out_logits is not None
     assert predictions.held_out_labels is not None
@@ -524,8 +429,13 @@ def test_the_temperature_is_that_of_the_held_out_images_and_scales_the_test_figu
     assert temperature != fit_temperature(predictions.logits, test.labels)
     assert evaluation.temperature == temperature
     assert evaluation.scaled == measure(predictions.logits.double() / temperature, test.labels)
-    # Nothing else knows of the held-out images.
-    assert replace(evaluation, temperature=None, scaled=None) == plain
+    # Whole images without the temperature know nothing of the held-out ones; views are after it.
+    later = ("temperature", "scaled", "cut_off", "hidden", "mix")
+    assert replace(evaluation, **{name: getattr(plain, name) for name in later}) == plain
+    mix = predictions.mix_logits
+    assert mix is not None
+    assert evaluation.mix is not None
+    assert evaluation.mix.nll == proper.nll(mix.double() / temperature, test.labels)
     fields = evaluation.as_dict()
     assert json.loads(json.dumps(fields, allow_nan=False)) == fields
     shared = ["nll", "ece", "ece_mass", "smooth_ece", "classwise_ece", "brier", "calibration_gap"]
@@ -535,7 +445,7 @@ def test_the_temperature_is_that_of_the_held_out_images_and_scales_the_test_figu
 
 
 def test_figures_of_the_evaluation_are_those_of_its_logits() -> None:
-    evaluation, predictions = evaluate(Fixed(), image_set(), fills=BLACK, bins=10)
+    evaluation, predictions = evaluate(Fixed(), image_set(), fills=fills_of(image_set()), bins=10)
     expected = measure(predictions.logits, predictions.labels, bins=10)
     assert evaluation.metrics == expected
     assert evaluation.risk_coverage[-1] == Risk(1.0, evaluation.top1_error)
@@ -543,14 +453,14 @@ def test_figures_of_the_evaluation_are_those_of_its_logits() -> None:
 
 
 def test_held_out_predictions_are_kept(tmp_path: Path) -> None:
-    evaluation, predictions = evaluate(Fixed(), image_set(), fills=BLACK, held_out=held_out_set())
+    evaluation, predictions = evaluate(
+        Fixed(), image_set(), fills=fills_of(image_set()), held_out=held_out_set()
+    )
     path = tmp_path / "predictions.npz"
     predictions.save(path)
     loaded = Predictions.load(path)
     assert loaded.held_out_logits is not None
-    assert list(loaded.occluded_logits) == ["black"]
-    actual_shares = [level.actual_share for level in evaluation.occlusion["black"]]
-    assert summarise(loaded, actual_shares) == evaluation
+    assert summarise(loaded) == evaluation
 
 
 def test_predictions_of_an_earlier_version_load(tmp_path: Path) -> None:
@@ -560,8 +470,8 @@ def test_predictions_of_an_earlier_version_load(tmp_path: Path) -> None:
     np.savez(path, allow_pickle=False, **arrays, **{"occluded_black_0.2": logits})
     loaded = Predictions.load(path)
     assert loaded.held_out_labels is None
-    assert loaded.held_out_logits is None
-    assert list(loaded.occluded_logits) == ["black"]
+    assert loaded.held_out_logits is loaded.mix_logits is None
+    assert loaded.levels == {}
 
 
 def test_held_out_logits_that_are_not_finite_are_a_message() -> None:
@@ -571,17 +481,11 @@ def test_held_out_logits_that_are_not_finite_are_a_message() -> None:
             return logits * math.nan if len(images) == 60 else logits
 
     with pytest.raises(SoftaugError, match="not finite for 60 of 60 held-out images"):
-        evaluate(Diverged(), image_set(), fills=BLACK, held_out=held_out_set())
-
-
-def test_summarise_wants_a_share_for_each_level() -> None:
-    _, predictions = evaluate(Fixed(), image_set(), fills=BLACK)
-    with pytest.raises(ValueError, match="argument"):
-        summarise(predictions, [0.0, 0.2])
+        evaluate(Diverged(), image_set(), fills=fills_of(image_set()), held_out=held_out_set())
 
 
 def test_a_failed_save_is_a_message(tmp_path: Path) -> None:
-    _, predictions = evaluate(Fixed(), image_set(), fills=BLACK)
+    _, predictions = evaluate(Fixed(), image_set(), fills=fills_of(image_set()))
     with pytest.raises(SoftaugError, match="could not be written"):
         predictions.save(tmp_path / "absent" / "predictions.npz")
 
