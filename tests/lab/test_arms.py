@@ -285,8 +285,13 @@ def test_an_ensemble_averages_its_members(data: Data, tmp_path: Path) -> None:
     expected = torch.stack([member.logits.softmax(dim=1) for member in members]).mean(dim=0)
     together = Predictions.load(run.predictions_file)
     torch.testing.assert_close(together.logits.exp(), expected)
-    hidden = torch.stack([m.at(0.4, "black").softmax(dim=1) for m in members]).mean(dim=0)
-    torch.testing.assert_close(together.at(0.4, "black").exp(), hidden)
+    for level in together.levels:
+        apart = torch.stack([m.levels[level].logits.softmax(dim=1) for m in members])
+        torch.testing.assert_close(together.levels[level].logits.exp(), apart.mean(dim=0))
+    assert together.mix_logits is not None
+    mixed = torch.stack([m.mix_logits.softmax(dim=1) for m in members if m.mix_logits is not None])
+    torch.testing.assert_close(together.mix_logits.exp(), mixed.mean(dim=0))
+    assert record.evaluation["mix"]["images"] == len(data.test)
     wrong = (expected.argmax(dim=1) != data.test.labels).float().mean().item()
     assert record.evaluation["top1_error"] == pytest.approx(wrong)
     # The first member is a run of the standard arm, with its seed.

@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from softaug_lab.basics.storage import write_json
+from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.basics.storage import read_json, write_json
 from softaug_lab.data.dataset import Data, ImageSet
 from softaug_lab.evaluation.evaluate import summarise
-from softaug_lab.evaluation.predictions import Predictions
+from softaug_lab.evaluation.predictions import LevelLogits, Predictions
 from softaug_lab.experiments.compare import METRICS, compare_runs
-from softaug_lab.metrics.levels import OCCLUSION_SHARES
-from softaug_lab.metrics.significance import paired_t, seeds_needed
+from softaug_lab.metrics.levels import FILL_GROUPS, KINDS, LOST_SHARES
+from softaug_lab.metrics.proper import sample_nll, top_confidence
+from softaug_lab.metrics.selective import paired_bootstrap_aurc
+from softaug_lab.metrics.significance import paired_bootstrap, paired_t, seeds_needed
+from softaug_lab.metrics.temperature import scale
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import RunFolder, open_run
 
@@ -31,12 +35,24 @@ def made_run(folder: Path, arm: str, seed: int, wrong: int, wrong_hidden: int) -
         noise = torch.randn(N, K, generator=torch.Generator().manual_seed(seed)) / 10
         return 3 * torch.nn.functional.one_hot(said, K).float() + noise
 
-    hidden = {share: logits(wrong_hidden) for share in OCCLUSION_SHARES[1:]}
-    predictions = Predictions(labels, logits(wrong), {"mean": hidden, "black": hidden})
+    # Only unseen fills at the headline level have these errors: those are compared.
+    levels = {
+        (kind, group, share): LevelLogits(
+            logits(wrong_hidden if (group, share) == ("unseen", 0.4) else N),
+            torch.zeros(N, dtype=torch.uint8),
+            share,
+        )
+        for kind in KINDS
+        for group in FILL_GROUPS
+        for share in LOST_SHARES
+    }
+    names = dict.fromkeys(FILL_GROUPS, ("one",))
+    held_out = (labels, logits(N // 2))
+    predictions = Predictions(labels, logits(wrong), levels, names, logits(3 * wrong), *held_out)
     recipe = replace(Recipe(), arm=arm, seed=seed)
     run = open_run(folder / f"{arm}-{seed}", recipe, DATA, {}, resume=False)
     predictions.save(run.predictions_file)
-    write_json(run.evaluation_file, summarise(predictions, OCCLUSION_SHARES).as_dict())
+    write_json(run.evaluation_file, summarise(predictions).as_dict())
     return run
 
 
@@ -61,8 +77,48 @@ def test_differences_are_those_of_the_errors(tmp_path: Path) -> None:
     for against in ("standard", "harsh"):
         expected = (errors["soft"] - errors[against]).mean()
         assert records[against, "top1_error"]["difference"] == pytest.approx(expected)
-        for metric in ("occluded_error", "occluded_black"):
+        for metric in ("cut_off_error", "hidden_error"):
             assert records[against, metric]["difference"] == pytest.approx(2 * expected)
+
+
+def test_the_mix_is_compared_after_the_temperature_by_image_and_by_resampled_aurc(
+    tmp_path: Path,
+) -> None:
+    records = compared(tmp_path, seeds=3)
+    evaluations, mixes = {}, {}
+    for arm in ("soft", "harsh"):
+        runs = [RunFolder(tmp_path / f"{arm}-{seed}") for seed in range(3)]
+        evaluations[arm] = [read_json(run.evaluation_file) for run in runs]
+        kept = [Predictions.load(run.predictions_file) for run in runs]
+        mixes[arm] = [
+            (scale(p.mix_logits, e["temperature"]), p.labels)
+            for p, e in zip(kept, evaluations[arm], strict=True)
+            if p.mix_logits is not None
+        ]
+        assert all(e["temperature"] != 1 for e in evaluations[arm])
+    for metric in ("aurc", "ece", "nll"):
+        soft, harsh = ([e["mix"][metric] for e in evaluations[arm]] for arm in ("soft", "harsh"))
+        record = records["harsh", f"mix_{metric}"]
+        assert record["difference"] == pytest.approx(np.mean(soft) - np.mean(harsh))
+        low, high = record["image_interval"]  # type: ignore[misc]
+        assert low <= record["difference"] <= high
+    nll = [np.stack([sample_nll(*pair).numpy() for pair in mixes[arm]]) for arm in mixes]
+    assert records["harsh", "mix_nll"]["p_images"] == paired_bootstrap(*nll).p
+    found = [[top_confidence(*pair) for pair in mixes[arm]] for arm in mixes]
+    ranked = [torch.stack(part).numpy() for arm in found for part in zip(*arm, strict=True)]
+    estimate = paired_bootstrap_aurc(*ranked)
+    assert records["harsh", "mix_aurc"]["p_images"] == estimate.p
+
+
+def test_a_run_of_an_earlier_version_without_its_model_is_a_message(tmp_path: Path) -> None:
+    run = made_run(tmp_path, "soft", 0, 10, 20)
+    evaluation = read_json(run.evaluation_file)
+    for key in ("cut_off", "hidden", "mix"):
+        del evaluation[key]
+    write_json(run.evaluation_file, evaluation)
+    runs = [run, made_run(tmp_path, "standard", 0, 10, 20)]
+    with pytest.raises(SoftaugError, match=r"soft-0: evaluated by an earlier version.*remove"):
+        compare_runs(runs, ["soft", "standard"])
 
 
 def test_a_claim_needs_both_tests_after_holm(tmp_path: Path) -> None:

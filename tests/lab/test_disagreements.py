@@ -33,7 +33,7 @@ def made_run(folder: Path, arm: str, seed: int, wrong: list[int], sure: float = 
     run = open_run(
         folder / f"{arm}-{seed}", replace(Recipe(), arm=arm, seed=seed), DATA, {}, resume=False
     )
-    Predictions(LABELS, logits, {}).save(run.predictions_file)
+    Predictions(LABELS, logits).save(run.predictions_file)
     return run
 
 

@@ -67,6 +67,12 @@ def test_two_processes_are_one(
     logits, plain = (Predictions.load(f / "run" / "predictions.npz") for f in (tmp_path, folder))
     assert torch.equal(logits.labels, plain.labels)
     torch.testing.assert_close(logits.logits, plain.logits, rtol=1e-3, atol=1e-4)
+    # The same views of them.
+    assert logits.mix_logits is not None
+    torch.testing.assert_close(logits.mix_logits, plain.mix_logits, rtol=1e-3, atol=1e-4)
+    for key, level in plain.levels.items():
+        torch.testing.assert_close(logits.levels[key].logits, level.logits, rtol=1e-3, atol=1e-4)
+        assert torch.equal(logits.levels[key].fill, level.fill)
     assert first["record"]["evaluation"] == second["record"]["evaluation"]
     for ours, theirs in zip(first["record"]["history"], alone["record"]["history"], strict=True):
         assert ours["train_top1_error"] == theirs["train_top1_error"]

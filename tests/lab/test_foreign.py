@@ -28,7 +28,7 @@ from softaug_lab.data.load import load, read_images
 from softaug_lab.data.resize import fit, with_channels
 from softaug_lab.evaluation.evaluate import evaluate
 from softaug_lab.evaluation.predictions import predict_logits
-from softaug_lab.experiments.run_one import occlusion_fills
+from softaug_lab.experiments.run_one import fills_for
 from softaug_lab.models.card import ModelCard
 from softaug_lab.models.classifier import build, save_model
 from softaug_lab.models.foreign.classes import class_columns, read_classes
@@ -166,7 +166,8 @@ def figures(tmp_path: Path, *command: object) -> Any:
 
 def expected(model: nn.Module, source: Path, size: int | None = None) -> Any:
     data = load(str(source), size=size)
-    return evaluate(model, data.all_images(), fills=occlusion_fills(data))[0].as_dict()
+    test = data.all_images()
+    return evaluate(model, test, fills=fills_for(data, test))[0].as_dict()
 
 
 def plain_nll(model: nn.Module, source: Path, size: int | None = None) -> float:
@@ -175,12 +176,15 @@ def plain_nll(model: nn.Module, source: Path, size: int | None = None) -> float:
 
 
 def assert_same(got: Any, wanted: Any) -> None:
-    """All figures, those of occluded images too."""
+    """All figures, those of views too."""
     for key in ("images", "top1_error", "top5_error", "nll", "ece", "brier"):
         assert got[key] == pytest.approx(wanted[key], rel=1e-4), key
-    for fill, levels in wanted["occlusion"].items():
-        nlls = [level["nll"] for level in levels]
-        assert [level["nll"] for level in got["occlusion"][fill]] == pytest.approx(nlls, rel=1e-4)
+    for kind in ("cut_off", "hidden"):
+        for group, levels in wanted[kind].items():
+            nlls = [level["nll"] for level in levels]
+            assert [level["nll"] for level in got[kind][group]] == pytest.approx(nlls, rel=1e-4)
+    if wanted["mix"] is not None:
+        assert got["mix"] == pytest.approx(wanted["mix"], rel=1e-3)
 
 
 # --- the same figures -----------------------------------------------------------------------
@@ -492,7 +496,7 @@ def test_class_names_come_from_a_file(
     test = data.all_images()
     moved = ImageSet(test.images, (test.labels + 1) % 3)
     direct = Direct(network(), 0.0, 1.0)
-    assert_same(got, evaluate(direct, moved, fills=occlusion_fills(data))[0].as_dict())
+    assert_same(got, evaluate(direct, moved, fills=fills_for(data, moved))[0].as_dict())
     for text, message in (
         ("a\nb\n", "2 classes, but the model gives 3 logits"),
         ("a\nb\nb\n", "classes named twice: b"),
@@ -560,8 +564,9 @@ def test_figures_straight_from_logits(pictures: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", logits=logits)
     for command in ([tmp_path / "a.npz"], [tmp_path / "b.npz", pictures]):
         got = figures(tmp_path, *command)
-        assert got["occlusion"] == {}
-        assert_same(got, {**wanted, "occlusion": {}})
+        without = {"cut_off": {}, "hidden": {}, "mix": None}
+        assert without.items() <= got.items()
+        assert_same(got, {**wanted, **without})
         assert got["reliability"] == wanted["reliability"]
     (tmp_path / "names.txt").write_text("c\na\nb")
     got = figures(tmp_path, *command, "--classes", tmp_path / "names.txt")

@@ -66,7 +66,10 @@ def test_an_old_run_is_evaluated_to_the_same_metrics(old: Path) -> None:
     )
     for name in ("images", "top1_error", "nll", "ece", "brier", "aurc"):
         assert now[name] == pytest.approx(then[name], rel=1e-3), name
-    assert now["occlusion"].keys() == then["occlusion"].keys()
+    # Views came later; they are after the temperature that the model file keeps.
+    assert "mix" not in then
+    assert now["mix"]["images"] == then["images"]
+    assert now["temperature"] == pytest.approx(then["temperature"])
 
 
 def test_an_old_model_file_names_its_classes_and_temperature(old: Path) -> None:
@@ -76,7 +79,24 @@ def test_an_old_model_file_names_its_classes_and_temperature(old: Path) -> None:
     assert card.temperature != 1.0
 
 
-def test_an_old_finished_run_is_left_as_it_is(old: Path) -> None:
-    before = (old / "finished" / "model.safetensors").read_bytes()
-    main(["train", "tiny", *OPTIONS.split(), "--run", str(old / "finished"), "--resume"])
-    assert (old / "finished" / "model.safetensors").read_bytes() == before
+def test_an_old_finished_run_is_evaluated_again_and_not_trained(
+    old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = old / "finished"
+    before = (run / "model.safetensors").read_bytes()
+    history, then = records(run), json.loads((run / "evaluation.json").read_text())
+    command = ["train", "tiny", *OPTIONS.split(), "--run", str(run), "--resume"]
+    main(command)
+    said = capsys.readouterr().err
+    assert said.count("evaluated by an earlier version; its model is evaluated again") == 1
+    assert "trained, epoch" not in said
+    assert (run / "model.safetensors").read_bytes() == before
+    assert records(run) == history
+    now = json.loads((run / "evaluation.json").read_text())
+    for name in ("nll", "ece", "temperature", "top1_error"):
+        assert now[name] == pytest.approx(then[name], rel=1e-3), name
+    assert now["mix"]["images"] == 8
+    assert "occlusion" not in now
+    # Once: the next call only reads.
+    main(command)
+    assert "evaluated again" not in capsys.readouterr().err

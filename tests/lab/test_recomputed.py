@@ -37,7 +37,11 @@ def runs(folder: Path) -> list[tuple[dict[str, Any], dict[str, Array]]]:
     for run in results["runs"]:
         file = folder / "runs" / f"{run['arm']}-seed-{run['seed']}" / "predictions.npz"
         with np.load(file) as arrays:
-            kept = {name: arrays[name].astype(np.float64) for name in arrays.files}
+            kept = {
+                name: arrays[name].astype(np.float64)
+                for name in arrays.files
+                if not name.startswith("fills_")
+            }
         found.append((run["evaluation"], kept))
     assert len(found) == 4
     return found
@@ -80,12 +84,16 @@ def test_figures_are_those_of_the_saved_logits(folder: Path) -> None:
     for said, kept in runs(folder):
         for name, value in plain_figures(kept["logits"], kept["labels"]).items():
             assert said[name] == pytest.approx(value, rel=1e-5, abs=1e-7), name
-        for fill, levels in said["occlusion"].items():
-            for level in levels[1:]:
-                hidden = kept[f"occluded_{fill}_{level['share']}"]
-                expected = plain_figures(hidden, kept["labels"])
-                for name in ("top1_error", "nll", "ece"):
-                    assert level[name] == pytest.approx(expected[name], rel=1e-5, abs=1e-7)
+        for kind in ("cut_off", "hidden"):
+            for group in ("usual", "unseen"):
+                for level in said[kind][group]:
+                    views = kept[f"{kind}_{group}_{level['share']}"] / said["temperature"]
+                    expected = plain_figures(views, kept["labels"])
+                    for name in ("top1_error", "nll", "ece"):
+                        assert level[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-6)
+        expected = plain_figures(kept["mix_logits"] / said["temperature"], kept["labels"])
+        for name in ("top1_error", "nll", "ece"):
+            assert said["mix"][name] == pytest.approx(expected[name], rel=1e-4, abs=1e-6)
 
 
 def test_the_temperature_is_the_best_of_the_held_out_images(folder: Path) -> None:

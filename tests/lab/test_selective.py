@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from softaug_lab.metrics.selective import Risk, aurc, excess_aurc, risk_coverage, risks
+from softaug_lab.metrics.selective import (
+    Risk,
+    aurc,
+    excess_aurc,
+    paired_bootstrap_aurc,
+    risk_coverage,
+    risks,
+)
+from softaug_lab.metrics.significance import resample_counts
 
 
 @st.composite
@@ -101,3 +109,37 @@ def test_refuses_what_does_not_fit() -> None:
         aurc(torch.tensor([math.nan]), torch.tensor([True]))
     with pytest.raises(ValueError, match="points must be"):
         risk_coverage(torch.tensor([0.5]), torch.tensor([True]), points=0)
+
+
+def test_the_bootstrap_computes_the_aurc_of_every_resample_anew() -> None:
+    generator = torch.Generator().manual_seed(0)
+    n, seeds = 30, 2
+    # Multiples of 1/8, so that images tie.
+    confidence = torch.randint(1, 9, (2, seeds, n), generator=generator).double() / 8
+    correct = torch.rand(2, seeds, n, generator=generator) < confidence
+    arms = [one.numpy() for pair in zip(confidence, correct, strict=True) for one in pair]
+    found = paired_bootstrap_aurc(*arms, resamples=50, seed=3)
+
+    def difference(rows: Tensor) -> float:
+        a, b = (
+            sum(aurc(c[rows], r[rows]) for c, r in zip(confidence[arm], correct[arm], strict=True))
+            for arm in (0, 1)
+        )
+        return (a - b) / seeds
+
+    assert found.mean == pytest.approx(difference(torch.arange(n)))
+    slow = []
+    for counts in resample_counts(n, 50, seed=3):
+        for row in torch.from_numpy(counts).long():
+            slow.append(difference(torch.arange(n).repeat_interleave(row)))
+    errors = torch.tensor(slow).double() - torch.tensor(slow).double().mean()
+    low, high = found.mean + torch.quantile(errors, torch.tensor([0.025, 0.975]).double())
+    assert (found.low, found.high) == pytest.approx((low.item(), high.item()))
+
+
+def test_the_bootstrap_of_the_aurc_wants_arms_of_one_shape() -> None:
+    right = torch.ones(1, 3).numpy()
+    with pytest.raises(ValueError, match="one shape"):
+        paired_bootstrap_aurc(right, right, right[:, :2], right)
+    with pytest.raises(ValueError, match="shape of conf"):
+        paired_bootstrap_aurc(right, right[:, :2], right, right[:, :2])
