@@ -206,8 +206,10 @@ def glossary() -> str:
         "# Glossary",
         *(f"## {term}\n\n{text}" for term, text in GLOSSARY.items()),
         "## All metrics",
-        "Keys are those of an evaluation in [results.json](results-json.md); `softaug compare` "
-        "tests differences in the metrics marked in the last column.",
+        "Keys are those of an evaluation in [results.json](results-json.md), where `mix_NAME` is "
+        "NAME of its `mix`, `scaled_NAME` that of `scaled`, and `cut_off_error` and `hidden_error` "
+        "are levels of its views; `softaug compare` tests differences in the metrics marked in the "
+        "last column.",
         _table(["key", "name", "meaning", "better", "compared"], rows),
     ]
     return "\n\n".join(parts) + "\n"

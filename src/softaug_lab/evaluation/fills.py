@@ -6,9 +6,9 @@ and a seed alone: it is the same for every model, batch size and number of proce
 channels, h w pixels.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -40,15 +40,18 @@ class Fills:
     images: Pixels
     mean: Sequence[float]
     clothes: UInt8[Tensor, "m 1 height width"] | None = None
-    _paints: Mapping[str, Paint] = field(init=False)
 
     def __post_init__(self) -> None:
-        channels, height, width = shape = tuple(self.images.shape[1:])
+        channels = self.images.shape[1]
         if len(self.mean) != channels or not all(0 <= value <= 255 for value in self.mean):
             raise ValueError(
                 f"mean must be in [0, 255], a number for each of {channels} channels, "
                 f"got {self.mean}"
             )
+
+    @cached_property
+    def _paints(self) -> dict[str, Paint]:
+        channels, height, width = shape = tuple(self.images.shape[1:])
         paints: dict[str, Paint] = {
             "black": partial(_plain, shape, [0.0] * channels),
             "mean": partial(_plain, shape, self.mean),
@@ -61,9 +64,9 @@ class Fills:
         }
         if self.clothes is not None:
             size = (height, width)
-            sharp = interpolate(self.clothes.float(), size, mode="bilinear", antialias=True)
-            paints[CLOTHES] = partial(_tinted, channels, sharp[:, 0] / 255)
-        object.__setattr__(self, "_paints", paints)
+            scaled = interpolate(self.clothes.float(), size, mode="bilinear", antialias=True)
+            paints[CLOTHES] = partial(_tinted, channels, scaled[:, 0] / 255)
+        return paints
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
