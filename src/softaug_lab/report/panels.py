@@ -58,19 +58,24 @@ def _panel(title: str, says: str, svg: str) -> Panel:
 def _views(few: Results, looks: Looks) -> Iterator[Panel]:
     """Error, confidence beside accuracy, and ECE by what is left of the image, for each kind."""
     for kind, name in prepare.KINDS.items():
-        for key, figure in (("top1_error", "Top-1 error, %"), ("ece", "ECE, %")):
-            if lines := prepare.prepare_views(few, kind, key):
-                title = f"{figure}: {name}"
-                svg = drawings.plot_lines(lines, looks, f"{kind}-{key}", LEFT, band=True)
-                yield _panel(title, f"{title}, by what is left of the image: {_ends(lines)}", svg)
-        confidence, accuracy = (
-            prepare.prepare_views(few, kind, key) for key in ("confidence", "accuracy")
+        error, confidence, accuracy, ece = (
+            prepare.prepare_views(few, kind, key)
+            for key in ("top1_error", "confidence", "accuracy", "ece")
         )
+        if error:
+            yield _by_share_left(f"Top-1 error, %: {name}", error, looks, f"{kind}-error")
         if confidence and accuracy:
             title = f"Confidence and accuracy, %: {name}"
             svg = drawings.plot_pairs(confidence, accuracy, looks, f"{kind}-confidence", LEFT)
             says = f"{title}, by what is left of the image. Confidence: {_ends(confidence)}. "
             yield _panel(title, f"{says}Accuracy: {_ends(accuracy)}", svg)
+        if ece:
+            yield _by_share_left(f"ECE, %: {name}", ece, looks, f"{kind}-ece")
+
+
+def _by_share_left(title: str, lines: Sequence[prepare.Lines], looks: Looks, name: str) -> Panel:
+    svg = drawings.plot_lines(lines, looks, name, LEFT, band=True)
+    return _panel(title, f"{title}, by what is left of the image: {_ends(lines)}", svg)
 
 
 def _corruptions(few: Results, looks: Looks) -> Iterator[Panel]:
