@@ -97,17 +97,20 @@ def test_the_mix_is_compared_after_the_temperature_by_image_and_by_resampled_aur
         ]
         assert all(e["temperature"] != 1 for e in evaluations[arm])
     for metric in ("aurc", "ece", "nll"):
-        soft, harsh = ([e["mix"][metric] for e in evaluations[arm]] for arm in ("soft", "harsh"))
+        means = [np.mean([e["mix"][metric] for e in evaluations[a]]) for a in ("soft", "harsh")]
         record = records["harsh", f"mix_{metric}"]
-        assert record["difference"] == pytest.approx(np.mean(soft) - np.mean(harsh))
-        low, high = record["image_interval"]  # type: ignore[misc]
-        assert low <= record["difference"] <= high
-    nll = [np.stack([sample_nll(*pair).numpy() for pair in mixes[arm]]) for arm in mixes]
-    assert records["harsh", "mix_nll"]["p_images"] == paired_bootstrap(*nll).p
-    found = [[top_confidence(*pair) for pair in mixes[arm]] for arm in mixes]
-    ranked = [torch.stack(part).numpy() for arm in found for part in zip(*arm, strict=True)]
-    estimate = paired_bootstrap_aurc(*ranked)
+        assert record["difference"] == pytest.approx(means[0] - means[1])
+    soft, harsh = (
+        np.stack([sample_nll(*pair).numpy() for pair in mixes[arm]]) for arm in ("soft", "harsh")
+    )
+    assert records["harsh", "mix_nll"]["p_images"] == paired_bootstrap(soft, harsh).p
+    (a, hits_a), (b, hits_b) = (
+        map(torch.stack, zip(*[top_confidence(*pair) for pair in mixes[arm]], strict=True))
+        for arm in ("soft", "harsh")
+    )
+    estimate = paired_bootstrap_aurc(a, hits_a, b, hits_b)
     assert records["harsh", "mix_aurc"]["p_images"] == estimate.p
+    assert records["harsh", "mix_aurc"]["image_interval"] == [estimate.low, estimate.high]
 
 
 def test_a_run_of_an_earlier_version_without_its_model_is_a_message(tmp_path: Path) -> None:

@@ -564,7 +564,7 @@ def test_figures_straight_from_logits(pictures: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", logits=logits)
     for command in ([tmp_path / "a.npz"], [tmp_path / "b.npz", pictures]):
         got = figures(tmp_path, *command)
-        without = {"cut_off": {}, "hidden": {}, "mix": None}
+        without: dict[str, Any] = {"cut_off": {}, "hidden": {}, "mix": None}
         assert without.items() <= got.items()
         assert_same(got, {**wanted, **without})
         assert got["reliability"] == wanted["reliability"]

@@ -117,8 +117,9 @@ def test_the_bootstrap_computes_the_aurc_of_every_resample_anew() -> None:
     # Multiples of 1/8, so that images tie.
     confidence = torch.randint(1, 9, (2, seeds, n), generator=generator).double() / 8
     correct = torch.rand(2, seeds, n, generator=generator) < confidence
-    arms = [one.numpy() for pair in zip(confidence, correct, strict=True) for one in pair]
-    found = paired_bootstrap_aurc(*arms, resamples=50, seed=3)
+    found = paired_bootstrap_aurc(
+        confidence[0], correct[0], confidence[1], correct[1], resamples=50, seed=3
+    )
 
     def difference(rows: Tensor) -> float:
         a, b = (
