@@ -1,7 +1,9 @@
 """A comparison's statistics, from runs whose errors are known."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,18 +62,30 @@ def made_run(folder: Path, arm: str, seed: int, wrong: int, wrong_hidden: int) -
 WRONG = {"standard": (80, 84, 82), "harsh": (120, 121, 119), "soft": (81, 84, 81)}
 
 
-def compared(folder: Path, seeds: int) -> dict[tuple[str, str], dict[str, object]]:
-    arms = list(WRONG)
-    runs = [
+Records = dict[tuple[str, str], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[RunFolder]:
+    """Three arms of three seeds each, seed by seed."""
+    folder = tmp_path_factory.mktemp("runs")
+    return [
         made_run(folder, arm, seed, WRONG[arm][seed], 2 * WRONG[arm][seed])
-        for seed in range(seeds)
-        for arm in arms
+        for seed in range(3)
+        for arm in WRONG
     ]
-    return {(r["against"], r["metric"]): r for r in compare_runs(runs, arms)}
 
 
-def test_differences_are_those_of_the_errors(tmp_path: Path) -> None:
-    records = compared(tmp_path, seeds=3)
+@pytest.fixture(scope="module")
+def records(runs: list[RunFolder]) -> Records:
+    return by_question(runs)
+
+
+def by_question(runs: list[RunFolder]) -> Records:
+    return {(r["against"], r["metric"]): r for r in compare_runs(runs, list(WRONG))}
+
+
+def test_differences_are_those_of_the_errors(records: Records) -> None:
     assert set(records) == {(a, m) for a in ("standard", "harsh") for m in METRICS}
     errors = {arm: np.array(wrong) / N for arm, wrong in WRONG.items()}
     for against in ("standard", "harsh"):
@@ -82,14 +96,13 @@ def test_differences_are_those_of_the_errors(tmp_path: Path) -> None:
 
 
 def test_the_mix_is_compared_after_the_temperature_by_image_and_by_resampled_aurc(
-    tmp_path: Path,
+    runs: list[RunFolder], records: Records
 ) -> None:
-    records = compared(tmp_path, seeds=3)
     evaluations, mixes = {}, {}
     for arm in ("soft", "harsh"):
-        runs = [RunFolder(tmp_path / f"{arm}-{seed}") for seed in range(3)]
-        evaluations[arm] = [read_json(run.evaluation_file) for run in runs]
-        kept = [Predictions.load(run.predictions_file) for run in runs]
+        of_arm = [run for run in runs if run.recipe().arm == arm]
+        evaluations[arm] = [read_json(run.evaluation_file) for run in of_arm]
+        kept = [Predictions.load(run.predictions_file) for run in of_arm]
         mixes[arm] = [
             (scale(p.mix_logits, e["temperature"]), p.labels)
             for p, e in zip(kept, evaluations[arm], strict=True)
@@ -113,19 +126,22 @@ def test_the_mix_is_compared_after_the_temperature_by_image_and_by_resampled_aur
     assert records["harsh", "mix_aurc"]["image_interval"] == [estimate.low, estimate.high]
 
 
-def test_a_run_of_an_earlier_version_without_its_model_is_a_message(tmp_path: Path) -> None:
-    run = made_run(tmp_path, "soft", 0, 10, 20)
+def test_a_run_of_an_earlier_version_without_its_model_is_a_message(
+    runs: list[RunFolder], tmp_path: Path
+) -> None:
+    standard, soft = (
+        shutil.copytree(run.folder, tmp_path / run.folder.name) for run in (runs[0], runs[2])
+    )
+    run = RunFolder(soft)
     evaluation = read_json(run.evaluation_file)
     for key in ("cut_off", "hidden", "mix"):
         del evaluation[key]
     write_json(run.evaluation_file, evaluation)
-    runs = [run, made_run(tmp_path, "standard", 0, 10, 20)]
     with pytest.raises(SoftaugError, match=r"soft-0: evaluated by an earlier version.*remove"):
-        compare_runs(runs, ["soft", "standard"])
+        compare_runs([run, RunFolder(standard)], ["soft", "standard"])
 
 
-def test_a_claim_needs_both_tests_after_holm(tmp_path: Path) -> None:
-    records = compared(tmp_path, seeds=3)
+def test_a_claim_needs_both_tests_after_holm(records: Records) -> None:
     clear, nothing = records["harsh", "top1_error"], records["standard", "top1_error"]
     assert clear["larger_than_chance"]
     assert not nothing["larger_than_chance"]
@@ -139,15 +155,15 @@ def test_a_claim_needs_both_tests_after_holm(tmp_path: Path) -> None:
     assert p_adjusted > over_seeds.p
 
 
-def test_seeds_needed_are_those_after_correction(tmp_path: Path) -> None:
-    record = compared(tmp_path, seeds=3)["harsh", "top1_error"]
+def test_seeds_needed_are_those_after_correction(records: Records) -> None:
+    record = records["harsh", "top1_error"]
     differences = (np.array(WRONG["soft"]) - np.array(WRONG["harsh"])) / N
     questions = 2 * len(METRICS)
     assert record["seeds_needed"] == seeds_needed(differences, level=1 - 0.05 / questions)
 
 
-def test_one_seed_claims_nothing(tmp_path: Path) -> None:
-    for record in compared(tmp_path, seeds=1).values():
+def test_one_seed_claims_nothing(runs: list[RunFolder]) -> None:
+    for record in by_question(runs[: len(WRONG)]).values():
         assert record["seed_interval"] is record["p_seeds"] is record["p_adjusted"] is None
         assert record["larger_than_chance"] is False
         assert record["seeds_needed"] is None
