@@ -122,20 +122,24 @@ def _resampled_aurc(confidence: Array, hits: Array) -> Statistic:
     as those of the copies of one image, share their ranks.
     """
     order = np.argsort(-confidence, kind="stable")
-    wrong, ranked = 1 - hits[order], confidence[order]
+    wrong, ranked = (1 - hits[order]).astype(np.int32), confidence[order]
     starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
     n = len(confidence)
     tails = np.cumsum(1 / np.arange(n, 0, -1))[::-1] / n
     summed = np.concatenate([[0.0], np.cumsum(tails)])
+    erring = np.flatnonzero(np.add.reduceat(wrong, starts))  # the others add nothing
+
+    def of_groups(values: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Sum the columns of equal confidences."""
+        return values if len(starts) == n else np.add.reduceat(values, starts, axis=1)
 
     def statistic(counts: Counts) -> Array:
-        drawn = counts[:, order]
-        errors = np.add.reduceat(drawn * wrong, starts, axis=1)
-        tied = np.add.reduceat(drawn, starts, axis=1)
-        reached = summed[np.cumsum(tied, axis=1).astype(int)]
-        weights = np.diff(reached, axis=1, prepend=0.0)
-        share = np.divide(errors, tied, out=np.zeros_like(errors), where=tied > 0)
-        values: Array = (share * weights).sum(axis=1)
+        drawn = counts.astype(np.int32).take(order, axis=1)
+        tied = of_groups(drawn)
+        reached = np.cumsum(tied, axis=1, dtype=np.int32).take(erring, axis=1)
+        errors, tied = (of_groups(drawn * wrong).take(erring, axis=1), tied.take(erring, axis=1))
+        weights = summed[reached] - summed[reached - tied]
+        values: Array = (errors / np.maximum(tied, 1) * weights).sum(axis=1)
         return values
 
     return statistic
