@@ -8,7 +8,7 @@ import torch
 import softaug
 from softaug.recommend import strength
 
-BUDGET = {"epochs": 30, "images": 10_000, "side": 32}
+BUDGET: dict[str, Any] = {"epochs": 30, "images": 10_000, "side": 32}
 
 
 def test_it_softens_by_what_its_crop_loses() -> None:
@@ -26,8 +26,9 @@ def test_it_softens_by_what_its_crop_loses() -> None:
 def test_robust_is_about_erasing_alone(robust: int) -> None:
     chosen, rule = strength(**BUDGET, robust=robust), strength(**BUDGET)
     assert chosen.sigma == rule.sigma
-    transforms = softaug.recommended(10, **BUDGET, robust=robust, flip=False).transform.transforms  # type: ignore[attr-defined]
-    erases = [t for t in transforms if isinstance(t, softaug.Erase)]
+    chain = softaug.recommended(10, **BUDGET, robust=robust, flip=False).transform
+    assert isinstance(chain, softaug.Chain)
+    erases = [t for t in chain.transforms if isinstance(t, softaug.Erase)]
     assert [t.probability for t in erases] == ([chosen.erase] if chosen.erase else [])
     assert (chosen.erase == 0) or robust > 0
     assert (chosen.erase >= 0.5) == (robust == 2)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from support import folder
 
 import softaug
 from softaug_lab.basics.errors import UsageError
@@ -18,7 +19,6 @@ from softaug_lab.recipes.arms import rivals
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import RunFolder
 from softaug_lab.training.augmentation import build_arm, resolve
-from tests.lab.support import folder
 
 CPU = Processes(torch.device("cpu"))
 

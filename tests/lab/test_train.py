@@ -31,7 +31,12 @@ from softaug_lab.models.classifier import Classifier, load_model
 from softaug_lab.recipes.arms import ARMS
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import RunFolder, open_run
-from softaug_lab.training.augmentation import build_arm, build_end_phase, mean_confidence
+from softaug_lab.training.augmentation import (
+    build_arm,
+    build_end_phase,
+    mean_confidence,
+    resolve,
+)
 from softaug_lab.training.batches import Batch, MemoryBatches
 from softaug_lab.training.initial import initial_model
 from softaug_lab.training.loop import fit
