@@ -55,7 +55,7 @@ def evaluate(
     corruption_baseline: Annotated[Path | None, MEASURED] = None,
     device: Device = "auto",
 ) -> None:
-    """Measure a trained model: top-1 and top-5 error, NLL, ECE, gap, Brier score; parts cut off.
+    """Measure a trained model: error, NLL, ECE, Brier score, also with parts of images missing.
 
     Parameters
     ----------
