@@ -122,7 +122,7 @@ def test_any_augmentation_can_be_previewed_trained_and_compared(
     assert (tmp_path / "preview.png").exists()
     main(["train", str(pictures), *QUICK, "--augment", "augment.yaml"])
     recipe = json.loads(
-        (tmp_path / "runs" / f"{pictures.name}-soft-seed-0" / "recipe.json").read_text()
+        (tmp_path / "runs" / f"{pictures.name}-auto-seed-0" / "recipe.json").read_text()
     )
     assert recipe["recipe"]["augment"] == "crop(0.2)+erase(0.3)"
     arms = [f"{name}@erase(0.3, fill=noise)" for name in ("harsh", "harsh-constant", "soft")]

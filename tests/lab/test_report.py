@@ -326,10 +326,11 @@ def page_of(results: Results, folder: Path) -> tuple[str, Page]:
 def test_a_page_has_every_section_in_order(tmp_path: Path) -> None:
     _, page = page_of(fake_results(), tmp_path)
     assert page.headings == [
+        "The answer",
         "What these figures support – and what they don’t",  # noqa: RUF001
+        "When part of the image is missing",
         "The arms",
         "Differences",
-        "When part of the image is missing",
         "What the models were shown",
         "Where the arms disagree",
         "The softening curve",

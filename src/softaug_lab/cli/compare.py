@@ -232,7 +232,7 @@ def _report(pairs: "Runs", arms: Sequence[str], data: "Data", folder: Path) -> N
     from softaug_lab.basics.storage import write_json
     from softaug_lab.cli.tables import arms_table
     from softaug_lab.experiments import collect, compare_runs
-    from softaug_lab.report import sentences, write_report
+    from softaug_lab.report import answer, sentences, write_report
 
     runs = [run for _, run in pairs]
     title = f"{len(arms)} augmentations on {data.name}"
@@ -240,7 +240,7 @@ def _report(pairs: "Runs", arms: Sequence[str], data: "Data", folder: Path) -> N
     write_json(folder / "results.json", results)
     write_report(results, folder / "report.html")
     console.print(arms_table(results))
-    for sentence in sentences(results):
+    for sentence in (*answer(results), *sentences(results)):
         console.print(inert(sentence), markup=False, highlight=False)
     tell(f"report  {folder / 'report.html'}")
 

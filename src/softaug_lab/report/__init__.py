@@ -3,9 +3,10 @@
 Imports basics, recipes, corruptions and metrics; matplotlib only when something is drawn.
 """
 
+from softaug_lab.report.answer import answer
 from softaug_lab.report.page import write_report
 from softaug_lab.report.sheet import sample_sheet
 from softaug_lab.report.summary import sentences
 from softaug_lab.report.tables import arm_rows, shown_metrics
 
-__all__ = ["arm_rows", "sample_sheet", "sentences", "shown_metrics", "write_report"]
+__all__ = ["answer", "arm_rows", "sample_sheet", "sentences", "shown_metrics", "write_report"]

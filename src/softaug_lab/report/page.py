@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from softaug_lab.basics.storage import write_atomically
 from softaug_lab.metrics import GLOSSARY
 from softaug_lab.report import prepare, tables
+from softaug_lab.report.answer import answer
 from softaug_lab.report.looks import arm_looks
 from softaug_lab.report.prepare import KINDS
 from softaug_lab.report.summary import judged_arm, sentences
@@ -54,6 +55,7 @@ def _page(results: Results) -> str:
         title=results["title"],
         command=results["command"],
         lead=_lead(results),
+        answer=[_unbroken(sentence) for sentence in answer(results)],
         sentences=[_unbroken(sentence) for sentence in sentences(results)],
         seeds=prepare.seed_count(results),
         metrics=tables.shown_metrics(results),

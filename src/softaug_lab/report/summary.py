@@ -9,7 +9,6 @@ from typing import Any
 
 from softaug_lab.metrics import BY_KEY, COMPARED, HEADLINE_PERCENT
 from softaug_lab.recipes import main_arm, role_of
-from softaug_lab.report.answer import answer
 from softaug_lab.report.prepare import (
     arm_names,
     evaluations_of,
@@ -35,11 +34,10 @@ def sentences(results: Results) -> list[str]:
         if len(arm_names(results)) == 1:
             return [*_of_a_probe(results), *_one_model(results)]
         untested = "The comparison has no soft arm beside a rival, so no difference was tested."
-        return [*_of_a_probe(results), *answer(results), untested]
+        return [*_of_a_probe(results), untested]
     arm = judged_arm(results)
     return [
         *_of_a_probe(results),
-        *answer(results),
         *_without_any(results, arm),
         *_against_standard(results, arm, seeds),
         *_against_harsh(results, arm, seeds),
