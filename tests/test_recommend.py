@@ -19,7 +19,7 @@ def test_it_softens_by_what_its_crop_loses() -> None:
     p = targets.gather(1, labels[:, None]).flatten()
     assert torch.allclose(targets.sum(dim=1), torch.ones(64))
     assert p.min() < 0.98
-    assert p.max() > 0.99
+    assert p.max() > 0.95
 
 
 @pytest.mark.parametrize("robust", [0, 1, 2])
@@ -30,8 +30,7 @@ def test_robust_is_about_erasing_alone(robust: int) -> None:
     assert isinstance(chain, softaug.Chain)
     erases = [t for t in chain.transforms if isinstance(t, softaug.Erase)]
     assert [t.probability for t in erases] == ([chosen.erase] if chosen.erase else [])
-    assert (chosen.erase == 0) or robust > 0
-    assert (chosen.erase >= 0.5) == (robust == 2)
+    assert [strength(**BUDGET, robust=r).erase for r in (0, 1, 2)] == [0, 0.1, 0.25]
 
 
 def test_more_training_bears_more() -> None:

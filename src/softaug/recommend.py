@@ -9,10 +9,10 @@ from softaug.checks import check_whole
 from softaug.curves import PowerCurve
 from softaug.transforms import Chain, Crop, Erase, Flip, Transform
 
-# Sigma grows with the root of the epochs, and is SIGMA at EPOCHS.
+# Sigma grows with the root of the epochs, is SIGMA at EPOCHS and the paper's 0.3 at 270.
 SIGMA, EPOCHS = 0.1, 30
-LEAST, MOST = 0.05, 0.3  # the paper's strength, for hundreds of epochs, is the most
-ERASE = (0.0, 0.0, 0.5)  # by `robust`
+LEAST, MOST = 0.05, 0.3
+ERASE = (0.0, 0.1, 0.25)  # by `robust`
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Strength:
     sigma: float
     erase: float
     area: tuple[float, float] = (0.02, 0.4)
-    k: float = 2.0
+    k: float = 1.0
 
 
 def strength(*, epochs: int, images: int, side: int, robust: int = 1) -> Strength:
     """Choose the strength for so many epochs over so many training images of so many pixels.
 
-    robust: 0 for no erasing, 1 for the rule's, 2 for one that hides something in every second
-    image, at a price on whole images. The constants are measured: docs/budget.md has the tables.
+    robust: how often a rectangle is hidden: 0 for never, 1 for in a tenth of the images, 2 for in
+    a quarter, at a price on whole images. docs/budget.md has the measurements.
     """
     check_whole("recommended", "epochs", epochs, 1, "epoch")
     check_whole("recommended", "images", images, 1, "image")

@@ -113,7 +113,7 @@ def announce(recipe: Recipe, data: "Data") -> Recipe:
         say(f"{recipe.arm}: {resolved.augment}, labels softened with k = {resolved.k:g}")
         say(
             f"chosen for {recipe.epochs:,} epochs of {data.train_images:,} images (docs/budget.md);"
-            " --robust 2 hides more, --sigma, --k and --augment replace it"
+            " --sigma, --k, --robust and --augment change it"
         )
     return resolved
 

@@ -59,7 +59,9 @@ class Recipe:
         Exponent of the curve from visibility to confidence (default: 2, the paper's; in the arms
         auto by the rule).
     robust
-        In the arms auto: 0 hides no rectangles, 1 as the rule says, 2 in every second image.
+        In the arms auto: how often a rectangle is hidden: 0 for never, 1 for in a tenth of the
+        images, 2 for in a quarter. 2 cost 1.5 points of error on whole images where measured, and
+        gained 12 with 40 % hidden.
     flip
         Mirror images left to right with probability 1/2, in every arm.
     blur
