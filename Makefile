@@ -5,8 +5,8 @@ BIN := .venv/bin
 .PHONY: demo test lint types unit test-slow bench gpu docs clean
 
 demo: .venv/ready
-	$(BIN)/softaug compare demo --run runs/demo --seeds 1 --epochs 10 --sigma 0.15 --arms \
-		none standard standard-smoothed harsh harsh-constant soft harsh@0.3 soft@0.3
+	$(BIN)/softaug compare demo --run runs/demo --seeds 2 --epochs 8 --arms \
+		auto standard standard-smoothed auto-hard
 
 test: lint types unit
 

@@ -23,7 +23,7 @@ def predict(
 ) -> None:
     """Predict the class of image files: prints path, class and confidence, separated by tabs.
 
-    Where the model was trained with --held-out, confidences are those after temperature scaling.
+    Where training images were held out, confidences are those after temperature scaling.
     Control characters in names, such as tabs and newlines, are printed as Python escapes.
 
     Parameters
