@@ -327,8 +327,8 @@ def test_a_page_has_every_section_in_order(tmp_path: Path) -> None:
     _, page = page_of(fake_results(), tmp_path)
     assert page.headings == [
         "The answer",
-        "What these figures support – and what they don’t",  # noqa: RUF001
         "When part of the image is missing",
+        "What these figures support – and what they don’t",  # noqa: RUF001
         "The arms",
         "Differences",
         "What the models were shown",
