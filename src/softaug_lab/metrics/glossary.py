@@ -41,6 +41,6 @@ GLOSSARY = {
     "in turn. Its ECE, AURC and NLL say how far the confidence can be trusted when it is not known "
     "how much of an object is in the picture.",
     "temperature": "A number by which the logits are divided before the softmax, fitted on "
-    "training images that were held out (5 % of them, where that gives 200 or more). It changes the confidences and not the "
-    "predicted classes, so it corrects over- or under-confidence at no cost in accuracy.",
+    "training images that were held out (5 % of them, where that gives 200 or more). It changes "
+    "the confidences and not the predicted classes, so it corrects over- or under-confidence at no cost in accuracy.",
 }

@@ -47,8 +47,8 @@ class Recipe:
         A name in ARMS; NAME(FIELD=VALUE, ...) changes fields of that arm, NAME@SIGMA or
         NAME@EXPRESSION replaces its augmentation.
     augment
-        Augmentation of the harsh, soft and auto arms: an expression such as crop(0.3)+erase(0.2), or a
-        YAML file with a list of such parts (default: a crop of strength SIGMA).
+        Augmentation of the harsh, soft and auto arms: an expression such as crop(0.3)+erase(0.2),
+        or a YAML file with a list of such parts (default: a crop of strength SIGMA).
     standard
         Augmentation of the standard arms, an expression or a YAML file (default: a crop that
         shifts the image by up to an eighth of its side).
