@@ -42,5 +42,6 @@ GLOSSARY = {
     "how much of an object is in the picture.",
     "temperature": "A number by which the logits are divided before the softmax, fitted on "
     "training images that were held out (5 % of them, where that gives 200 or more). It changes "
-    "the confidences and not the predicted classes, so it corrects over- or under-confidence at no cost in accuracy.",
+    "the confidences and not the predicted classes, so it corrects over- or under-confidence at no "
+    "cost in accuracy.",
 }
