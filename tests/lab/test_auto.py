@@ -107,3 +107,16 @@ def test_minutes_are_measured_once_and_written_down(
     assert "too few to hold 5 % out" in said
     main([*command, "--minutes", "10", "--resume"])
     assert RunFolder(run).recipe() == recipe
+
+
+def test_a_run_that_goes_on_holds_out_what_it_did(tmp_path: Path) -> None:
+    folder(tmp_path / "data" / "train", range(40))
+    folder(tmp_path / "data" / "test", range(40, 46))
+    run = tmp_path / "run"
+    command = ["train", str(tmp_path / "data"), "--batch-size", "20", "--run", str(run)]
+    main([*command, "--epochs", "1", "--held-out", "0.2"])
+    evaluation = run / "evaluation.json"
+    before = evaluation.read_text()
+    evaluation.unlink()
+    main([*command, "--epochs", "1", "--resume"])  # other data, if it held out nothing now
+    assert evaluation.read_text() == before
