@@ -57,7 +57,7 @@ def two_epochs(held: bool, start: str, persistent: bool, seed: int) -> list[Tens
     [
         *product([True, False], ["fork"], [True, False]),
         (True, "spawn", True),
-        (True, "spawn", False),
+        pytest.param(True, "spawn", False, marks=pytest.mark.slow),
     ],
 )
 def test_workers_and_epochs_differ_and_repeat(held: bool, start: str, persistent: bool) -> None:
