@@ -187,6 +187,7 @@ def test_a_run_that_loses_every_worker(tmp_path: Path) -> None:
         performed((recipe, run), limits=Limits(retries=0))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("joined")
 def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(
     alone: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -210,6 +211,7 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(
     assert "no checkpoint of softaug; going on from the one before" in message
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("joined")
 def test_an_error_names_its_run_and_stops_the_others(tmp_path: Path) -> None:
     good = opened(tmp_path, LONG)

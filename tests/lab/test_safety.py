@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import resource
 import struct
 import sys
@@ -199,7 +200,7 @@ def test_a_data_set_names_a_run_in_its_place(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     main(["train", "../here/../pets", *QUICK])
-    assert [str(p) for p in Path("runs").iterdir()] == ["runs/pets-soft-seed-0"]
+    assert [str(p) for p in Path("runs").iterdir()] == ["runs/pets-auto-seed-0"]
     assert "name too long); --run names" in fails(capsys, "train", f"../{'x' * 250}", *QUICK)
     assert {path.name for path in tmp_path.iterdir()} == {"pets", "x" * 250, "here"}
 
@@ -399,13 +400,18 @@ def test_names_of_a_data_set_are_only_text_in_a_report(
     page = Page((tmp_path / "run" / "report.html").read_text())
     names = [value for name, value in page.attributes if name in ("alt", "title")]
     inert = {name.replace("\ud800", "\\ud800") for name in HOSTILE}
-    shown = set(names) - {metric.meaning for metric in METRICS}
+    strips = [
+        name for name in names if re.fullmatch(r"(cut off|hidden), filled with \w+", name or "")
+    ]
+    whole = [name for name in names if (name or "").startswith("the whole image: ")]
+    assert {name.removeprefix("the whole image: ") for name in whole if name} <= inert
+    shown = set(names) - {metric.meaning for metric in METRICS} - {*strips, *whole}
     assert shown <= inert
     assert len(shown) > 4
     for word in (HOSTILE[1], HOSTILE[2], "soft@crop#<script>alert(6)</script>"):
         assert word in page.text
     assert page.tags.count("script") == 1
-    assert page.tags.count("img") == 8
+    assert page.tags.count("img") == 8 + len(strips) + len(whole)
     assert "iframe" not in page.tags
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     links = [value or "" for name, value in page.attributes if name in ("href", "src")]

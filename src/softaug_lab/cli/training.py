@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,7 +133,9 @@ def _first_run(folder: Path) -> "RunFolder | None":
     from softaug_lab.runs import RunFolder
 
     records = (folder / "recipe.json", *sorted(folder.glob("runs/*/recipe.json")))
-    return next((RunFolder(record.parent) for record in records if record.exists()), None)
+    with suppress(OSError):  # a folder that cannot be read is refused when it is opened
+        return next((RunFolder(record.parent) for record in records if record.exists()), None)
+    return None
 
 
 def _recorded_share(folder: Path) -> float | None:
