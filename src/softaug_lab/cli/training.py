@@ -132,8 +132,8 @@ def _first_run(folder: Path) -> "RunFolder | None":
     """Return the run in this folder, or the first one of the comparison in it, if there is any."""
     from softaug_lab.runs import RunFolder
 
-    records = (folder / "recipe.json", *sorted(folder.glob("runs/*/recipe.json")))
     with suppress(OSError):  # a folder that cannot be read is refused when it is opened
+        records = (folder / "recipe.json", *sorted(folder.glob("runs/*/recipe.json")))
         return next((RunFolder(record.parent) for record in records if record.exists()), None)
     return None
 
