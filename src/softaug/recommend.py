@@ -32,8 +32,8 @@ class Strength:
 def strength(*, epochs: int, images: int, side: int, robust: int = 1) -> Strength:
     """Choose the strength for so many epochs over so many training images of so many pixels.
 
-    robust: how often a rectangle is hidden: 0 for never, 1 for in a tenth of the images, 2 for in
-    a quarter, at a price on whole images. docs/budget.md has the measurements.
+    robust: 0 hides no rectangle, 1 hides one in a tenth of the images, 2 in a quarter of them, at
+    a price in accuracy on whole images. docs/budget.md has the measurements.
     """
     check_whole("recommended", "epochs", epochs, 1, "epoch")
     check_whole("recommended", "images", images, 1, "image")

@@ -63,9 +63,9 @@ def test_three_seeds() -> None:
         )
     )
     assert said[0] == (
-        "Use auto: of the 2 arms that are the best on whole images, or within 0.5 points of top-1 "
-        "error and 0.01 of NLL of it, it has the lowest NLL of the mix of whole, cut-off and "
-        "hidden images, 1.500; standard has 1.800."
+        "Use auto: of the 2 arms that are within 0.5 points of the lowest top-1 error and within "
+        "0.01 of the lowest NLL on whole images, it has the lowest NLL of the mix of whole, "
+        "cut-off and hidden images, 1.500; standard has 1.800."
     )
     # -14 points, a standard deviation of 1, t(0.975, 2) / root 3 = 2.484
     assert "+0.0 (+0.0 to +0.0) on whole images" in said[1]

@@ -29,11 +29,10 @@ from softaug_lab.cli.options import (
 )
 from softaug_lab.cli.terminal import advance, console, inert, progress_bar, quiet, tell
 from softaug_lab.cli.training import (
-    announce,
     command_line,
-    fit_minutes,
     interruption_hint,
     load_to_train,
+    prepare,
     print_plan,
     source_of,
 )
@@ -95,7 +94,7 @@ def compare(
         quiet(not processes.main)
         loaded, read = load_to_train(data, read, comparing.folder)
         folder = comparing.folder(loaded.name)
-        recipe = _prepared(recipe, arms, folder, loaded, processes, running)
+        recipe = prepare(recipe, arms, folder, loaded, processes, running)
         if running.dry_run:
             print_plan(recipe, arms, comparing.seeds, loaded, processes)
             return
@@ -123,22 +122,6 @@ def _checked(arms: Sequence[str], recipe: Recipe, seeds: int) -> tuple[str, ...]
         replace(recipe, arm=arm)  # a recipe checks its arm
     require_comparable(expanded)
     return expanded
-
-
-def _prepared(
-    recipe: Recipe,
-    arms: Sequence[str],
-    folder: Path,
-    data: "Data",
-    processes: "Processes",
-    running: RunOptions,
-) -> Recipe:
-    """Set the epochs that `--minutes` allows, and say what a rule chooses for the arms auto."""
-    recipe = fit_minutes(recipe, arms, folder, data, processes, running)
-    opened = [chosen for arm in arms if (chosen := replace(recipe, arm=arm)).open]
-    if opened:
-        announce(opened[0], data)  # the rule chooses alike for all of them
-    return recipe
 
 
 def _seeds(recipe: Recipe, comparing: CompareOptions) -> range:

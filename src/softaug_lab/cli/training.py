@@ -28,6 +28,7 @@ def train_one(
     from softaug_lab.experiments import collect, run_one
     from softaug_lab.report import write_report
     from softaug_lab.runs import RunFolder, folder_name, open_run
+    from softaug_lab.training import resolve
 
     def path_of(name: str) -> Path:
         return folder.run or Path("runs") / f"{name}-{folder_name(recipe)}"
@@ -36,8 +37,8 @@ def train_one(
         quiet(not processes.main)
         loaded, read = load_to_train(data, read, path_of)
         path = path_of(loaded.name)
-        recipe = fit_minutes(recipe, (recipe.arm,), path, loaded, processes, running)
-        recipe = announce(recipe, loaded)
+        recipe = prepare(recipe, (recipe.arm,), path, loaded, processes, running)
+        recipe = resolve(recipe, loaded)
         if running.dry_run:
             print_plan(recipe, (recipe.arm,), 1, loaded, processes)
             return
@@ -81,7 +82,7 @@ def load_to_train(
     return loaded, replace(read, held_out=share)
 
 
-def fit_minutes(
+def prepare(
     recipe: Recipe,
     arms: Sequence[str],
     folder: Path,
@@ -89,33 +90,39 @@ def fit_minutes(
     processes: "Processes",
     running: RunOptions,
 ) -> Recipe:
-    """Set the epochs that `--minutes` allows; a folder that has runs keeps theirs."""
+    """Set the epochs that `--minutes` allows, and say what a rule chooses for the arms auto.
+
+    A folder that has runs keeps their epochs.
+    """
     from softaug_lab.experiments import epochs_within
 
-    if running.minutes is None:
-        return recipe
-    if processes.count > 1:
-        raise UsageError("--minutes measures one process; leave torchrun out, or set --epochs")
-    begun = _first_run(folder)
-    if begun is not None:
-        return replace(recipe, epochs=begun.recipe().epochs)
-    epochs = epochs_within(running.minutes, recipe, arms, data, processes)
-    say(f"{epochs:,} epochs fit into {running.minutes:g} minutes here")
-    return replace(recipe, epochs=epochs)
+    if running.minutes is not None:
+        if processes.count > 1:
+            raise UsageError("--minutes measures one process; leave torchrun out, or set --epochs")
+        begun = _first_run(folder)
+        epochs = (
+            epochs_within(running.minutes, recipe, arms, data, processes)
+            if begun is None
+            else begun.recipe().epochs
+        )
+        say(f"{epochs:,} epochs for {running.minutes:g} minutes here")
+        recipe = replace(recipe, epochs=epochs)
+    by_rule = [chosen for arm in arms if (chosen := replace(recipe, arm=arm)).by_rule]
+    if by_rule:
+        _announce(by_rule[0], data)  # the rule chooses alike for all of them
+    return recipe
 
 
-def announce(recipe: Recipe, data: "Data") -> Recipe:
-    """Resolve a recipe for the data, and say what a rule chose and for what."""
+def _announce(recipe: Recipe, data: "Data") -> None:
+    """Say what a rule chooses and for what."""
     from softaug_lab.training import resolve
 
-    resolved = resolve(recipe, data)
-    if recipe.open:
-        say(f"{recipe.arm}: {resolved.augment}, labels softened with k = {resolved.k:g}")
-        say(
-            f"chosen for {recipe.epochs:,} epochs of {data.train_images:,} images (docs/budget.md);"
-            " --sigma, --k, --robust and --augment change it"
-        )
-    return resolved
+    chosen = resolve(recipe, data)
+    say(f"{recipe.arm}: {chosen.augment}, k = {recipe.parsed_arm.k or chosen.k:g}")
+    say(
+        f"chosen for {recipe.epochs:,} epochs of {data.train_images:,} images (docs/budget.md); "
+        "--sigma, --k, --robust and --augment change it"
+    )
 
 
 def _uncalibrated(data: "Data") -> str:
@@ -123,7 +130,7 @@ def _uncalibrated(data: "Data") -> str:
     if data.stream is not None:
         return f"{data.name}: no streamed images are held out, so there will be no temperature"
     return (
-        f"{data.name}: {data.train_images:,} training images are too few to hold 5 % out for a "
+        f"{data.name}: {data.train_images:,} training images are too few to hold some out for a "
         "temperature; --held-out SHARE does so all the same"
     )
 

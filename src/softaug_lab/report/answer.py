@@ -11,6 +11,7 @@ from softaug_lab.report.prepare import (
     arm_names,
     evaluations_of,
     figure,
+    mean_and_sd,
     runs_of,
     seed_count,
 )
@@ -19,6 +20,10 @@ Results = dict[str, Any]
 
 # How far an arm may lie behind the best on whole images and still be the one to use.
 NEAR = {"top1_error": 0.005, "nll": 0.01}
+NEAR_IN_WORDS = (
+    f"within {100 * NEAR['top1_error']:g} points of the lowest top-1 error and within "
+    f"{NEAR['nll']:g} of the lowest NLL on whole images"
+)
 CHOSEN_BY = "mix_nll"
 
 
@@ -57,9 +62,7 @@ def _means(results: Results, arm: str) -> dict[str, float]:
     evaluations = evaluations_of(results, arm)
     keys = {"top1_error": "top1_error", "nll": "scaled_nll", CHOSEN_BY: CHOSEN_BY}
     return {
-        name: float(np.mean([_figure(one, key, name) for one in evaluations]))
-        if evaluations
-        else math.nan
+        name: mean_and_sd([_figure(one, key, name) for one in evaluations])[0]
         for name, key in keys.items()
     }
 
@@ -73,21 +76,18 @@ def _why(arm: str, near: list[str], figures: dict[str, dict[str, float]]) -> str
     error = f"{100 * figures[arm]['top1_error']:.1f} %"
     if not near:
         return (
-            f"Use {arm}: its top-1 error on whole images is the lowest, {error}. No arm is within "
-            "0.5 points of it and within 0.01 of the lowest NLL, so nothing else is weighed."
+            f"Use {arm}: its top-1 error on whole images is the lowest, {error}. No arm is "
+            f"{NEAR_IN_WORDS}, so nothing else decides."
         )
     others = [other for other in near if other != arm]
     mix = f"{figures[arm][CHOSEN_BY]:.3f}"
     if not others:
-        return (
-            f"Use {arm}: no other arm comes within 0.5 points of the lowest top-1 error on whole "
-            f"images and within 0.01 of the lowest NLL. Its error is {error}."
-        )
+        return f"Use {arm}: no other arm is {NEAR_IN_WORDS}. Its top-1 error is {error}."
     second = min(others, key=lambda other: figures[other][CHOSEN_BY])
     return (
-        f"Use {arm}: of the {len(near)} arms that are the best on whole images, or within 0.5 "
-        f"points of top-1 error and 0.01 of NLL of it, it has the lowest NLL of the mix of whole, "
-        f"cut-off and hidden images, {mix}; {second} has {figures[second][CHOSEN_BY]:.3f}."
+        f"Use {arm}: of the {len(near)} arms that are {NEAR_IN_WORDS}, it has the lowest NLL of "
+        f"the mix of whole, cut-off and hidden images, {mix}; {second} has "
+        f"{figures[second][CHOSEN_BY]:.3f}."
     )
 
 

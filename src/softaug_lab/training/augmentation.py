@@ -32,22 +32,22 @@ DRAWS, BLOCK = 20_000, 1_000  # draws to estimate visibilities from, and how man
 def resolve(recipe: Recipe, data: Data) -> Recipe:
     """Write into a recipe what it leaves open, so that a run records all that it was trained with.
 
-    In the arms auto a rule chooses the strength by the recipe's epochs and the data; what the
-    recipe states itself stays: its `augment`, else its sigma and k.
+    In the arms auto a rule chooses by the recipe's epochs and the data. What the recipe states
+    stays: its `augment`, sigma and k, each for itself.
     """
-    sigma, k, augment = recipe.sigma, recipe.k, recipe.augment
-    if recipe.open:
+    sigma, k, augment = SIGMA, K, recipe.augment
+    if recipe.by_rule:
         side = min(data.image_shape[1:])
         rule = strength(
             epochs=recipe.epochs, images=data.train_images, side=side, robust=recipe.robust
         )
-        sigma, k = sigma if sigma is not None else rule.sigma, k or rule.k
+        sigma, k = rule.sigma, rule.k
+    sigma = sigma if recipe.sigma is None else recipe.sigma
+    if recipe.by_rule and augment is None:
         augment = f"crop({sigma:g}, fill=mixed)"
         if rule.erase:
             augment += f"+erase({rule.area}, fill=mixed, probability={rule.erase:g})"
-    return replace(
-        recipe, augment=augment, sigma=SIGMA if sigma is None else sigma, k=K if k is None else k
-    )
+    return replace(recipe, augment=augment, sigma=sigma, k=k if recipe.k is None else recipe.k)
 
 
 def build_arm(recipe: Recipe, num_classes: int, height: int, width: int) -> SoftAugment:
