@@ -336,3 +336,21 @@ def test_hashed_uniform_numbers_are_uniform() -> None:
         counts = (column * 50).long().bincount(minlength=50).double()
         assert ((counts - 400).square() / 400).sum() < 85.4  # 99.9 % point at 49
     assert torch.corrcoef(drawn.T).triu(1).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("fills", [4, 5])  # of the unseen group, on the demo and elsewhere
+def test_every_cell_of_the_mix_gets_every_fill(fills: int) -> None:
+    n = 32 * 8 * 3
+    views = mixed_views([str(i) for i in range(fills)], torch.Size((n, 3, 32, 32)), seed=0)
+    top, left, bottom, right = views.rectangle.T
+    cells: dict[tuple[int, ...], set[int]] = {}
+    for y, x, tall, wide, fill in zip(
+        *views.offset.abs().T.tolist(),
+        (bottom - top).tolist(),
+        (right - left).tolist(),
+        views.fill.tolist(),
+        strict=True,
+    ):
+        cells.setdefault((y, x, tall, wide), set()).add(fill)
+    assert len(cells) == 9  # whole, and four shares of two kinds
+    assert all(found == set(range(fills)) for found in cells.values())
