@@ -13,7 +13,7 @@ from softaug_lab.basics.errors import UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.cli.app import main
 from softaug_lab.data.dataset import Data, ImageSet
-from softaug_lab.data.split import share_to_hold_out
+from softaug_lab.data.held_out import share_to_hold_out
 from softaug_lab.experiments.cost import epochs_within
 from softaug_lab.recipes.arms import rivals
 from softaug_lab.recipes.recipe import Recipe

@@ -34,10 +34,11 @@ from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.seeds import keyed
 from softaug_lab.cli.app import main
-from softaug_lab.data.dataset import Data
+from softaug_lab.data.dataset import Data, ImageSet
+from softaug_lab.data.held_out import hold_out, share_to_hold_out
 from softaug_lab.data.load import load, open_stream
 from softaug_lab.data.sample import Sample, Unreadable
-from softaug_lab.data.shards import OneFile, Part, count_labels
+from softaug_lab.data.shards import OneFile, Part, Row, count_labels
 from softaug_lab.data.sources import Listing
 from softaug_lab.data.sources.parquet import row_groups
 from softaug_lab.data.sources.tar import Tar, list_archives
@@ -69,107 +70,6 @@ def fed(data: Data, epoch: int = 0, done: int = 0, batch_size: int = 16) -> list
     assert data.stream is not None
     feed = StreamBatches(data.stream, batch_size, 0, CPU)
     return [numbers(batch.images) for batch in feed.epoch(epoch, Crop(0.1), done)]
-
-
-class Counted:
-    """A shard of made-up images, named by their numbers."""
-
-    def __init__(self, images: range) -> None:
-        self.images, self.name = images, f"images from {images.start}"
-
-    def labels(self) -> Iterator[tuple[str, int]]:
-        return ((str(i), i % CLASSES) for i in self.images)
-
-    def read(self, start: int) -> Iterator[Any]:
-        return (OneFile(str(i), b"", "a").read(0).__next__() for i in self.images[start:])
-
-
-def stream_of(sizes: list[int], readers: int, buffer: int) -> Stream:
-    ends = np.cumsum([0, *sizes]).tolist()
-    shards = [Counted(range(a, b)) for a, b in pairwise(ends)]
-    counts = torch.tensor(sizes)
-    part = Part(shards, counts, torch.tensor([sum(sizes)]), {"a": 0})
-    return Stream(part, 6, StreamOptions(readers, buffer), 0.0)
-
-
-def names(samples: Iterator[Sample | Unreadable]) -> list[int]:
-    return [int(sample.name) for sample in samples if isinstance(sample, Sample)]
-
-
-@given(
-    sizes=st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(lambda sizes: sum(sizes) > 0),
-    readers=st.integers(1, 5),
-    buffer=st.integers(1, 30),
-    epoch=st.integers(0, 3),
-    done=st.integers(0, 12),
-)
-def test_readers_read_each_image_once_and_can_begin_anywhere(
-    sizes: list[int], readers: int, buffer: int, epoch: int, done: int
-) -> None:
-    stream = stream_of(sizes, readers, buffer)
-    read = [names(stream.reader(reader, 0, epoch)) for reader in range(readers)]
-    assert sorted(image for part in read for image in part) == list(range(sum(sizes)))
-    assert max(map(len, read)) - min(map(len, read)) <= 1
-    for reader, whole in enumerate(read):
-        assert names(stream.reader(reader, 0, epoch, done)) == whole[done:]
-
-
-def test_an_epoch_is_shuffled_by_seed_and_epoch() -> None:
-    for sizes, buffer in (([10] * 20, 1), ([200], 50)):  # shuffled by shards alone, by blocks alone
-        stream = stream_of(sizes, 1, buffer)
-        orders = [names(stream.reader(0, seed, epoch)) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
-        assert len({tuple(order) for order in orders}) == 3
-    stream = stream_of([10] * 20, 1, 50)
-    orders = [names(stream.reader(0, seed, epoch)) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
-    # Shards come in any order, and a block of 50 mixes five of them.
-    assert all(len({image // 10 for image in order[:50]}) == 5 for order in orders)
-    places = np.array([order.index(image) for order in orders for image in range(200)])
-    assert abs(np.corrcoef(places, np.tile(np.arange(200), 3))[0, 1]) < 0.3
-    neighbours = [abs(a - b) for order in orders for a, b in pairwise(order)]
-    assert np.mean([distance == 1 for distance in neighbours]) < 0.1
-
-
-def test_the_buffer_is_full_and_never_exceeded() -> None:
-    stream = stream_of([10] * 20, 4, 40)
-    taken = 0
-    read: list[int] = []
-    for shard in stream.part.shards:
-        original = shard.read
-
-        def noted(start: int, original: Any = original) -> Iterator[Any]:
-            for row in original(start):
-                read.append(1)
-                yield row
-
-        shard.read = noted  # type: ignore[method-assign]
-    for _ in stream.reader(1, 0, 0):
-        taken += 1
-        assert len(read) == min(taken + 9, 50)
-    assert taken == len(read) == 50
-
-
-def test_counting_labels_stops_at_the_first_error() -> None:
-    read: list[str] = []
-
-    class Noted:
-        name = ""
-
-        def labels(self) -> list[tuple[str, int]]:
-            read.append(self.name)
-            if self.name == "broken":
-                raise SoftaugError("broken")
-            time.sleep(0.001)
-            return []
-
-        def read(self, _: int) -> Iterator[Any]:
-            return iter([])
-
-    broken = Noted()
-    broken.name = "broken"
-    shards = [*[Noted()] * 5, broken, *[Noted()] * 4000]
-    with pytest.raises(SoftaugError, match="broken"):
-        count_labels([shards], None)
-    assert len(read) < 2000
 
 
 def in_parquet(root: Path, corrupt: tuple[int, ...] = ()) -> str:
@@ -233,6 +133,174 @@ def as_imagenet(root: Path, corrupt: tuple[int, ...] = ()) -> str:
 
 FORMS = [in_parquet, in_tars, in_folders, on_the_hub, as_imagenet]
 Form = Callable[..., str]
+
+
+class Counted:
+    """A shard of made-up images, named by their numbers."""
+
+    def __init__(self, images: range) -> None:
+        self.images, self.name = images, f"images from {images.start}"
+
+    def labels(self) -> Iterator[tuple[str, int]]:
+        return ((str(i), i % CLASSES) for i in self.images)
+
+    def read(self, start: int) -> Iterator[Any]:
+        return (Row(str(i), encoded(i % 200), i % CLASSES) for i in self.images[start:])
+
+
+def stream_of(sizes: list[int], readers: int, buffer: int) -> Stream:
+    ends = np.cumsum([0, *sizes]).tolist()
+    shards = [Counted(range(a, b)) for a, b in pairwise(ends)]
+    counts = torch.tensor(sizes)
+    part = Part(shards, counts, torch.tensor([sum(sizes)]), dict(zip("abc", range(3), strict=True)))
+    return Stream(part, 6, StreamOptions(readers, buffer), 0.0)
+
+
+def streams_data(sizes: list[int], classes: int = CLASSES) -> Data:
+    """Data whose stream has images of made-up shards; their classes take turns."""
+    stream = stream_of(sizes, 4, 40)
+    per_class = torch.arange(sum(sizes)).remainder(classes).bincount()
+    part = replace(stream.part, per_class=per_class)
+    few = ImageSet(torch.zeros(4, 3, 6, 6, dtype=torch.uint8), torch.arange(4))
+    words = tuple(str(c) for c in range(classes))
+    return Data("made-up", words, few, few, stream=replace(stream, part=part))
+
+
+def names(samples: Iterator[Sample | Unreadable]) -> list[int]:
+    return [int(sample.name) for sample in samples if isinstance(sample, Sample)]
+
+
+@given(
+    sizes=st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(lambda sizes: sum(sizes) > 0),
+    readers=st.integers(1, 5),
+    buffer=st.integers(1, 30),
+    epoch=st.integers(0, 3),
+    done=st.integers(0, 12),
+)
+def test_readers_read_each_image_once_and_can_begin_anywhere(
+    sizes: list[int], readers: int, buffer: int, epoch: int, done: int
+) -> None:
+    stream = stream_of(sizes, readers, buffer)
+    read = [names(stream.reader(reader, 0, epoch)) for reader in range(readers)]
+    assert sorted(image for part in read for image in part) == list(range(sum(sizes)))
+    assert max(map(len, read)) - min(map(len, read)) <= 1
+    for reader, whole in enumerate(read):
+        assert names(stream.reader(reader, 0, epoch, done)) == whole[done:]
+
+
+def test_an_epoch_is_shuffled_by_seed_and_epoch() -> None:
+    for sizes, buffer in (([10] * 20, 1), ([200], 50)):  # shuffled by shards alone, by blocks alone
+        stream = stream_of(sizes, 1, buffer)
+        orders = [names(stream.reader(0, seed, epoch)) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+        assert len({tuple(order) for order in orders}) == 3
+    stream = stream_of([10] * 20, 1, 50)
+    orders = [names(stream.reader(0, seed, epoch)) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    # Shards come in any order, and a block of 50 mixes five of them.
+    assert all(len({image // 10 for image in order[:50]}) == 5 for order in orders)
+    places = np.array([order.index(image) for order in orders for image in range(200)])
+    assert abs(np.corrcoef(places, np.tile(np.arange(200), 3))[0, 1]) < 0.3
+    neighbours = [abs(a - b) for order in orders for a, b in pairwise(order)]
+    assert np.mean([distance == 1 for distance in neighbours]) < 0.1
+
+
+def test_the_buffer_is_full_and_never_exceeded() -> None:
+    stream = stream_of([10] * 20, 4, 40)
+    taken = 0
+    read: list[int] = []
+    for shard in stream.part.shards:
+        original = shard.read
+
+        def noted(start: int, original: Any = original) -> Iterator[Any]:
+            for row in original(start):
+                read.append(1)
+                yield row
+
+        shard.read = noted  # type: ignore[method-assign]
+    for _ in stream.reader(1, 0, 0):
+        taken += 1
+        assert len(read) == min(taken + 9, 50)
+    assert taken == len(read) == 50
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_held_out_images_are_those_no_epoch_reads(form: Form, tmp_path: Path) -> None:
+    source = form(tmp_path)
+    data = streamed(source, held_out=0.1)
+    assert data.held_out is not None
+    assert data.stream is not None
+    held = numbers(data.held_out.images)
+    read = [i for batch in fed(data) for i in batch]
+    assert len(held) in range(8, 30)
+    assert sorted(held + read) == list(TRAIN)
+    assert len(data.stream) == data.train_images == len(read)
+    assert int(data.stream.part.per_class.sum()) == len(data.stream)
+    again = streamed(source, held_out=0.1)
+    assert again.held_out is not None
+    assert torch.equal(again.held_out.images, data.held_out.images)
+    assert fed(again, epoch=2, done=3) == fed(data, epoch=2, done=3) == fed(data, epoch=2)[3:]
+
+
+def test_no_shard_is_read_to_its_end_for_held_out_images() -> None:
+    data = replace(streams_data([100] * 5), notes=("before",))
+    assert data.stream is not None
+    read: list[str] = []
+    for shard in data.stream.part.shards:
+        original = shard.read
+
+        def noted(start: int, original: Any = original) -> Iterator[Any]:
+            for row in original(start):
+                read.append(row.name)
+                yield row
+
+        shard.read = noted  # type: ignore[method-assign]
+    held = hold_out(data, 0.05, seed=0)
+    assert held.held_out is not None
+    assert len(held.held_out) == len(read) == 25
+    assert [int(name) % 100 for name in read] == [*range(5)] * 5
+    assert held.notes == ("before",)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "classes", "share"),
+    [
+        ([399, 3600], 3, 0.0),
+        ([400, 3600], 3, 0.05),
+        ([1] * 4000, 3, 0.05),
+        ([4000], 201, 0.0),  # 19 images of some classes
+        ([100_000, 100_000], 3, 0.025),
+    ],
+)
+def test_share_of_a_stream_to_hold_out(sizes: list[int], classes: int, share: float) -> None:
+    data = streams_data(sizes, classes)
+    assert share_to_hold_out(data) == share
+    if share and len(sizes) > 1000:
+        held = hold_out(data, share, seed=0).held_out
+        assert held is not None
+        assert abs(len(held) - share * sum(sizes)) < 5 * (sum(sizes) * share) ** 0.5
+
+
+def test_counting_labels_stops_at_the_first_error() -> None:
+    read: list[str] = []
+
+    class Noted:
+        name = ""
+
+        def labels(self) -> list[tuple[str, int]]:
+            read.append(self.name)
+            if self.name == "broken":
+                raise SoftaugError("broken")
+            time.sleep(0.001)
+            return []
+
+        def read(self, _: int) -> Iterator[Any]:
+            return iter([])
+
+    broken = Noted()
+    broken.name = "broken"
+    shards = [*[Noted()] * 5, broken, *[Noted()] * 4000]
+    with pytest.raises(SoftaugError, match="broken"):
+        count_labels([shards], None)
+    assert len(read) < 2000
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -634,7 +702,8 @@ def test_labels_of_no_class(tmp_path: Path) -> None:
     [
         ({"size": None}, "--stream needs --size"),
         ({"train_images": 50}, "a balanced subset needs all images in memory"),
-        ({"held_out": 0.1}, "images are held out of those in memory"),
+        ({"held_out": 0.99}, r"holds out all images of class '0'; ask for less"),
+        ({"held_out": 1e-6}, "a share of 1e-06 holds no image out; ask for more"),
         ({"stream": StreamOptions(readers=3)}, "readers must divide the batch size, 16"),
         ({"max_unreadable": 1.5}, r"max_unreadable must be a share in \[0, 1\], got 1.5"),
     ],

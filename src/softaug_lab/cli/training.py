@@ -76,7 +76,10 @@ def load_to_train(
     recorded = _recorded_share(folder(loaded.name))
     share = share_to_hold_out(loaded) if recorded is None else recorded
     if share:
+        said = len(loaded.notes)
         loaded = hold_out(loaded, share, seed=0)
+        for note in loaded.notes[said:]:
+            say(note)
     else:
         say(_uncalibrated(loaded))
     return loaded, replace(read, held_out=share)
@@ -127,8 +130,6 @@ def _announce(recipe: Recipe, data: "Data") -> None:
 
 def _uncalibrated(data: "Data") -> str:
     """Say why no temperature is fitted."""
-    if data.stream is not None:
-        return f"{data.name}: no streamed images are held out, so there will be no temperature"
     return (
         f"{data.name}: {data.train_images:,} training images are too few to hold some out for a "
         "temperature; --held-out SHARE does so all the same"

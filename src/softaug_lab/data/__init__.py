@@ -13,11 +13,11 @@ from softaug_lab.data.decode import (
     decoders,
     read_image,
 )
+from softaug_lab.data.held_out import hold_out, share_to_hold_out
 from softaug_lab.data.load import load, read_images
 from softaug_lab.data.resize import centre_crop, fit, with_channels
 from softaug_lab.data.sample import Sample, Unreadable
 from softaug_lab.data.sources import BUILT_IN
-from softaug_lab.data.split import hold_out, share_to_hold_out
 from softaug_lab.data.stream import Stream, StreamOptions
 
 __all__ = [

@@ -16,14 +16,16 @@ from torch import Tensor
 
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.data.dataset import Data, ImageSet
-from softaug_lab.data.decode import Decoded, decode_all
+from softaug_lab.data.decode import decode_all
 from softaug_lab.data.faults import check_counts, leave_out, note_untested, summarise
 from softaug_lab.data.headers import survey
+from softaug_lab.data.held_out import hold_out
 from softaug_lab.data.memory import check_memory
+from softaug_lab.data.part import decode_part
 from softaug_lab.data.resize import fit, with_channels
 from softaug_lab.data.shards import Named, Part, Shard, count_labels
 from softaug_lab.data.sources import BUILT_IN, Listing, find, list_any_images
-from softaug_lab.data.split import TEST_SHARE, hold_out, split_off_test, subset
+from softaug_lab.data.split import TEST_SHARE, split_off_test, subset
 from softaug_lab.data.stream import Stream, StreamOptions
 
 PREVIEW_IMAGES = 1024  # training images of a stream that are decoded beforehand
@@ -49,7 +51,7 @@ def load(
     train_images: size of a balanced subset of the training images.
     test: a second source to test on, instead of the test part of the first.
     max_unreadable: the share of images that may be unreadable; they are left out, with a note.
-    held_out: the share of each class's training images to set aside for fitting a temperature.
+    held_out: the share of the training images to set aside for fitting a temperature.
     stream: read the training images while training, instead of holding them in memory.
     Raises UsageError for a wrong request, SoftaugError for faults of the data.
     """
@@ -59,7 +61,7 @@ def load(
     elif stream is None:
         data = load_to_memory(source, _find(source, test), size, seed, max_unreadable)
     else:
-        size = _check_stream(size, train_images, held_out)
+        size = _check_stream(size, train_images)
         data = open_stream(source, _find(source, test), size, max_unreadable, stream)
     if train_images is not None:
         data = replace(data, train=subset(data, train_images, seed))
@@ -116,7 +118,7 @@ def open_stream(
     preview = decode_all(islice(samples, PREVIEW_IMAGES), min(PREVIEW_IMAGES, len(stream)), shape)
     if not len(preview.labels):
         raise SoftaugError(summarise(source, preview.unreadable))
-    decoded, decode_notes = _decode_part(source, test, shape, max_unreadable)
+    decoded, decode_notes = decode_part(source, test, shape, max_unreadable, "test")
     train_set = ImageSet(preview.images, preview.labels)
     test_set = ImageSet(decoded.images, decoded.labels)
     untested = note_untested(source, classes, _per_class(test_set, classes))
@@ -145,7 +147,7 @@ def read_images(
         listing = find(source, BUILT_IN, list_any_images)
         shards = listing.train if listing.test is None else listing.test
         _, (part,) = count_labels([shards], listing.classes)
-        decoded, notes = _decode_part(source, part, shape, max_unreadable)
+        decoded, notes = decode_part(source, part, shape, max_unreadable, "test")
         images = decoded.images
         if not len(images):
             raise SoftaugError(f"{source}: no readable image")
@@ -162,14 +164,12 @@ def _check_ranges(size: int | None, held_out: float, max_unreadable: float) -> N
         raise UsageError(f"max_unreadable must be a share in [0, 1], got {max_unreadable}")
 
 
-def _check_stream(size: int | None, train_images: int | None, held_out: float) -> int:
+def _check_stream(size: int | None, train_images: int | None) -> int:
     """Refuse what a stream cannot have; return the size, which it needs."""
     if size is None:
         raise UsageError("--stream needs --size: the images' sizes are not read beforehand")
     if train_images is not None:
         raise UsageError("a balanced subset needs all images in memory; leave out --stream")
-    if held_out:
-        raise UsageError("images are held out of those in memory; leave out --stream")
     return size
 
 
@@ -212,16 +212,6 @@ def _count(source: str, listing: Listing) -> tuple[tuple[str, ...], list[Part]]:
     test = counted[1].per_class if len(counted) > 1 else None
     check_counts(source, classes, counted[0].per_class, test, "training image")
     return classes, counted
-
-
-def _decode_part(
-    source: str, part: Part, shape: tuple[int, int, int], max_unreadable: float
-) -> tuple[Decoded, list[str]]:
-    """Decode a test part, reading shard after shard; return notes for the user with it."""
-    notes = check_memory(source, len(part), shape)
-    decoded = decode_all(part.read_all(), len(part), shape)
-    noun = "unreadable test image"
-    return decoded, notes + leave_out(source, decoded.unreadable, len(part), max_unreadable, noun)
 
 
 def _per_class(images: ImageSet, classes: Sequence[str]) -> Tensor:

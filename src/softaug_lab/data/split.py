@@ -1,7 +1,6 @@
-"""Random splits by class: test images, held-out images, balanced subsets."""
+"""Random splits by class: test images, balanced subsets."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor
@@ -11,9 +10,6 @@ from softaug_lab.data.dataset import Data, ImageSet
 from softaug_lab.data.sample import Sample, Unreadable
 
 TEST_SHARE = 0.2  # of each class, where a source has no test part
-# Of each class, to fit a temperature on. A tenth of 10,000 images would cost up to 1.5 points of
-# error; from fewer than 200 images a temperature is too uncertain to be worth any.
-HELD_OUT_SHARE, LEAST_HELD_OUT = 0.05, 200
 
 
 def split_off_test(
@@ -52,38 +48,13 @@ def subset(data: Data, n: int, seed: int) -> ImageSet:
             f"train_images must be between {data.num_classes} (the classes) and {len(labels):,} "
             f"(the training images of {data.name}), got {n}"
         )
-    order, rank = _random_ranks(data, seed)
+    order, rank = random_ranks(data, seed)
     # The images of the n lowest ranks within their classes are balanced.
     chosen = order[rank[order].argsort(stable=True)[:n]].sort().values
     return ImageSet(data.train.images[chosen], labels[chosen])
 
 
-def share_to_hold_out(data: Data) -> float:
-    """Choose the share of the training images to fit a temperature on: HELD_OUT_SHARE or none."""
-    enough = HELD_OUT_SHARE * len(data.train) >= LEAST_HELD_OUT
-    return HELD_OUT_SHARE if enough and data.stream is None else 0.0
-
-
-def hold_out(data: Data, share: float, seed: int) -> Data:
-    """Move a share of each class from the training images to `held_out`.
-
-    At least one image of each class is moved, and at least one stays. Raises UsageError where
-    every class has one image only.
-    """
-    labels = data.train.labels
-    counts = labels.bincount(minlength=data.num_classes)
-    n_held = (share * counts).round().clamp(min=1).minimum(counts - 1)
-    _, rank = _random_ranks(data, seed)
-    held = rank < n_held[labels]
-    if not held.any():
-        raise UsageError(f"{data.name} has one training image of each class, and none to hold out")
-    train, held_out = (
-        ImageSet(data.train.images[chosen], labels[chosen]) for chosen in (~held, held)
-    )
-    return replace(data, train=train, held_out=held_out)
-
-
-def _random_ranks(data: Data, seed: int) -> tuple[Tensor, Tensor]:
+def random_ranks(data: Data, seed: int) -> tuple[Tensor, Tensor]:
     """Return a random order of the training images, and each image's rank within its class."""
     labels = data.train.labels
     order = torch.randperm(len(labels), generator=Generator().manual_seed(seed))

@@ -1,0 +1,130 @@
+"""Training images that are held out to fit a temperature on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from softaug_lab.basics.errors import UsageError
+from softaug_lab.basics.seeds import keyed
+from softaug_lab.data.dataset import Data, ImageSet
+from softaug_lab.data.part import decode_part
+from softaug_lab.data.shards import Part, Row, Shard
+from softaug_lab.data.split import random_ranks
+from softaug_lab.data.stream import Stream
+
+# A tenth of 10,000 images would cost up to 1.5 points of error; from fewer than 200 images a
+# temperature is too uncertain to be worth any.
+SHARE, LEAST = 0.05, 200
+# A temperature is one number, and the held-out images of a stream are in memory.
+MOST_OF_A_STREAM = 5000
+
+
+def share_to_hold_out(data: Data) -> float:
+    """Choose the share of the training images to fit a temperature on: SHARE or none.
+
+    Of a stream at most MOST_OF_A_STREAM images, and none where a class has so few that it could
+    lose them all.
+    """
+    n = data.train_images
+    if n * SHARE < LEAST:
+        return 0.0
+    if data.stream is None:
+        return SHARE
+    share = min(SHARE, MOST_OF_A_STREAM / n)
+    return share if int(data.stream.part.per_class.min()) * SHARE >= 1 else 0.0
+
+
+def hold_out(data: Data, share: float, seed: int) -> Data:
+    """Move a share of the training images to `held_out`.
+
+    In memory that is a share of each class, at least one image, and at least one stays. Of a
+    stream it is the first images of each shard, so that no shard is read to its end for them.
+    Raises UsageError where no image can be held out, or where a class would have none left.
+    """
+    if data.stream is not None:
+        return _of_stream(data, data.stream, share, seed)
+    labels = data.train.labels
+    counts = labels.bincount(minlength=data.num_classes)
+    n_held = (share * counts).round().clamp(min=1).minimum(counts - 1)
+    _, rank = random_ranks(data, seed)
+    held = rank < n_held[labels]
+    if not held.any():
+        raise UsageError(f"{data.name} has one training image of each class, and none to hold out")
+    train, held_out = (
+        ImageSet(data.train.images[chosen], labels[chosen]) for chosen in (~held, held)
+    )
+    return replace(data, train=train, held_out=held_out)
+
+
+def _of_stream(data: Data, stream: Stream, share: float, seed: int) -> Data:
+    counts = stream.part.counts
+    # Rounded by chance, since a shard may be a single image.
+    chance = torch.rand(len(counts), generator=keyed(seed, "held out"), dtype=torch.float64)
+    n_held = (share * counts + chance).long().minimum(counts)
+    if not n_held.any():
+        raise UsageError(f"{data.name}: a share of {share:g} holds no image out; ask for more")
+    first, rest = _cut(stream.part, n_held)
+    decoded, notes = decode_part(
+        data.name, first, data.image_shape, stream.max_unreadable, "held-out"
+    )
+    held_out = ImageSet(decoded.images, decoded.labels)
+    left = stream.part.per_class - held_out.labels.bincount(minlength=data.num_classes)
+    if not left.all():
+        name = data.classes[int(left.argmin())]
+        raise UsageError(
+            f"{data.name}: a share of {share:g} holds out all images of class {name!r}; "
+            "ask for less, or leave out --stream"
+        )
+    stream = replace(stream, part=replace(rest, per_class=left))
+    return replace(data, stream=stream, held_out=held_out, notes=(*data.notes, *notes))
+
+
+def _cut(part: Part, n_first: Int64[Tensor, " s"]) -> tuple[Part, Part]:
+    """Cut each shard of a part after its first images; the images per class are not counted."""
+    numbers = n_first.tolist()
+    firsts = [_First(shard, n) for shard, n in zip(part.shards, numbers, strict=True)]
+    rests = [_Rest(shard, n) for shard, n in zip(part.shards, numbers, strict=True)]
+    return (
+        replace(part, shards=firsts, counts=n_first),
+        replace(part, shards=rests, counts=part.counts - n_first),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """The first n images of a shard."""
+
+    shard: Shard
+    n: int
+
+    @property
+    def name(self) -> str:
+        return self.shard.name
+
+    def labels(self) -> Iterator[tuple[str, object]]:
+        return islice(iter(self.shard.labels()), self.n)
+
+    def read(self, start: int) -> Iterator[Row]:
+        return islice(self.shard.read(start), self.n - start)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """The images of a shard after its first n."""
+
+    shard: Shard
+    n: int
+
+    @property
+    def name(self) -> str:
+        return self.shard.name
+
+    def labels(self) -> Iterator[tuple[str, object]]:
+        return islice(iter(self.shard.labels()), self.n, None)
+
+    def read(self, start: int) -> Iterator[Row]:
+        return self.shard.read(self.n + start)
