@@ -7,7 +7,7 @@ from cyclopts import App, ArgumentCollection
 from cyclopts.config import Dict
 
 from softaug_lab.cli.help import Help
-from softaug_lab.recipes import ARMS, SELF_SUPERVISED, SIX_ARMS, SUPERVISED, read_recipe
+from softaug_lab.recipes import ARMS, DEFAULT_ARMS, SELF_SUPERVISED, SUPERVISED, read_recipe
 
 PRETRAINING = "simsiam"  # the recipe with the defaults of pretraining
 WITH_LABELS = ("--standard", "--end-epochs")
@@ -39,7 +39,7 @@ HELP = {
         ),
         arms=tuple(ARMS),
         texts={"--blur": f"For the arms {', '.join(SELF_SUPERVISED)}: {BLUR}"},
-        defaults={"--arms": " ".join(SIX_ARMS)},
+        defaults={"--arms": " ".join(DEFAULT_ARMS)},
     ),
     "sweep": Help(
         examples=(

@@ -36,7 +36,7 @@ from softaug_lab.cli.training import (
     print_plan,
     source_of,
 )
-from softaug_lab.recipes import SIX_ARMS, SUPERVISED, Recipe, panels
+from softaug_lab.recipes import DEFAULT_ARMS, SUPERVISED, Recipe, panels
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -56,7 +56,7 @@ def compare(
     *,
     arms: Annotated[
         tuple[str, ...], Parameter(consume_multiple=True, group=panels.AUGMENTATION)
-    ] = SIX_ARMS,
+    ] = DEFAULT_ARMS,
     recipe: RecipeOptions = None,
     read: ReadOptions = READ,
     comparing: Comparing = COMPARING,

@@ -7,8 +7,8 @@ from softaug_lab.recipes import panels
 from softaug_lab.recipes.arms import (
     ARMS,
     AUTO,
+    DEFAULT_ARMS,
     SELF_SUPERVISED,
-    SIX_ARMS,
     SUPERVISED,
     Arm,
     Role,
@@ -27,10 +27,10 @@ from softaug_lab.recipes.yaml_files import SHIPPED, read_recipe
 __all__ = [
     "ARMS",
     "AUTO",
+    "DEFAULT_ARMS",
     "SELF_SUPERVISED",
     "SHIPPED",
     "SIGMA",
-    "SIX_ARMS",
     "SUPERVISED",
     "Arm",
     "Augmentation",

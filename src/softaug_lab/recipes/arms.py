@@ -102,7 +102,8 @@ ARMS = {
 }
 SUPERVISED = tuple(name for name, arm in ARMS.items() if not arm.self_supervised)
 SELF_SUPERVISED = tuple(name for name, arm in ARMS.items() if arm.self_supervised)
-SIX_ARMS = ("none", "standard", "standard-smoothed", "harsh", "harsh-constant", "soft")
+# Of a comparison: no augmentation, the standard ones, and auto with both of its controls.
+DEFAULT_ARMS = ("none", "standard", "standard-smoothed", "auto-hard", "auto-constant", "auto")
 SETTABLE = [
     field.name
     for field in fields(Arm)

@@ -33,7 +33,7 @@ SPARE_DASHES: tuple[tuple[float, ...], ...] = ((1.2, 1.6), (7, 2, 1.2, 2), (3, 1
 
 
 def arm_looks(arms: Sequence[str]) -> dict[str, Look]:
-    """Choose a look for each arm; the six standard arms look the same in every report."""
+    """Choose a look for each arm; the arms of LOOKS look the same in every report."""
     # The dash changes with every round of the colours, so that all pairs come before any repeats.
     spare = itertools.cycle(
         (colour, SPARE_DASHES[(i + turn) % len(SPARE_DASHES)])
