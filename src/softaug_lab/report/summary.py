@@ -280,9 +280,10 @@ def _standing(pairs: Pairs, arm: str, seeds: int) -> str:
     sure = [record for record in records if record["larger_than_chance"]]
     unsure = [record for record in records if not record["larger_than_chance"]]
     if not sure:
-        return f"no difference of {arm} is larger than chance: {_tellable(unsure, seeds)}."
+        return f"no difference of {arm} is larger than chance."
     text = f"{arm} is {_sides(sure)}, by more than chance."
-    return text + (f" May be chance: {_tellable(unsure, seeds)}." if unsure else "")
+    names = [METRIC_NAMES[record["metric"]] for record in unsure]
+    return text + (f" What may be chance: {_list(names)}." if names else "")
 
 
 def _sides(records: list[dict[str, Any]]) -> str:
@@ -303,20 +304,6 @@ def _named(records: list[dict[str, Any]], seeds: int) -> str:
             for r in records
         ]
     )
-
-
-def _tellable(records: list[dict[str, Any]], seeds: int) -> str:
-    """List figures with their differences and the seeds needed to tell them from chance.
-
-    The number of seeds comes from the test over seeds. Where the comparison has that many already,
-    the test over images was the one that failed, and the number is left out.
-    """
-    parts = []
-    for record in records:
-        needed = record.get("seeds_needed") or 0
-        text = f"{METRIC_NAMES[record['metric']]} {signed(record['metric'], record['difference'])}"
-        parts.append(text + (f" (about {needed} seeds would tell)" if needed > seeds else ""))
-    return _list(parts)
 
 
 def _shown(record: dict[str, Any] | None, seeds: int, floor: float = 0.0) -> bool:
