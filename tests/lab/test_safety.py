@@ -22,13 +22,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from support import fake_cifar
+from support import fake_cifar, tar
 
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.cli import tables, terminal
 from softaug_lab.cli.app import main
+from softaug_lab.data.dataset import Data, ImageSet
 from softaug_lab.data.decode import read_image
-from softaug_lab.data.load import load
+from softaug_lab.data.load import load, read_images
 from softaug_lab.evaluation.predictions import Predictions
 from softaug_lab.metrics import METRICS
 from softaug_lab.models.card import ModelCard
@@ -527,3 +528,56 @@ def test_a_folder_with_bytes_that_are_no_text_gives_a_run(tmp_path: Path) -> Non
     assert "\\udcff" in (tmp_path / "run" / "report.html").read_text()
     made = open_run(tmp_path / "new", Recipe(), load(str(tmp_path / "data")), {}, resume=False)
     assert made.description()["data"]["classes"] == ["cat", "\udcff"]
+
+
+def small_data() -> Data:
+    images = ImageSet(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.arange(4) % 2)
+    return Data("small", ("a", "b"), images, images)
+
+
+STRANGE = (
+    "pipe:touch {}",
+    "http://127.0.0.1:9/{}.tar",
+    "hf:{}",
+    "{{pi,}}pe:touch {}",
+    "x.tar::pipe:touch {}",
+)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "probe"])
+@pytest.mark.parametrize("place", ["data", "test"])
+@pytest.mark.parametrize("address", STRANGE)
+def test_a_run_folder_runs_and_fetches_nothing(
+    address: str, place: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touched, data = tmp_path / "touched", small_data()
+    named = {"data": "demo", "test": None} | {place: address.format(touched)}
+    source = {"data": named["data"], "read": {"test": named["test"], "size": 8}}
+    run = open_run(tmp_path / "run", Recipe(), data, source, resume=False)
+    card = ModelCard("small", data.classes, 3, 8, 8)
+    weights = build(card, (127.5,), (127.5,)).state_dict()
+    save_model(card, weights, run.model_file)
+    save_model(card, weights, run.backbone_file)
+    with pytest.raises(SystemExit) as stopped:
+        main([command, str(run.folder)])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert re.search("anybody's, can name only files; name DATA after it", " ".join(said.split()))
+    assert not touched.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["pipe:touch x; cat y #.tar", "http:x.tar", "{pi,}pe:touch x;.tar"]
+)
+def test_a_file_that_is_called_like_a_command_is_opened(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOFTAUG_DATA", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    tar(tmp_path / "data" / name, range(12))
+    monkeypatch.chdir(tmp_path / "data")
+    assert len(load(".").train) + len(load(".").test) == 12
+    assert len(load(name).train) + len(load(name).test) == 12
+    assert len(read_images(".", 3, 6, 6)[0]) == 12
+    assert [path.name for path in Path().iterdir()] == [name]

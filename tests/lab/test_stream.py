@@ -576,7 +576,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, set[str]]]:
 def impatient(train: str, test: str) -> Data:
     """Open the stream of two patterns of archives, with short pauses between attempts."""
     shards = [
-        [Tar(shard.name, pause=0.01) for shard in list_archives(pattern).train]
+        [Tar(shard.name, None, pause=0.01) for shard in list_archives(pattern).train]
         for pattern in (train, test)
     ]
     return open_stream(train, Listing(shards[0], shards[1]), 6, 0.0, OPTIONS)

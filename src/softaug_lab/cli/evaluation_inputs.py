@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from softaug_lab.data import Data, ImageSet
     from softaug_lab.evaluation import Predictions
+    from softaug_lab.runs import RunFolder
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,13 @@ def own_model(
         )
     model = load_model(model_file(run)).to(choose_device(device))
     folder = RunFolder(run if run.is_dir() else run.parent)
-    source = folder.description()["data"]["source"] if folder.started else None
+    recorded = recorded_data(folder) if folder.started else None
     if data is None:
-        if source is None:
+        if recorded is None:
             raise UsageError(f"{run}: a model file names no data; add DATA after it")
-        data, read = source["data"], DataOptions(**source["read"])
-    trained_on = source is not None and Path(source["data"]).resolve() == Path(data).resolve()
+        data, read = recorded
+        require_no_address(run, data, read.test)
+    trained_on = recorded is not None and Path(recorded[0]).resolve() == Path(data).resolve()
     loaded = _read_test(data, read, trained_on)
     card = model.card
     chosen, test = _for_model(model, card.classes, len(card.classes), loaded, restrict or False)
@@ -144,6 +146,36 @@ def own_model(
     # A temperature of 1 is that of a model without held-out images.
     temperature = None if card.temperature == 1 else card.temperature
     return Subject(chosen, classes, loaded, test, temperature)
+
+
+def recorded_data(folder: "RunFolder") -> tuple[str, DataOptions]:
+    """Return what a run was trained on, and how it was read, as its recipe.json names them."""
+    from softaug_lab.basics.errors import SoftaugError
+
+    try:
+        source = folder.description()["data"]["source"]
+        data, read = source["data"], DataOptions(**source["read"])
+    except (KeyError, TypeError) as error:
+        raise SoftaugError(f"{folder.folder / 'recipe.json'}: names no data ({error!r})") from error
+    if not isinstance(data, str) or not isinstance(read.test, str | None):
+        raise SoftaugError(f"{folder.folder / 'recipe.json'}: names no data, but {data!r}")
+    return data, read
+
+
+def require_no_address(run: Path, *sources: str | None) -> None:
+    """Raise UsageError where data that a run folder names are an address or a command.
+
+    The folder may come from a stranger. Commands and addresses are followed from the command line
+    alone.
+    """
+    from softaug_lab.data import is_address
+
+    for source in sources:
+        if source is not None and is_address(source):
+            raise UsageError(
+                f"{run}: its data were {source!r}, and a run folder, which may be anybody's, can "
+                "name only files; name DATA after it"
+            )
 
 
 def foreign_model(

@@ -8,7 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from softaug_lab.basics.errors import UsageError
-from softaug_lab.cli.options import READ, DataOptions, Device, ReadOptions, Source, load_data
+from softaug_lab.cli.evaluation_inputs import recorded_data, require_no_address
+from softaug_lab.cli.options import READ, Device, ReadOptions, Source, load_data
 from softaug_lab.cli.terminal import console, tell
 from softaug_lab.recipes import panels
 
@@ -55,9 +56,9 @@ def probe(
     if data is None:
         if read != READ:
             raise UsageError(f"{run}: how images are read goes with DATA; name it after the run")
-        source = folder.description()["data"]["source"]
-        # A probe needs all its images in memory, also where the run streamed them.
-        data, read = source["data"], replace(DataOptions(**source["read"]), stream=False)
+        data, read = recorded_data(folder)
+        require_no_address(run, data, read.test)
+        read = replace(read, stream=False)  # a probe needs all its images in memory
     loaded = load_data(data, read)
     features = partial(cached_features, processes=Processes(choose_device(device)), folder=run)
     found, before = probe_run(folder, loaded, features)

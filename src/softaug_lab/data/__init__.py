@@ -17,7 +17,7 @@ from softaug_lab.data.held_out import hold_out, share_to_hold_out
 from softaug_lab.data.load import load, read_images
 from softaug_lab.data.resize import centre_crop, fit, with_channels
 from softaug_lab.data.sample import Sample, Unreadable
-from softaug_lab.data.sources import BUILT_IN
+from softaug_lab.data.sources import BUILT_IN, is_address
 from softaug_lab.data.stream import Stream, StreamOptions
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "decoders",
     "fit",
     "hold_out",
+    "is_address",
     "load",
     "pixel_statistics",
     "read_image",

@@ -5,8 +5,8 @@ A new kind of source is a module here with a function that returns a `Listing`, 
 """
 
 from softaug_lab.data.sources.built_in import BUILT_IN
-from softaug_lab.data.sources.find import find
+from softaug_lab.data.sources.find import find, is_address
 from softaug_lab.data.sources.folder import list_any_images, list_folder
 from softaug_lab.data.sources.listing import Listing
 
-__all__ = ["BUILT_IN", "Listing", "find", "list_any_images", "list_folder"]
+__all__ = ["BUILT_IN", "Listing", "find", "is_address", "list_any_images", "list_folder"]

@@ -23,15 +23,18 @@ def find(
     built_in: other names to suggest where there is no such source. list_images: lists a folder of
     image files. Raises UsageError for an unknown source, SoftaugError for a broken one.
     """
-    if source.startswith(hub.PREFIX):
-        return hub.list_hub(source)
-    if tar.is_tar(source):
-        return tar.list_archives(source)
     path = Path(source)
     try:
-        # The empty string would be the current folder.
-        if not source or not path.exists():
+        # What exists is a path, whatever it is called. An empty one would be the current folder.
+        if not source or not _exists(path):
+            if source.startswith(hub.PREFIX):
+                return hub.list_hub(source)
+            if tar.is_tar(source):
+                return tar.list_archives(source)
+            path.exists()  # raises OSError for a name that no file can have
             raise unknown_name("data set or missing path", source, built_in)
+        if path.is_file() and tar.is_tar(path.name):
+            return tar.list_files([path], None)
         if imagenet.is_imagenet(path):
             return imagenet.list_imagenet(path)
         for ending, list_files in FILES.items():
@@ -43,3 +46,18 @@ def find(
     except OSError as error:
         raise SoftaugError(f"{source[:200]}: not readable ({error.strerror})") from error
     raise UsageError(f"{source}: expected a folder of class folders, Parquet files or archives")
+
+
+def is_address(source: str) -> bool:
+    """Whether a source may name a command, a network or the Hub rather than files and folders.
+
+    Every one of these has a colon; a path that has one is none if it exists.
+    """
+    return ":" in source and not _exists(Path(source))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # patterns and addresses may be too long for the name of a file
+        return False

@@ -21,6 +21,7 @@ from softaug_lab.data.sources.listing import Listing
 MAX_FILE_BYTES = 1 << 26  # larger files are not read
 BUFFER_BYTES = 1 << 20  # read at a time after the last file
 REMOTE_TRIES = 4  # attempts to read an archive that is not on this machine
+ADDRESS = re.compile(r"pipe:|(?!file:)\w+://")  # what a command or a network brings
 
 
 def is_tar(source: str) -> bool:
@@ -36,25 +37,34 @@ def list_archives(source: str) -> Listing:
     _require_webdataset()
     from webdataset.shardlists import expand_urls
 
-    return Listing([Tar(url) for url in expand_urls(source)], None)
+    return Listing([_named(url) for url in expand_urls(source)], None)
 
 
 def list_files(train: Sequence[Path], test: Sequence[Path] | None) -> Listing:
     """List archives on this machine. Raises UsageError where webdataset is not installed."""
     _require_webdataset()
-    shards = [Tar(str(file)) for file in train]
-    return Listing(shards, None if test is None else [Tar(str(file)) for file in test])
+    shards = [Tar(str(file), file) for file in train]
+    return Listing(shards, None if test is None else [Tar(str(file), file) for file in test])
+
+
+def _named(url: str) -> "Tar":
+    return Tar(url, None if ADDRESS.match(url) else Path(url.removeprefix("file://")))
 
 
 @dataclass(frozen=True)
 class Tar:
-    """One archive: a path, an address, or `pipe:` and a command that writes the archive.
+    """One archive: a file, an address, or `pipe:` and a command that writes the archive.
 
-    The label is the text of a file ending in `.cls`, or `label` in one ending in `.json`. A remote
-    archive is tried four times; pause: seconds before the second attempt, doubled for each further.
+    path: of the file, None where `url` is to be fetched or is a command. A file that was found in
+    a folder may be called like a command, so its name is never taken for one. pause: a remote
+    archive is tried four times, this many seconds before the second attempt, doubled for each
+    further one.
+
+    The label is the text of a file ending in `.cls`, or `label` in one ending in `.json`.
     """
 
     url: str
+    path: Path | None
     pause: float = 1.0
 
     @property
@@ -83,7 +93,7 @@ class Tar:
         return labels
 
     def read(self, start: int) -> Iterator[Row]:
-        tries = 1 if self._is_local() else REMOTE_TRIES
+        tries = REMOTE_TRIES if self.path is None else 1
         for attempt in range(1, tries + 1):
             try:
                 for row in islice(self._rows(), start, None):
@@ -99,7 +109,7 @@ class Tar:
         from webdataset.gopen import gopen, set_options
         from webdataset.tariterators import group_by_keys
 
-        with closing(gopen(self.url)) as stream:
+        with closing(gopen(self.url) if self.path is None else self.path.open("rb")) as stream:
             # A command whose pipe is closed early fails, and that is no error.
             set_options(stream, ignore_errors=True)
             # The last sample is yielded once the archive is known to be complete: it may be cut.
@@ -121,14 +131,11 @@ class Tar:
         if last is not None:
             yield _row(last)
 
-    def _is_local(self) -> bool:
-        return not re.match(r"pipe:|(?!file:)\w+://", self.url)
-
     def _identity(self) -> str:
         """Return the key of the cache: the address, or the path with size and time of change."""
-        if not self._is_local():
+        path = self.path
+        if path is None:
             return self.url
-        path = Path(self.url.removeprefix("file://"))
         try:
             status = path.stat()
         except OSError as error:
