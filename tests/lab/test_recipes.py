@@ -149,7 +149,8 @@ def test_the_command_line_comes_before_the_file(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("epoch: 3", "mine.yaml: unknown field 'epoch'; did you mean epochs"),
-        ("epochs: many", 'mine.yaml: unable to convert "many" into int'),
+        ("epochs: many", "mine.yaml: epochs: expected a whole number, got 'many'"),
+        ("epochs: 1.5", "mine.yaml: epochs: expected a whole number, got '1.5'"),
         ("flip: perhaps", 'mine.yaml: unable to convert "perhaps" into bool'),
         ("lr: [1, 2]", "mine.yaml: lr: expected one value, got [1, 2]"),
         ("lr: {a: 1}", "mine.yaml: lr: expected one value, got {'a': 1}"),

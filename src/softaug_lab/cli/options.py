@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Group, Parameter
 
 from softaug_lab.cli.terminal import say
-from softaug_lab.recipes import SHIPPED, Recipe, panels
+from softaug_lab.recipes import SHIPPED, WHOLE, Recipe, panels
 
 if TYPE_CHECKING:
     from softaug_lab.data import Data
@@ -50,14 +50,14 @@ class DataOptions:
         With --stream: number of encoded images in the shuffle buffer, over all readers.
     """
 
-    size: Annotated[int | None, IN_DATA] = None
-    train_images: Annotated[int | None, IN_DATA] = None
+    size: Annotated[int | None, WHOLE, IN_DATA] = None
+    train_images: Annotated[int | None, WHOLE, IN_DATA] = None
     test: Annotated[str | None, IN_DATA] = None
     held_out: Annotated[float | None, IN_DATA] = None
     max_unreadable: Annotated[float, IN_DATA] = 0.0
     stream: Annotated[bool, IN_DATA] = False
-    readers: Annotated[int, IN_DATA] = 8
-    buffer: Annotated[int, IN_DATA] = 4096
+    readers: Annotated[int, WHOLE, IN_DATA] = 8
+    buffer: Annotated[int, WHOLE, IN_DATA] = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class ForeignOptions:
     classes: Path | None = None
     mean: Annotated[tuple[float, ...] | None, Parameter(consume_multiple=True, negative="")] = None
     std: Annotated[tuple[float, ...] | None, Parameter(consume_multiple=True, negative="")] = None
-    input_size: int | None = None
+    input_size: Annotated[int | None, WHOLE] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,7 @@ class CompareOptions:
         machines all see the folder of the comparison.
     """
 
-    seeds: Annotated[int, Parameter(group=panels.RUN)] = 3
+    seeds: Annotated[int, WHOLE, Parameter(group=panels.RUN)] = 3
     run: Annotated[Path | None, Parameter(group=panels.RUN)] = None
     on: Annotated[Literal["here", "ray"], Parameter(group=panels.MACHINES)] = "here"
 

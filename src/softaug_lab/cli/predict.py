@@ -10,7 +10,7 @@ from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.cli.evaluation_inputs import model_file
 from softaug_lab.cli.options import Device
 from softaug_lab.cli.terminal import inert
-from softaug_lab.recipes import panels
+from softaug_lab.recipes import WHOLE, panels
 
 
 def predict(
@@ -18,7 +18,7 @@ def predict(
     images: Annotated[list[Path], Parameter(consume_multiple=True, group=panels.DATA)],
     /,
     *,
-    top: Annotated[int, Parameter(group=panels.RUN)] = 1,
+    top: Annotated[int, WHOLE, Parameter(group=panels.RUN)] = 1,
     device: Device = "auto",
 ) -> None:
     """Predict the class of image files: prints path, class and confidence, separated by tabs.

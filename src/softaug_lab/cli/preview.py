@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.cli.options import READ, Arm, ReadOptions, Source, load_data
 from softaug_lab.cli.terminal import inert, tell
-from softaug_lab.recipes import Augmentation, Recipe, panels
+from softaug_lab.recipes import WHOLE, Augmentation, Recipe, panels
 
 IN_PICTURE = Parameter(group=panels.RUN)
 
@@ -22,8 +22,8 @@ def preview(
     sigma: Annotated[float | None, Parameter(group=panels.AUGMENTATION)] = None,
     k: Annotated[float | None, Parameter(group=panels.AUGMENTATION)] = None,
     read: ReadOptions = READ,
-    images: Annotated[int, IN_PICTURE] = 16,
-    seed: Annotated[int, IN_PICTURE] = 0,
+    images: Annotated[int, WHOLE, IN_PICTURE] = 16,
+    seed: Annotated[int, WHOLE, IN_PICTURE] = 0,
     out: Annotated[Path, IN_PICTURE] = Path("preview.png"),
 ) -> None:
     """Draw training images under an augmentation, each with its visibility and confidence.

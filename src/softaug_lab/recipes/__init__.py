@@ -21,7 +21,7 @@ from softaug_lab.recipes.arms import (
     sweep_arms,
     swept,
 )
-from softaug_lab.recipes.recipe import SIGMA, Augmentation, K, Recipe, transform_of
+from softaug_lab.recipes.recipe import SIGMA, WHOLE, Augmentation, K, Recipe, transform_of
 from softaug_lab.recipes.yaml_files import SHIPPED, read_recipe
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "SHIPPED",
     "SIGMA",
     "SUPERVISED",
+    "WHOLE",
     "Arm",
     "Augmentation",
     "K",

@@ -109,7 +109,7 @@ SETTABLE = [
     for field in fields(Arm)
     if field.name not in ("about", "role", "against", "augment", "method")
 ]
-_TEXT = re.compile(r"(?P<name>[^(@]*)(\((?P<set>[^)]*)\))?(@(?P<augment>.*))?", re.DOTALL)
+_TEXT = re.compile(r"(?P<name>[^(@]*)(\((?P<set>[^)]*)\))?(@(?P<augment>.+))?", re.DOTALL)
 
 
 def read_arm(text: str) -> Arm:
@@ -202,10 +202,10 @@ def member_of(text: str) -> str:
 
 
 def _field(text: str, part: str) -> tuple[str, Any]:
-    name, equals, value = (piece.strip() for piece in part.partition("="))
+    name, _, value = (piece.strip() for piece in part.partition("="))
     if name not in SETTABLE:
         raise UsageError(f"arm {text!r}: {unknown_name('field', name, SETTABLE)}")
-    if not equals:
+    if not value:
         raise UsageError(f"arm {text!r}: expected {name}=VALUE")
     return name, yaml.safe_load(value)
 

@@ -127,7 +127,10 @@ def _build_part(
         raise _wrong(text, node, f"unknown transform {name!r}; {hint}")
     make = TRANSFORMS[name]
     positional = [_value(text, argument) for argument in call.args]
-    options = {keyword.arg: _value(text, keyword.value) for keyword in call.keywords if keyword.arg}
+    for keyword in call.keywords:
+        if keyword.arg is None:
+            raise _wrong(text, keyword.value, "expected NAME=VALUE")
+    options = {str(keyword.arg): _value(text, keyword.value) for keyword in call.keywords}
     if name in FIRST:
         if positional:
             options = {FIRST[name]: positional.pop(0), **options}

@@ -29,6 +29,19 @@ def _expression(_: Any, tokens: Sequence[Any]) -> str:
 Augmentation = Annotated[
     str | None, Parameter(converter=_expression, group=AUGMENTATION, metavar="EXPRESSION")
 ]
+
+
+def _whole(_: Any, tokens: Sequence[Any]) -> int:
+    token = tokens[0]
+    try:
+        return int(token.value)  # cyclopts would round
+    except ValueError:
+        place = "" if token.source in ("", "cli") else f"{token.source}: "
+        name = str(token.keyword).strip("[]")
+        raise UsageError(f"{place}{name}: expected a whole number, got {token.value!r}") from None
+
+
+WHOLE = Parameter(converter=_whole)  # a number of the command line that is not rounded to one
 IN_AUGMENTATION = Parameter(group=AUGMENTATION)
 IN_MODEL = Parameter(group=MODEL)
 IN_SCHEDULE = Parameter(group=SCHEDULE)
@@ -112,19 +125,19 @@ class Recipe:
     blur: Annotated[float | None, IN_AUGMENTATION] = None
     model: Annotated[str, IN_MODEL] = "small"
     pretrained: Annotated[bool, IN_MODEL] = False
-    epochs: Annotated[int, IN_SCHEDULE] = 20
-    batch_size: Annotated[int, IN_SCHEDULE] = 128
+    epochs: Annotated[int, WHOLE, IN_SCHEDULE] = 20
+    batch_size: Annotated[int, WHOLE, IN_SCHEDULE] = 128
     optimizer: Annotated[Literal["sgd", "adamw"], IN_SCHEDULE] = "sgd"
     lr: Annotated[float, IN_SCHEDULE] = 0.1
     momentum: Annotated[float, IN_SCHEDULE] = 0.9
     weight_decay: Annotated[float, IN_SCHEDULE] = 5e-4
     warmup_epochs: Annotated[float, IN_SCHEDULE] = 1.0
-    accumulate: Annotated[int, IN_RUN] = 1
-    end_epochs: Annotated[int, IN_SCHEDULE] = 0
-    skip_nonfinite: Annotated[int, IN_RUN] = 0
+    accumulate: Annotated[int, WHOLE, IN_RUN] = 1
+    end_epochs: Annotated[int, WHOLE, IN_SCHEDULE] = 0
+    skip_nonfinite: Annotated[int, WHOLE, IN_RUN] = 0
     precision: Annotated[Literal["auto", "fp32", "bf16"], IN_RUN] = "auto"
     compile: Annotated[bool, IN_RUN] = False
-    seed: Annotated[int, IN_RUN] = 0
+    seed: Annotated[int, WHOLE, IN_RUN] = 0
 
     def __post_init__(self) -> None:
         least = {"epochs": 1, "batch_size": 2, "accumulate": 1, "skip_nonfinite": 0}
@@ -145,6 +158,9 @@ class Recipe:
                 f"end_epochs must be 0 or more and below epochs, which is {self.epochs}, "
                 f"got {self.end_epochs}"
             )
+        for name in ("augment", "standard"):
+            if getattr(self, name) == "":
+                raise UsageError(f"{name} is empty; expected an augmentation, such as crop(0.3)")
         if self.blur is not None and not 0 <= self.blur <= 1:
             raise UsageError(f"blur must be a probability in [0, 1], got {self.blur}")
         if self.parsed_arm.self_supervised and self.end_epochs:
