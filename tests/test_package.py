@@ -56,7 +56,9 @@ for weight in (None, per_sample):
 """
 
 
-@pytest.mark.parametrize("program", [LIGHT, COMPILED], ids=["import", "compile"])
+@pytest.mark.parametrize(
+    "program", [LIGHT, pytest.param(COMPILED, marks=pytest.mark.slow)], ids=["import", "compile"]
+)
 def test_in_a_fresh_process(program: str) -> None:
     # A process of its own: nothing is imported there yet, and no shapes are checked.
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -94,6 +94,7 @@ def test_the_wheel_alone_is_the_method(wheel: Path, tmp_path: Path) -> None:
     assert done.stderr == expected
 
 
+@pytest.mark.slow
 def test_the_wheel_with_the_lab_trains_and_reports(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()

@@ -334,7 +334,10 @@ def test_what_failed_at_once_can_be_done_again(
 
 @pytest.mark.parametrize(
     ("command", "hint"),
-    [("train", "--resume goes on with it"), ("compare", "the same command goes on with it")],
+    [
+        ("train", "--resume goes on with it"),
+        pytest.param("compare", "the same command goes on with it", marks=pytest.mark.slow),
+    ],
 )
 def test_ctrl_c_stops_cleanly(command: str, hint: str, tmp_path: Path) -> None:
     """A whole process, stopped in its first epochs, ends as one that was left alone."""
@@ -402,10 +405,11 @@ def test_a_comparison_tells_other_data_from_the_test_images(
         main([*command, "--ood", str(tmp_path / "gone")])
     assert "gone" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()  # told before any work
-    main([*command, "--ood", "demo"])
+    folder(tmp_path / "other", range(5))
+    main([*command, "--ood", str(tmp_path / "other")])
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     for run in results["runs"]:
-        assert (run["ood"]["data"], run["ood"]["images"]) == ("demo", 2000)
+        assert (run["ood"]["data"], run["ood"]["images"]) == (str(tmp_path / "other"), 5)
         for score in ("softmax", "energy"):
             assert run["evaluation"][f"{score}_auroc"] == run["ood"][score]["auroc"]
             assert run["ood"][score]["auroc"] != 0.5  # an ensemble's energy tells too
@@ -420,6 +424,7 @@ def test_a_comparison_tells_other_data_from_the_test_images(
     assert json.loads(before)["checksum"] != after["checksum"]
 
 
+@pytest.mark.slow
 def test_a_comparison_under_corruptions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder(tmp_path / "data" / "train", range(60))
     folder(tmp_path / "data" / "test", range(60, 72))

@@ -51,7 +51,11 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]
     return folder, kept(folder, 1, "test_convnext")[0]
 
 
-@pytest.mark.parametrize("options", [(), ("--shard",)], ids=["copied", "sharded"])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param((), marks=pytest.mark.slow), ("--shard",)],
+    ids=["copied", "sharded"],
+)
 def test_two_processes_are_one(
     options: tuple[str, ...], one: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -103,6 +107,7 @@ def test_two_processes_share_the_batches_of_one(
         assert first["weights"].mean().item() != pytest.approx(1, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_that_are_preempted_go_on(
     one: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

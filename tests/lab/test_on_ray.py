@@ -148,9 +148,8 @@ def test_a_comparison_comes_out_as_it_does_here(
     assert said[1].err.count(": trained, epoch 2") == 2
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_survives_its_worker(
     number: signal.Signals,
     alone: dict[str, Any],

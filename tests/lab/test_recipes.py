@@ -55,7 +55,10 @@ def noise(data: str) -> Data:
     return Data(data, tuple(f"class {i}" for i in range(CLASSES[data])), part, part)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if "resnet18" in name else pytest.mark.slow) for name in NETWORKS],
+)
 def test_a_recipe_takes_real_steps(name: str, tmp_path: Path) -> None:
     recipe, data = options("train", "x", "--recipe", name)["recipe"], noise(NETWORKS[name])
     recipe = replace(recipe, arm="soft-both", epochs=1, end_epochs=0, batch_size=4)

@@ -1,8 +1,10 @@
 """The report: honest sentences, whole and harmless pages, numbers that are there or left out."""
 
 import copy
+import functools
 import math
 import re
+import tempfile
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -323,8 +325,15 @@ def page_of(results: Results, folder: Path) -> tuple[str, Page]:
     return html, Page(html)
 
 
-def test_a_page_has_every_section_in_order(tmp_path: Path) -> None:
-    _, page = page_of(fake_results(), tmp_path)
+@functools.cache  # a page takes seconds
+def fake_page() -> tuple[str, Page]:
+    """The page of `fake_results()`."""
+    with tempfile.TemporaryDirectory() as folder:
+        return page_of(fake_results(), Path(folder))
+
+
+def test_a_page_has_every_section_in_order() -> None:
+    _, page = fake_page()
     assert page.headings == [
         "The answer",
         "When part of the image is missing",
@@ -344,8 +353,8 @@ def test_a_page_has_every_section_in_order(tmp_path: Path) -> None:
         assert word in page.text
 
 
-def test_a_page_needs_nothing_from_outside(tmp_path: Path) -> None:
-    html, page = page_of(fake_results(), tmp_path)
+def test_a_page_needs_nothing_from_outside() -> None:
+    html, page = fake_page()
     assert "//" not in re.sub(r"base64,[^\"]*", "", html)
     assert page.count("link") == page.count("iframe") == page.count("base") == 0
     for tag, attributes in page.tags:
@@ -358,8 +367,8 @@ def test_a_page_needs_nothing_from_outside(tmp_path: Path) -> None:
     assert "default-src 'none'" in html
 
 
-def test_every_figure_says_how_to_read_it_and_what_it_shows(tmp_path: Path) -> None:
-    html, page = page_of(fake_results(), tmp_path)
+def test_every_figure_says_how_to_read_it_and_what_it_shows() -> None:
+    html, page = fake_page()
     captions = re.findall(r"<figcaption>\s*(.*?)</figcaption>", html, re.DOTALL)
     assert len(captions) == page.count("figure") == 7
     assert all(caption.startswith("How to read it") for caption in captions)
@@ -370,15 +379,15 @@ def test_every_figure_says_how_to_read_it_and_what_it_shows(tmp_path: Path) -> N
     assert len(set(labels)) == len(labels)
 
 
-def test_ids_are_unique_and_every_reference_is_met(tmp_path: Path) -> None:
-    html, page = page_of(fake_results(), tmp_path)
+def test_ids_are_unique_and_every_reference_is_met() -> None:
+    html, page = fake_page()
     ids = [a["id"] for _, a in page.tags if "id" in a]
     assert len(set(ids)) == len(ids)
     assert set(re.findall(r'(?:url\(#|href="#)([^")]+)', html)) <= set(ids)
 
 
-def test_figures_take_the_ink_of_the_page(tmp_path: Path) -> None:
-    html, _ = page_of(fake_results(), tmp_path)
+def test_figures_take_the_ink_of_the_page() -> None:
+    html, _ = fake_page()
     drawings = "".join(re.findall(r"<svg.*?</svg>", html, re.DOTALL))
     assert "currentColor" in drawings
     assert "#000000" not in drawings
@@ -526,8 +535,8 @@ def test_the_calibration_gap_is_best_nearest_to_zero() -> None:
     assert gaps["standard"].text == "+4.60"
 
 
-def test_headings_sort_and_can_be_reached_by_keyboard(tmp_path: Path) -> None:
-    html, page = page_of(fake_results(), tmp_path)
+def test_headings_sort_and_can_be_reached_by_keyboard() -> None:
+    html, page = fake_page()
     heads = re.findall(r"<th scope=\"col\"[^>]*><button type=\"button\"[^>]*>", html)
     assert len(heads) == page.count("button") == 20
     assert "aria-sort" in html
@@ -597,8 +606,8 @@ def test_a_record_of_an_earlier_version_has_a_page_without_views(tmp_path: Path)
     assert "occluded_error" in page.text  # the old difference stays in its table
 
 
-def test_the_strip_of_views_names_every_fill(tmp_path: Path) -> None:
-    _, page = page_of(fake_results(), tmp_path)
+def test_the_strip_of_views_names_every_fill() -> None:
+    _, page = fake_page()
     said = [a.get("alt") or "" for tag, a in page.tags if tag == "img"]
     assert said.count("the whole image: Bag") == 2
     for kind in ("cut off", "hidden"):
@@ -607,8 +616,8 @@ def test_the_strip_of_views_names_every_fill(tmp_path: Path) -> None:
     assert "40 % of it" in page.text.replace("\N{NO-BREAK SPACE}", " ")
 
 
-def test_every_term_of_a_note_leads_to_the_glossary(tmp_path: Path) -> None:
-    html, page = page_of(fake_results(), tmp_path)
+def test_every_term_of_a_note_leads_to_the_glossary() -> None:
+    html, page = fake_page()
     links = re.findall(r'href="#term-([^"]+)"', html)
     assert {"ece", "noise-floor", "gap", "visibility", "confidence"} <= set(links)
     for name, text in GLOSSARY.items():
@@ -857,8 +866,8 @@ def test_differences_of_many_arms_are_there_but_folded(tmp_path: Path) -> None:
     assert page.count("details") == 2
 
 
-def test_disagreements_show_as_many_of_both(tmp_path: Path) -> None:
-    html, page = page_of(fake_results(), tmp_path)
+def test_disagreements_show_as_many_of_both() -> None:
+    html, page = fake_page()
     assert "soft right, standard wrong: 6 of 87 such images" in page.text
     assert "standard right, soft wrong: 6 of 81 such images" in page.text
     assert html.count("<caption>Ankle boot <span>test image ") == 12

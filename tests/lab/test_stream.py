@@ -522,6 +522,7 @@ print(images, memory("VmHWM") - before)
     assert float(peak) < 160
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_stream(tmp_path: Path) -> None:
     """Two processes train on the batches of one, whichever process meets unreadable images."""
     source = in_tars(tmp_path, (3, 77, 121))

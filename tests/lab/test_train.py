@@ -80,7 +80,15 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a | b)
 
 
-@pytest.mark.parametrize("arm", list(ARMS))
+ALIKE = (  # what they do, others do too
+    "auto-hard", "auto-constant", "standard", "harsh", "harsh-constant", "soft", "soft-weight",
+    "soft-smoothed", "cutout", "randaugment", "ensemble", "simsiam", "simsiam-harsh",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "arm", [pytest.param(a, marks=pytest.mark.slow if a in ALIKE else ()) for a in ARMS]
+)
 def test_every_arm_learns(arm: str, data: Data, tmp_path: Path) -> None:
     recipe = resolve(replace(QUICK, arm=arm, sigma=0.1, epochs=12), data)
     run = open_run(tmp_path / "run", recipe, data, {}, resume=False)
@@ -337,7 +345,7 @@ def test_killed_process_loses_at_most_an_epoch(tmp_path: Path) -> None:
     folder(tmp_path / "data" / "train", range(200))
     folder(tmp_path / "data" / "test", range(200, 212))
     command = [sys.executable, "-m", "softaug", "train", str(tmp_path / "data")]
-    command += ["--epochs", "20", "--batch-size", "20", "--precision", "fp32"]
+    command += ["--epochs", "12", "--batch-size", "20", "--precision", "fp32"]
     subprocess.run([*command, "--run", str(tmp_path / "whole")], check=True, capture_output=True)
     killed = subprocess.Popen(
         [*command, "--run", str(tmp_path / "cut")],
