@@ -367,6 +367,69 @@ def test_killed_process_loses_at_most_an_epoch(tmp_path: Path) -> None:
     assert not (tmp_path / "cut" / "checkpoint.pt").exists()
 
 
+def test_one_process_holds_a_run(data: Data, tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run", QUICK, data, {}, resume=False)
+    held_by: list[str] = []
+
+    def intrude(_: Progress) -> None:
+        if held_by:
+            return
+        for again in (
+            lambda: run_one(QUICK, data, run, CPU, ignore),
+            lambda: open_run(run.folder, QUICK, data, {}, resume=True),
+        ):
+            with pytest.raises(UsageError, match=r"process \d+ is at work here") as refused:
+                again()
+            held_by.append(str(refused.value))
+
+    run_one(QUICK, data, run, CPU, intrude)
+    assert len(held_by) == 2
+    assert f"process {os.getpid()} " in held_by[0]
+    # Whoever comes later finds it free and finished.
+    assert run_one(QUICK, data, open_run(run.folder, QUICK, data, {}, True), CPU, ignore)
+
+
+def test_leftovers_of_a_killed_process_are_no_obstacle(data: Data, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    left = [folder / f".{name}.k3_x9a2b" for name in ("recipe.json", "metrics.jsonl")]
+    for file in left:
+        file.write_text("{")
+    run = open_run(folder, QUICK, data, {}, resume=False)
+    assert [path.name for path in folder.iterdir()] == ["recipe.json"]
+    run.save_history([])
+    (folder / ".checkpoint.pt.abcdefgh").write_text("half of one")
+    open_run(folder, QUICK, data, {}, resume=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["metrics.jsonl", "recipe.json"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / ".netrc").write_text("somebody's")
+    with pytest.raises(UsageError, match="exists and is no run folder"):
+        open_run(tmp_path / "other", QUICK, data, {}, resume=False)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("", r"metrics.jsonl: has 0 of the 1 epochs that the checkpoint has; put it back, or"),
+        ('{"epoch": 1', r"metrics.jsonl: not readable \("),
+        ("[1]\n", r"metrics.jsonl: expected an object on each line"),
+    ],
+)
+def test_a_history_that_was_lost_is_no_empty_one(
+    lines: str, message: str, data: Data, tmp_path: Path
+) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(QUICK, data, tmp_path / "run", watch=stop)
+    run = open_run(tmp_path / "run", QUICK, data, {}, resume=True)
+    run.history_file.write_text(lines)
+    with pytest.raises(SoftaugError, match=message):
+        fit(QUICK, data, run, CPU, ignore)
+
+
 def test_full_disk_keeps_the_old_checkpoint(data: Data, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     run = open_run(tmp_path / "run", QUICK, data, {}, resume=False)

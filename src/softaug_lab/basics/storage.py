@@ -1,13 +1,21 @@
-"""Atomic writes, JSON files and the cache folder."""
+"""Atomic writes, JSON files, folders that one process holds, and the cache folder."""
 
 import contextlib
+import errno
 import json
 import os
+import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.basics.errors import SoftaugError, UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows has none, and there nothing is held
+    fcntl = None  # type: ignore[assignment]
 
 
 def write_atomically(path: Path, content: bytes | str, keep_old_as: Path | None = None) -> None:
@@ -39,6 +47,39 @@ def write_atomically(path: Path, content: bytes | str, keep_old_as: Path | None 
             f"{path}: could not be written ({error.strerror}), {len(data):,} bytes are needed; "
             f"free some space or check the permissions{kept}"
         ) from error
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process alone, by a lock that ends with the process.
+
+    Raises UsageError where another process holds it. A file system without locks holds nothing.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise UsageError(
+                    f"{folder}: {_holder(handle)} is at work here; let it end or stop it first"
+                ) from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def _holder(handle: int) -> str:
+    """Name the process that locks a file, where the system lists it."""
+    with contextlib.suppress(OSError):
+        locks = Path("/proc/locks").read_text()
+        inode = os.fstat(handle).st_ino
+        if found := re.search(rf"FLOCK\s+\w+\s+WRITE\s+(\d+)\s+\S+:{inode}\s", locks):
+            return f"process {found[1]}"
+    return "another process"
 
 
 def cache_folder() -> Path:

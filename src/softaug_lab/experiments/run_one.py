@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from softaug_lab.basics.processes import Processes
-from softaug_lab.basics.storage import read_json
+from softaug_lab.basics.storage import held, read_json
 from softaug_lab.data import Data, ImageSet, load
 from softaug_lab.evaluation import (
     Evaluation,
@@ -75,23 +76,37 @@ def run_one(
 
     A finished run is only read, a trained one only evaluated, an interrupted one resumed. One that
     an earlier version finished, without views, is evaluated again. watch: called after each
-    training step. train: trains instead of `training.fit`.
+    training step. train: trains instead of `training.fit`. Raises UsageError where another process
+    holds the folder.
     """
     if not run.finished or _is_outdated(run):
-        if recipe.parsed_arm.members > 1:
-            evaluation, predictions = _run_members(recipe, data, run, processes, watch, train)
-        else:
-            if not run.model_file.exists():
-                _train(recipe, data, run, processes, watch, train)
-            evaluation, predictions = _evaluate(run, data, processes)
-        if processes.main:
-            predictions.save(run.predictions_file)
-            if run.probe_file.exists():
-                evaluation = replace(evaluation, probe=ProbeErrors.load(run.probe_file))
-            evaluation.save(run.evaluation_file)
-            run.remove_checkpoints()
-        processes.wait()
+        with held(run.folder) if processes.main else nullcontext():
+            _perform(recipe, data, run, processes, watch, train)
     return read_record(run)
+
+
+def _perform(
+    recipe: Recipe,
+    data: Data,
+    run: RunFolder,
+    processes: Processes,
+    watch: Watch,
+    train: Train,
+) -> None:
+    """Train what is not trained, and write the evaluation."""
+    if recipe.parsed_arm.members > 1:
+        evaluation, predictions = _run_members(recipe, data, run, processes, watch, train)
+    else:
+        if not run.model_file.exists():
+            _train(recipe, data, run, processes, watch, train)
+        evaluation, predictions = _evaluate(run, data, processes)
+    if processes.main:
+        predictions.save(run.predictions_file)
+        if run.probe_file.exists():
+            evaluation = replace(evaluation, probe=ProbeErrors.load(run.probe_file))
+        evaluation.save(run.evaluation_file)
+        run.remove_checkpoints()
+    processes.wait()
 
 
 def _is_outdated(run: RunFolder) -> bool:

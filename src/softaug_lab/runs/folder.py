@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from softaug_lab.basics.errors import SoftaugError, UsageError, listed
-from softaug_lab.basics.storage import read_json, write_atomically, write_json
+from softaug_lab.basics.storage import held, read_json, write_atomically, write_json
 from softaug_lab.data import Data
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs.checkpoint import read_first_checkpoint, write_checkpoint
 from softaug_lab.runs.environment import environment
 
 MAX_LENGTH = 120  # characters of an arm in the name of its folder
+FILES = (  # of a run
+    "recipe.json", "metrics.jsonl", "checkpoint.pt", "backbone.safetensors", "model.safetensors",
+    "predictions.npz", "probe.json", "evaluation.json", "corruptions.json", "ood.json",
+    "report.html", "results.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,10 +100,16 @@ class RunFolder:
         return content
 
     def history(self) -> list[dict[str, Any]]:
-        """Read the records of finished epochs."""
+        """Read the records of finished epochs; raises SoftaugError where they are broken."""
         if not self.history_file.exists():
             return []
-        return [json.loads(line) for line in self.history_file.read_text().splitlines()]
+        try:
+            records = [json.loads(line) for line in self.history_file.read_text().splitlines()]
+        except (OSError, ValueError) as error:
+            raise SoftaugError(f"{self.history_file}: not readable ({error})") from error
+        if not all(isinstance(record, dict) for record in records):
+            raise SoftaugError(f"{self.history_file}: expected an object on each line")
+        return records
 
     def save_history(self, records: list[dict[str, Any]]) -> None:
         """Write the records of finished epochs as JSON lines."""
@@ -124,6 +135,11 @@ class RunFolder:
         for file in self.checkpoint_files:
             file.unlink(missing_ok=True)
 
+    def leftovers(self) -> list[Path]:
+        """List the temporary files that a killed process left: half-written files of the run."""
+        names = "|".join(re.escape(name) for name in FILES)
+        return [p for p in self.folder.glob(".*") if re.fullmatch(rf"\.({names})\.\w+", p.name)]
+
 
 def folder_name(recipe: Recipe) -> str:
     """Return a folder name for a recipe's arm and seed that every file system accepts."""
@@ -140,8 +156,9 @@ def open_run(
     """Create a run folder, or with `resume` reopen one of the same recipe and data.
 
     source: the DATA argument and the options it was read with, for the record. Raises UsageError
-    for a folder that exists (without `resume`) or that has another recipe or other data (with it),
-    naming the differences; SoftaugError for a folder that cannot be created.
+    for a folder that exists (without `resume`), that has another recipe or other data (with it),
+    naming the differences, or that another process holds; SoftaugError for a folder that cannot be
+    created.
     """
     run = RunFolder(folder)
     wanted = {"recipe": asdict(recipe), "data": {**_fingerprint(data), "source": source}}
@@ -157,18 +174,26 @@ def open_run(
                 f"{folder}: this run exists; --resume goes on with it, --run names another folder"
             )
         _refuse_changes(folder, run.description(), wanted)
+        with held(folder):
+            _remove(run.leftovers())
         return run
     # A run that failed before its first checkpoint holds only recipe.json and may be overwritten.
-    if folder.exists() and (
-        not folder.is_dir() or any(path.name != "recipe.json" for path in folder.iterdir())
-    ):
+    own = {folder / "recipe.json", *run.leftovers()}
+    if folder.exists() and (not folder.is_dir() or not own.issuperset(folder.iterdir())):
         raise UsageError(f"{folder}: exists and is no run folder; --run names another one")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SoftaugError(f"{folder}: could not be made ({error.strerror})") from error
-    write_json(folder / "recipe.json", {**wanted, "environment": environment()})
+    with held(folder):
+        _remove(run.leftovers())
+        write_json(folder / "recipe.json", {**wanted, "environment": environment()})
     return run
+
+
+def _remove(files: list[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def _refuse_changes(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -36,14 +36,23 @@ class Checkpoints:
         return self.step.processes.main and time.perf_counter() - self.saved > self.seconds
 
     def resume(self) -> tuple[State, list[dict[str, Any]]]:
-        """Restore the last checkpoint, if any; return the position and the finished epochs' log."""
+        """Restore the last checkpoint, if any; return the position and the finished epochs' log.
+
+        Raises SoftaugError where the log has fewer epochs than the checkpoint.
+        """
         saved = self.run.load_checkpoint()
         if saved is None:
             return State(), []
         at = State(**saved.pop("at"))
+        history = self.run.history()
+        if self.step.processes.main and len(history) < at.epoch:
+            raise SoftaugError(
+                f"{self.run.history_file}: has {len(history)} of the {at.epoch} epochs that the "
+                f"checkpoint has; put it back, or remove {self.run.folder} to begin again"
+            )
         self.objective.load(saved.pop("objective"))
         self.step.processes.load(self.step.model, self.optimizer, saved)
-        return at, self.run.history()[: at.epoch]
+        return at, history[: at.epoch]
 
     def save(self, at: State) -> None:
         """Write a checkpoint. Raises SoftaugError where weights are not finite."""
