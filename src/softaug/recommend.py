@@ -26,7 +26,7 @@ class Strength:
     sigma: float
     erase: float
     area: tuple[float, float] = (0.02, 0.4)
-    k: float = 1.0
+    k: float = 2.0  # the paper's
 
 
 def strength(*, epochs: int, images: int, side: int, robust: int = 1) -> Strength:
