@@ -4,6 +4,7 @@ import gzip
 import importlib.util
 import io
 import os
+import struct
 import urllib.error
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from support import fake_cifar
 
@@ -118,7 +119,17 @@ def test_subset_takes_small_classes_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("train_name", "test_name"),
-    [("Training", "Testing"), ("train", "testing"), ("TRAIN", "Validation"), ("train", "valid")],
+    [
+        ("Training", "Testing"),
+        ("train", "testing"),
+        ("TRAIN", "Validation"),
+        ("train", "valid"),
+        ("training_set", "test_set"),
+        ("seg_train", "seg_test"),
+        ("Train_images", "test_images"),
+        ("train", "dev"),
+        ("train", "fold-test"),
+    ],
 )
 def test_parts_under_other_names(train_name: str, test_name: str, tmp_path: Path) -> None:
     data = load(str(make_folder(tmp_path, {train_name: 3, test_name: 2})))
@@ -131,6 +142,102 @@ def test_train_may_be_the_name_of_a_class(tmp_path: Path) -> None:
     data = load(str(make_folder(tmp_path, {"": 5}, ("bus", "car", "train"))))
     assert data.classes == ("bus", "car", "train")
     assert data.test.labels.tolist() == [0, 1, 2]
+
+
+def test_a_class_with_folders_may_be_called_like_a_part(tmp_path: Path) -> None:
+    make_folder(tmp_path / "test_tubes", {"": 4}, ("blue", "red"))
+    data = load(str(make_folder(tmp_path, {"": 5}, ("bus", "car"))))
+    assert data.classes == ("bus", "car", "test_tubes")
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (("a", "b"), "a, b hold the same folders, cat, dog, so they seem to be parts"),
+        (("x_train", "y_train"), "x_train/ and y_train/ may both be train/; rename one"),
+    ],
+)
+def test_parts_that_cannot_be_told(parts: tuple[str, str], message: str, tmp_path: Path) -> None:
+    make_folder(tmp_path, dict.fromkeys(parts, 3))
+    with pytest.raises(SoftaugError, match=message):
+        load(str(tmp_path))
+
+
+def test_links_to_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", {"train": 2, "val": 1})
+    elsewhere = make_folder(tmp_path / "elsewhere", {"": 4}, ("more",)) / "more"
+    (root / "train" / "dog" / "linked").symlink_to(elsewhere)
+    (root / "train" / "dog" / "again").symlink_to(elsewhere)
+    (root / "train" / "cat" / "loop").symlink_to(root / "train" / "cat")
+    assert load(str(root)).train.labels.bincount().tolist() == [2, 6]
+
+
+def test_what_is_left_out_is_counted_by_ending(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, {"train": 2, "val": 1})
+    for name in ("a.heic", "b.HEIC", "notes.txt", "README", ".hidden"):
+        (root / "train" / "cat" / name).touch()
+    [note] = load(str(root)).notes
+    assert note == f"{root}/train: files that are read as no images: 2 .heic, 1 .txt, 1 no ending"
+
+
+@pytest.mark.parametrize("ending", ["jfif", "jpe", "avif", "jp2", "pbm"])
+def test_images_of_rarer_endings_are_read(ending: str, tmp_path: Path) -> None:
+    for i, part in enumerate(("train/cat", "train/dog", "val/cat", "val/dog")):
+        (tmp_path / part).mkdir(parents=True)
+        image = picture(i).convert("1" if ending == "pbm" else "RGB")
+        form = {"avif": "AVIF", "jp2": "JPEG2000", "pbm": "PPM"}.get(ending, "JPEG")
+        image.save(tmp_path / part / f"x.{ending}", format=form)
+    data = load(str(tmp_path))
+    assert (len(data.train), len(data.test), data.notes) == (2, 2, ())
+
+
+def test_a_pipe_is_no_image(tmp_path: Path) -> None:
+    """It would be waited for for ever."""
+    root = make_folder(tmp_path, {"train": 2, "val": 1})
+    os.mkfifo(root / "train" / "cat" / "x.png")
+    with pytest.raises(
+        SoftaugError, match=r"x\.png: unreadable \(neither a file nor a link to one"
+    ):
+        load(str(root))
+
+
+def exif(kind: int, count: int, value: bytes) -> bytes:
+    """EXIF with an orientation of a type of TIFF: 2 text, 3 short, 4 long, 7 bytes."""
+    entry = struct.pack("<HHI", 0x0112, kind, count) + value.ljust(4, b"\0")
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        exif(2, 2, b"6"),
+        exif(3, 1, b"\0"),
+        exif(3, 1, b"\x09"),
+        exif(3, 2, b"\x06\0\x06\0"),
+        exif(4, 1, b"\xff\xff\xff\xff"),
+        exif(7, 1, b"\x06"),
+        exif(12, 9, b"\xff\xff\xff\xff"),
+        exif(3, 1, b"\x06")[:20],
+        b"Exif\0\0XX",
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of broken EXIF
+def test_an_orientation_that_is_none_is_ignored(broken: bytes, tmp_path: Path) -> None:
+    image = picture(3).resize((12, 20))
+    image.save(tmp_path / "odd.jpg", exif=broken)
+    turned = read_image(tmp_path / "odd.jpg", 3, 20, 12)
+    image.save(tmp_path / "plain.jpg")
+    assert torch.equal(turned, read_image(tmp_path / "plain.jpg", 3, 20, 12))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientations_are_those_of_pillow(orientation: int, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (20, 12, 3), np.uint8)
+    Image.fromarray(values).save(tmp_path / "x.png", exif=exif(3, 1, bytes([orientation])))
+    with Image.open(tmp_path / "x.png") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    got = read_image(tmp_path / "x.png", 3, *expected.shape[:2])
+    assert np.array_equal(got.permute(1, 2, 0).numpy(), expected)
 
 
 def test_parts_without_class_folders_are_no_classes(tmp_path: Path) -> None:
@@ -181,7 +288,7 @@ def test_folder_with_its_own_test_part(test_name: str, tmp_path: Path) -> None:
     assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert data.test.labels.tolist() == [0, 0, 1, 1]
     assert data.train.images[4, :, 0, 0].tolist() == [4, 10, 200]
-    assert data.notes == ()
+    assert data.notes == (f"{root}/train: files that are read as no images: 1 .txt",)
 
 
 def test_one_folder_is_split_by_the_seed(tmp_path: Path) -> None:

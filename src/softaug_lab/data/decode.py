@@ -11,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from softaug_lab.basics.errors import SoftaugError
@@ -23,12 +24,22 @@ from softaug_lab.data.resize import centre_crop, fit
 from softaug_lab.data.sample import Sample, Slice, Unreadable
 
 IMAGE_ENDINGS = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
+    | {".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif"}
 )
 # Pillow hands other formats, such as PostScript, to another program, whatever the file is called.
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 MAX_ELONGATION = 100  # longer images are cropped to their middle before they are scaled
 AT_ONCE = 256  # samples that are decoded before the results are stored
+UPRIGHT = {  # what makes an image upright, by its EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 GREY_MODES = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L"})  # of Pillow
 
 
@@ -125,7 +136,7 @@ def decode_image(sample: Sample | Unreadable, shape: tuple[int, int, int]) -> Pi
         with Image.open(_open_content(sample), formats=FORMATS) as opened:
             _refuse_bomb(opened)
             _decode_smaller(opened, height, width)
-            image = _flatten(ImageOps.exif_transpose(opened), channels)
+            image = _flatten(_upright(opened), channels)
         array = np.array(image, dtype=np.uint8).reshape(image.height, image.width, channels)
     # Pillow's decoders raise errors of many types.
     except Exception as error:
@@ -158,7 +169,11 @@ def _open_content(sample: Sample) -> Path | io.BytesIO:
         with content.path.open("rb") as file:
             file.seek(content.offset)
             content = file.read(content.length)
-    return io.BytesIO(content) if isinstance(content, bytes) else content
+    if isinstance(content, bytes):
+        return io.BytesIO(content)
+    if not S_ISREG(content.stat().st_mode):
+        raise OSError("neither a file nor a link to one")  # a FIFO would be waited for for ever
+    return content
 
 
 def _refuse_bomb(image: Image.Image) -> None:
@@ -179,10 +194,24 @@ def _decode_smaller(image: Image.Image, height: int, width: int) -> None:
     image.draft(None, (math.ceil(factor * image.width), math.ceil(factor * image.height)))
 
 
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 where it is missing or anything but a number of 2 to 8."""
+    try:
+        found = image.getexif().get(0x0112)
+    except Exception:  # broken EXIF raises errors of many types, and the image is whole
+        return 1
+    return found if isinstance(found, int) and found in UPRIGHT else 1
+
+
 def _is_sideways(image: Image.Image) -> bool:
     """Return whether the EXIF orientation swaps height and width."""
-    orientation: int = image.getexif().get(0x0112, 1)
-    return orientation >= 5
+    return _orientation(image) >= 5
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn and mirror an image as its EXIF orientation asks."""
+    orientation = _orientation(image)
+    return image if orientation == 1 else image.transpose(UPRIGHT[orientation])
 
 
 def _flatten(image: Image.Image, channels: int) -> Image.Image:

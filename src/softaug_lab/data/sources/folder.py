@@ -1,25 +1,29 @@
 """Folders of image files, one folder for each class."""
 
-from collections.abc import Iterator
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from softaug_lab.basics.errors import SoftaugError, report_faults
+from softaug_lab.basics.errors import SoftaugError, listed, report_faults
 from softaug_lab.data.decode import IMAGE_ENDINGS
 from softaug_lab.data.shards import OneFile
-from softaug_lab.data.sources.listing import KINDS, Listing, is_hidden, named_parts
+from softaug_lab.data.sources.listing import KINDS, TRAIN_NAMES, Listing, named_parts
 
 
 def list_folder(root: Path) -> Listing:
     """List the images of `train/` and `test/` (or `val/`), or of one folder of class folders.
 
     Case is ignored in the names of the parts. Classes are in the order of their sorted names.
-    Hidden files and files that are not images are ignored. Raises one SoftaugError that names all
-    faults.
+    Hidden files are ignored, and files of other endings than those of images counted in a note.
+    Raises one SoftaugError that names all faults.
     """
     train, test, notes = _part_folders(root)
     classes = sorted(folder.name for folder in _subfolders(train))
     if not classes:
         raise SoftaugError(f"{train}: no class folders; expected one folder of images per class")
+    _refuse_parts(train, classes)
     faults = []
     if len(classes) < 2:
         faults.append(f"{train}: one class only ({classes[0]}); at least 2 are needed")
@@ -32,7 +36,8 @@ def list_folder(root: Path) -> Listing:
         test_shards, empty = _class_images(test, classes)
         faults += empty
     report_faults(root, faults)
-    return Listing(train_shards, test_shards, classes, notes)
+    other = _left_out([train, *([] if test is None else [test])])
+    return Listing(train_shards, test_shards, classes, (*notes, *other))
 
 
 def list_any_images(root: Path) -> Listing:
@@ -58,11 +63,63 @@ def _part_folders(root: Path) -> tuple[Path, Path | None, tuple[str, ...]]:
         for name, folder in folders.items()
         if name in known and (set(folders) <= known or any(_subfolders(folder)))
     }
+    parts |= _parts_by_word(root, {n: f for n, f in folders.items() if n not in known}, parts)
     train, tests = named_parts(parts)
     if train is None and tests:
         raise SoftaugError(f"{root}: has {tests[0].name}/ but no train/; add it")
     notes = tuple(f"{folder}: left out, {tests[0].name}/ is tested on" for folder in tests[1:])
     return train or root, tests[0] if tests else None, notes
+
+
+def _parts_by_word(root: Path, folders: dict[str, Path], parts: dict[str, Path]) -> dict[str, Path]:
+    """Find further parts by a word of their names, as in `seg_train` and `test_images`.
+
+    Such a folder is a part where it has class folders. Raises SoftaugError for two of one kind.
+    """
+    found: dict[str, Path] = {}
+    for names in KINDS:
+        of_kind = [
+            folder
+            for name, folder in folders.items()
+            if not set(re.split(r"[^a-z]+", name)).isdisjoint(names) and any(_subfolders(folder))
+        ]
+        if set(names) & set(parts) or not of_kind:
+            continue
+        if len(of_kind) > 1:
+            raise SoftaugError(
+                f"{root}: {of_kind[0].name}/ and {of_kind[1].name}/ may both be {names[0]}/; "
+                "rename one"
+            )
+        found[names[0]] = of_kind[0]
+    # A class may be called test_tubes: without a part to train on there is none to test on.
+    has_train = not {*TRAIN_NAMES}.isdisjoint({*parts, *found})
+    return found if has_train else {}
+
+
+def _refuse_parts(root: Path, classes: Sequence[str]) -> None:
+    """Raise SoftaugError where all classes hold the same folders: they are parts, not classes."""
+    inside = [{folder.name for folder in _subfolders(root / name)} for name in classes]
+    if len(classes) > 1 and len(inside[0]) > 1 and all(one == inside[0] for one in inside):
+        raise SoftaugError(
+            f"{root}: {listed(classes, 4)} hold the same folders, {listed(sorted(inside[0]), 4)}, "
+            "so they seem to be parts and not classes; call them train and test"
+        )
+
+
+def _left_out(parts: Sequence[Path]) -> list[str]:
+    """Return a note that counts the files with other endings than those of images."""
+    others = Counter(
+        file.suffix.lower() or "no ending"
+        for part in parts
+        for file in _files(part)
+        if file.suffix.lower() not in IMAGE_ENDINGS
+    )
+    if not others:
+        return []
+    counts = [
+        f"{n:,} {ending}" for ending, n in sorted(others.items(), key=lambda o: (-o[1], o[0]))
+    ]
+    return [f"{parts[0]}: files that are read as no images: {listed(counts, 6)}"]
 
 
 def _class_differences(train: Path, test: Path, classes: set[str]) -> list[str]:
@@ -89,10 +146,18 @@ def _subfolders(root: Path) -> Iterator[Path]:
 
 def _image_files(folder: Path) -> Iterator[Path]:
     """Yield image files at any depth, dead links included, so that these are reported."""
-    return (
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in IMAGE_ENDINGS
-        and not is_hidden(file.relative_to(folder))
-        and not file.is_dir()
-    )
+    return (file for file in _files(folder) if file.suffix.lower() in IMAGE_ENDINGS)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield all files but hidden ones, at any depth, also behind links to folders, these once."""
+    visited = set()
+    for place, inside, files in os.walk(folder, followlinks=True):
+        status = Path(place).stat()
+        # A link to a folder that was read already may be a loop.
+        if (status.st_dev, status.st_ino) in visited:
+            inside.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        yield from (Path(place, name) for name in files if not name.startswith("."))

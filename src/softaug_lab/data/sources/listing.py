@@ -11,7 +11,7 @@ from softaug_lab.data.shards import Shard
 
 TRAIN_NAMES = ("train", "training", "trainset")
 # In order of preference: a part called test is tested on rather than a validation part.
-TEST_NAMES = (("test", "testing", "testset"), ("val", "valid", "validation", "eval"))
+TEST_NAMES = (("test", "testing", "testset"), ("val", "valid", "validation", "eval", "dev"))
 KINDS = (TRAIN_NAMES, *TEST_NAMES)
 AnyPart = TypeVar("AnyPart")
 
