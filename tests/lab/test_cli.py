@@ -266,6 +266,7 @@ def test_missing_packages_are_told_in_one_line(missing: str) -> None:
         (["train", "DATA", "--augment", "crop(0.3, **{'a': 1})"], 2, "expected NAME=VALUE"),
         (["evaluate", "DATA"], 1, "model.safetensors: no model here"),
         (["predict", "DATA", "x.png"], 1, "model.safetensors: no model here"),
+        (["preview", "DATA", "--out", "."], 2, "--out . is a folder; name a file, such as preview"),
         (["preview", "DATA", "--images", "0"], 2, "--images must be at least 1, got 0"),
         (["bake", "DATA"], 2, "bake"),
     ],

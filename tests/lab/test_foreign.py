@@ -712,3 +712,8 @@ def test_images_of_any_source_are_read_in_a_given_shape(pictures: Path, tmp_path
 def test_a_view_is_as_the_data_where_it_says_nothing() -> None:
     images = torch.randint(256, (2, 3, 5, 7)).to(torch.uint8)
     assert torch.equal(Preprocessing().pixels(images), images / 255)
+
+
+def test_a_list_of_classes_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_bytes("\ufeffcat\ndog\n".encode())
+    assert read_classes(tmp_path / "names.txt", 2) == ("cat", "dog")

@@ -7,11 +7,12 @@ import pickle
 import re
 import resource
 import struct
+import subprocess
 import sys
 import tarfile
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +23,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
 from support import fake_cifar, tar
 
 from softaug_lab.basics.errors import SoftaugError, UsageError
@@ -581,3 +584,79 @@ def test_a_file_that_is_called_like_a_command_is_opened(
     assert len(load(name).train) + len(load(name).test) == 12
     assert len(read_images(".", 3, 6, 6)[0]) == 12
     assert [path.name for path in Path().iterdir()] == [name]
+
+
+def own_model(path: Path, **card: Any) -> Path:
+    """Write a model for images of 8 px, its card changed as a forger would."""
+    honest = ModelCard("small", ("caf\xe9", "b"), 3, 8, 8)
+    weights = build(honest, (127.5,), (127.5,)).state_dict()
+    save_model(honest, weights, path)
+    if card:
+        forged = {"softaug": json.dumps(asdict(honest) | card)}
+        path.write_bytes(save_tensors(load_file(path), metadata=forged))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("forged", "message"),
+    [
+        ({"temperature": 0}, "temperature must be above 0 and finite, got 0"),
+        ({"temperature": float("nan")}, "temperature must be above 0 and finite, got nan"),
+        ({"temperature": "1"}, "temperature must be above 0 and finite, got '1'"),
+        ({"classes": ["a"]}, "classes must be 2 or more, got 1"),
+        ({"classes": [["a"], ["b"]]}, "model and classes must be text"),
+        ({"classes": 3}, "not iterable"),
+        ({"height": -8}, "height must be a whole number from 1, got -8"),
+        ({"channels": 3.0}, "channels must be a whole number from 1, got 3.0"),
+        ({"pretrained": 1}, "pretrained must be true or false, got 1"),
+        ({"model": ["small"]}, "model and classes must be text"),
+        ({"command": "rm"}, "unexpected keyword argument 'command'"),
+    ],
+)
+def test_a_forged_card_is_told(forged: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = own_model(tmp_path / "model.safetensors", **forged)
+    with pytest.raises(SoftaugError, match=rf"its card is broken \(.*{re.escape(message)}"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"recipe": [], "data": {}, "environment": {}}'])
+def test_a_recipe_that_is_none_is_told(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own_model(tmp_path / "model.safetensors")
+    (tmp_path / "recipe.json").write_text(content)
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(tmp_path)])
+    said = capsys.readouterr().err
+    assert "recipe.json: expected objects called recipe, data, environment" in said
+
+
+def test_a_model_of_no_numbers_predicts_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = load_model(own_model(tmp_path / "model.safetensors"))
+    broken = {name: value * float("nan") for name, value in model.state_dict().items()}
+    save_model(model.card, broken, tmp_path / "model.safetensors")
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict", f"{tmp_path}/model.safetensors", f"{tmp_path}/x.png"])
+    said = capsys.readouterr()
+    assert stopped.value.code == 1
+    assert not said.out
+    assert "x.png: the model's logits are not finite" in said.err
+
+
+def test_output_that_nobody_reads_or_that_is_ascii(tmp_path: Path) -> None:
+    own_model(tmp_path / "model.safetensors")
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    command = [sys.executable, "-m", "softaug", "predict", "model.safetensors", "x.png"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    options: dict[str, Any] = {"cwd": tmp_path, "env": environment, "stderr": subprocess.PIPE}
+    done = subprocess.run([*command, "--top", "2"], stdout=subprocess.PIPE, check=True, **options)
+    assert b"x.png\tcaf\\xe9\t0." in done.stdout
+    with subprocess.Popen(command, stdout=subprocess.PIPE, **options) as running:
+        assert running.stdout is not None
+        running.stdout.close()
+        assert running.stderr is not None
+        assert running.stderr.read() == b""
+    assert running.returncode == 141

@@ -1,5 +1,7 @@
 """The entry point of the command line: runs a command, turns errors into one line and a code."""
 
+import io
+import os
 import sys
 from importlib.util import find_spec
 
@@ -16,7 +18,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line.
 
     Exit codes: 0; 1 for a failure; 2 for a wrong request, and where packages are missing; 130
-    after Ctrl-C and 143 after SIGTERM.
+    after Ctrl-C, 143 after SIGTERM, and 141 where nobody reads the output any more.
     """
     if any(find_spec(name) is None for name in NEEDED):
         # Without rich, which may be what is missing.
@@ -25,8 +27,16 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(2)
     tokens = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in tokens
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may know ASCII alone
     try:
         _call([token for token in tokens if token != "--debug"])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads the output, such as `head`, has enough. Python would flush once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
     except KeyboardInterrupt:
         _fail("interrupted", 130)
     except Exception as error:

@@ -52,6 +52,10 @@ def predict(
             failures.append(str(error))
             continue
         logits = predict_logits(model, image[None])[0]
+        if not logits.isfinite().all():
+            raise SoftaugError(
+                f"{path}: the model's logits are not finite; training has probably diverged"
+            )
         probabilities = (logits / card.temperature).softmax(dim=0)
         best = probabilities.topk(min(top, len(card.classes)))
         for p, index in zip(best.values.tolist(), best.indices.tolist(), strict=True):

@@ -52,6 +52,9 @@ def preview(
 
     if images < 1:
         raise UsageError(f"--images must be at least 1, got {images}")
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a folder; name a file, such as {out / 'preview.png'}")
+    out = out if out.suffix else out.with_name(f"{out.name}.png")
     recipe = Recipe(arm=arm, augment=augment, sigma=sigma, k=k)
     loaded = load_data(data, read)
     recipe = resolve(recipe, loaded)

@@ -1,5 +1,6 @@
 """Model card: the settings from which a model is built again, and the names of its classes."""
 
+import math
 from dataclasses import dataclass
 
 SMALL_IMAGE = 64  # pixels; up to this size a network begins with a 3x3 stem without pooling
@@ -11,7 +12,8 @@ class ModelCard:
 
     model: one of OWN_MODELS, or a name of timm. classes: their names, in the order of the logits.
     channels, height, width: of its images, in pixels. pretrained: whether it began with timm's
-    pretrained weights. temperature: the divisor of its logits before softmax.
+    pretrained weights. temperature: the divisor of its logits before softmax. Raises ValueError for
+    what cannot be a model's, as in a broken or forged file.
     """
 
     model: str
@@ -21,3 +23,18 @@ class ModelCard:
     width: int
     pretrained: bool = False
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(name, str) for name in (self.model, *self.classes)):
+            raise ValueError("model and classes must be text")
+        if len(self.classes) < 2:
+            raise ValueError(f"classes must be 2 or more, got {len(self.classes)}")
+        for name in ("channels", "height", "width"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be a whole number from 1, got {value!r}")
+        if type(self.pretrained) is not bool:
+            raise ValueError(f"pretrained must be true or false, got {self.pretrained!r}")
+        is_number = type(self.temperature) in (int, float)
+        if not is_number or not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature must be above 0 and finite, got {self.temperature!r}")

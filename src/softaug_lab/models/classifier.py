@@ -135,8 +135,10 @@ def load_model(path: Path) -> Classifier:
         raise SoftaugError(f"{path}: a safetensors file, but not one softaug wrote") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise SoftaugError(f"{path}: not a whole safetensors file ({error})") from error
-    fields["classes"] = tuple(fields["classes"])
-    card = ModelCard(**fields)
+    try:
+        card = ModelCard(**{**fields, "classes": tuple(fields["classes"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise SoftaugError(f"{path}: its card is broken ({error})") from error
     # A convolutional network accepts any size, and `predict` scales images to the card's size.
     if card.height * card.width > MAX_PIXELS:
         raise SoftaugError(f"{path}: images of {card.width} x {card.height} px are too large")

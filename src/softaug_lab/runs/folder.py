@@ -91,12 +91,24 @@ class RunFolder:
         return self.evaluation_file.exists()
 
     def recipe(self) -> Recipe:
-        """Read the run's recipe."""
-        return Recipe(**read_json(self.folder / "recipe.json")["recipe"])
+        """Read the run's recipe; raises SoftaugError where it is none."""
+        try:
+            return Recipe(**self.description()["recipe"])
+        except (KeyError, TypeError) as error:
+            raise SoftaugError(f"{self.folder / 'recipe.json'}: no recipe ({error})") from error
 
     def description(self) -> dict[str, Any]:
-        """Read recipe.json: the recipe, its data, and the environment that the run began in."""
-        content: dict[str, Any] = read_json(self.folder / "recipe.json")
+        """Read recipe.json: the recipe, its data, and the environment that the run began in.
+
+        Raises SoftaugError where it is another file.
+        """
+        file = self.folder / "recipe.json"
+        content = read_json(file)
+        parts = ("recipe", "data", "environment")
+        if not isinstance(content, dict) or not all(
+            isinstance(content.get(part), dict) for part in parts
+        ):
+            raise SoftaugError(f"{file}: expected objects called {', '.join(parts)}")
         return content
 
     def history(self) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ def read_classes(path: Path, k: int) -> tuple[str, ...]:
     """
     require_file(path)
     try:
-        names = tuple(path.read_text(encoding="utf-8").rstrip().splitlines())
+        names = tuple(path.read_text(encoding="utf-8-sig").rstrip().splitlines())
     except (OSError, ValueError) as error:
         raise SoftaugError(f"{path}: not readable as text ({one_line(error)})") from error
     if len(names) != k:
