@@ -22,6 +22,7 @@ from support import fake_cifar
 import softaug_lab.data
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.data.decode import decode_all, read_image
+from softaug_lab.data.identity import content_keys
 from softaug_lab.data.load import load
 from softaug_lab.data.memory import available_memory, check_memory
 from softaug_lab.data.sample import Sample, Unreadable
@@ -238,6 +239,30 @@ def test_orientations_are_those_of_pillow(orientation: int, tmp_path: Path) -> N
         expected = np.asarray(ImageOps.exif_transpose(image))
     got = read_image(tmp_path / "x.png", 3, *expected.shape[:2])
     assert np.array_equal(got.permute(1, 2, 0).numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (1, 28, 28), (3, 32, 32), (3, 224, 224), (3, 99, 301)]
+)
+def test_an_image_is_known_by_its_pixels(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (20, *shape), generator=generator).to(torch.uint8)
+    keys = content_keys(images)
+    assert len(keys.unique()) == len(images.flatten(1).unique(dim=0))
+    order = torch.randperm(20, generator=generator)
+    assert torch.equal(content_keys(images[order]), keys[order])
+    channels_last = images.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(content_keys(channels_last), keys)
+    if images[0].numel() > 1:
+        # One pixel makes another image, the smallest change of it in any place.
+        changed = images[:1].repeat(20, 1, 1, 1).flatten(1)
+        places = torch.randint(changed.shape[1] // 8 * 8, (20,), generator=generator)
+        changed[torch.arange(20), places] ^= 1
+        other = content_keys(changed.view(20, *shape))
+        assert not torch.isin(other, keys).any()
+    if shape[1] != shape[2]:
+        turned = images.view(20, shape[0], shape[2], shape[1])
+        assert not torch.isin(content_keys(turned), keys).any()
 
 
 def test_parts_without_class_folders_are_no_classes(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from test_cli import fails, pictures
 from test_recomputed import DOCUMENT
 from test_train import CPU, data, ignore, same, stripes
@@ -561,7 +562,9 @@ def test_a_run_is_probed_on_its_own_data_and_on_others(
     for new, old in (("x", "bright"), ("y", "dark <b>"), ("z", "bright")):
         (other / new).mkdir(parents=True)
         for picture in list((pictures / old).iterdir())[:6]:
-            (other / new / picture.name).write_bytes(picture.read_bytes())
+            with Image.open(picture) as image:
+                image.putpixel((0, 0), (7, 7, 7))  # another image: seen ones are left out
+                image.save(other / new / picture.name)
     main(["probe", str(run), str(other), "--json", str(tmp_path / "f.json")])
     assert json.loads((tmp_path / "f.json").read_text())["images"] == 3
     assert len(set(run.glob("features-*.npy")) - files) == 4

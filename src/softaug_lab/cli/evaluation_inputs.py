@@ -133,7 +133,7 @@ def own_model(
         data, read = recorded
         require_no_address(run, data, read.test)
     trained_on = recorded is not None and Path(recorded[0]).resolve() == Path(data).resolve()
-    loaded = _read_test(data, read, trained_on)
+    loaded = unseen(_read_test(data, read, trained_on), folder)
     card = model.card
     chosen, test = _for_model(model, card.classes, len(card.classes), loaded, restrict or False)
     shape = (card.channels, card.height, card.width)
@@ -176,6 +176,32 @@ def require_no_address(run: Path, *sources: str | None) -> None:
                 f"{run}: its data were {source!r}, and a run folder, which may be anybody's, can "
                 "name only files; name DATA after it"
             )
+
+
+def unseen(data: "Data", folder: "RunFolder") -> "Data":
+    """Leave out the test images that the run's model saw, by their pixels, and say so.
+
+    Raises UsageError where none is left.
+    """
+    import torch
+
+    from softaug_lab.data import ImageSet, content_keys
+
+    seen = folder.seen()
+    if seen is None:
+        if folder.started:
+            say(f"{folder.folder}: no record of its training images, so none can be left out")
+        return data
+    new = ~torch.isin(content_keys(data.test.images), seen)
+    if new.all():
+        return data
+    n = len(data.test)
+    if not new.any():
+        raise UsageError(
+            f"{data.name}: the model was trained on all of its {n:,} test images; name other DATA"
+        )
+    say(f"{data.name}: {n - int(new.sum()):,} of {n:,} test images trained the model; left out")
+    return replace(data, test=ImageSet(data.test.images[new], data.test.labels[new]))
 
 
 def foreign_model(

@@ -71,6 +71,7 @@ def load_to_train(
     from softaug_lab.data import hold_out, share_to_hold_out
 
     loaded = load_data(data, read)
+    _say_twice(loaded)
     if read.held_out is not None:
         return loaded, read
     recorded = _recorded_share(folder(loaded.name))
@@ -126,6 +127,19 @@ def _announce(recipe: Recipe, data: "Data") -> None:
         f"chosen for {recipe.epochs:,} epochs of {data.train_images:,} images (docs/budget.md); "
         "--sigma, --k, --robust and --augment change it"
     )
+
+
+def _say_twice(data: "Data") -> None:
+    """Say how many test images are training images too."""
+    import torch
+
+    from softaug_lab.data import content_keys
+
+    if data.stream is None:
+        twice = int(torch.isin(content_keys(data.test.images), data.seen_keys).sum())
+        if twice:
+            n = f"{twice:,} of {len(data.test):,}"
+            say(f"{data.name}: {n} test images are training images too, by their pixels")
 
 
 def _uncalibrated(data: "Data") -> str:

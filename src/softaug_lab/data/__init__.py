@@ -14,6 +14,7 @@ from softaug_lab.data.decode import (
     read_image,
 )
 from softaug_lab.data.held_out import hold_out, share_to_hold_out
+from softaug_lab.data.identity import content_keys
 from softaug_lab.data.load import load, read_images
 from softaug_lab.data.resize import centre_crop, fit, with_channels
 from softaug_lab.data.sample import Sample, Unreadable
@@ -31,6 +32,7 @@ __all__ = [
     "StreamOptions",
     "Unreadable",
     "centre_crop",
+    "content_keys",
     "decode_all",
     "decode_image",
     "decoders",

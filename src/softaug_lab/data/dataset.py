@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from softaug_lab.data.identity import content_keys
 from softaug_lab.data.stream import Stream
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -64,6 +65,12 @@ class Data:
     def pixel_statistics(self) -> Statistics:
         """Mean and standard deviation of each channel of the training images, 0 to 255."""
         return pixel_statistics(self.train.images)
+
+    @cached_property
+    def seen_keys(self) -> Int64[Tensor, "m"]:
+        """Keys by content of the images in memory that a model sees: training and held-out ones."""
+        parts = [self.train, *([] if self.held_out is None else [self.held_out])]
+        return torch.cat([content_keys(part.images) for part in parts])
 
     def all_images(self) -> ImageSet:
         """Concatenate the training and test images in memory."""

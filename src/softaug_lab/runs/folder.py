@@ -1,11 +1,16 @@
 """The folder of a run: its files by name, and how it is created and reopened."""
 
+import io
 import json
 import re
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from softaug_lab.basics.errors import SoftaugError, UsageError, listed
 from softaug_lab.basics.storage import held, read_json, write_atomically, write_json
@@ -16,9 +21,9 @@ from softaug_lab.runs.environment import environment
 
 MAX_LENGTH = 120  # characters of an arm in the name of its folder
 FILES = (  # of a run
-    "recipe.json", "metrics.jsonl", "checkpoint.pt", "backbone.safetensors", "model.safetensors",
-    "predictions.npz", "probe.json", "evaluation.json", "corruptions.json", "ood.json",
-    "report.html", "results.json",
+    "recipe.json", "seen-images.npy", "metrics.jsonl", "checkpoint.pt", "backbone.safetensors",
+    "model.safetensors", "predictions.npz", "probe.json", "evaluation.json", "corruptions.json",
+    "ood.json", "report.html", "results.json",
 )  # fmt: skip
 
 
@@ -62,6 +67,11 @@ class RunFolder:
     @property
     def predictions_file(self) -> Path:
         return self.folder / "predictions.npz"
+
+    @property
+    def seen_file(self) -> Path:
+        """Keys by content of the images that trained the model or its temperature, 8 bytes each."""
+        return self.folder / "seen-images.npy"
 
     @property
     def checkpoint_files(self) -> tuple[Path, Path]:
@@ -128,6 +138,22 @@ class RunFolder:
         lines = "".join(json.dumps(record) + "\n" for record in records)
         write_atomically(self.history_file, lines)
 
+    def save_seen(self, data: Data) -> None:
+        """Record which images the model sees; of streamed ones there is no record."""
+        if data.stream is None:
+            content = io.BytesIO()
+            np.save(content, data.seen_keys.numpy())
+            write_atomically(self.seen_file, content.getvalue())
+
+    def seen(self) -> Tensor | None:
+        """Read the keys of the images that the model saw, int64 [M]; None without a record."""
+        if not self.seen_file.exists():
+            return None
+        try:
+            return torch.from_numpy(np.load(self.seen_file, allow_pickle=False).astype(np.int64))
+        except (OSError, ValueError, TypeError) as error:
+            raise SoftaugError(f"{self.seen_file}: not readable ({error})") from error
+
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Write a checkpoint, whole or not at all, and keep the previous one."""
         file, previous = self.checkpoint_files
@@ -188,9 +214,11 @@ def open_run(
         _refuse_changes(folder, run.description(), wanted)
         with held(folder):
             _remove(run.leftovers())
+            if not run.seen_file.exists():  # an earlier version kept no record
+                run.save_seen(data)
         return run
-    # A run that failed before its first checkpoint holds only recipe.json and may be overwritten.
-    own = {folder / "recipe.json", *run.leftovers()}
+    # A run that failed before its first checkpoint holds no work and may be overwritten.
+    own = {folder / "recipe.json", run.seen_file, *run.leftovers()}
     if folder.exists() and (not folder.is_dir() or not own.issuperset(folder.iterdir())):
         raise UsageError(f"{folder}: exists and is no run folder; --run names another one")
     try:
@@ -200,6 +228,7 @@ def open_run(
     with held(folder):
         _remove(run.leftovers())
         write_json(folder / "recipe.json", {**wanted, "environment": environment()})
+        run.save_seen(data)
     return run
 
 
