@@ -265,6 +265,22 @@ def test_an_image_is_known_by_its_pixels(shape: tuple[int, ...]) -> None:
         assert not torch.isin(content_keys(turned), keys).any()
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_16_bits_become_8(dtype: Any, tmp_path: Path) -> None:
+    values = np.arange(65536).reshape(256, 256).astype(dtype)
+    if dtype == np.int32:
+        values[0, :3] = (-5, 70_000, 2**31 - 1)
+    Image.fromarray(values).save(tmp_path / "x.tif")
+    expected = np.clip(values / 257, 0, 255).round().astype(np.uint8)
+    assert np.array_equal(read_image(tmp_path / "x.tif", 1, 256, 256)[0].numpy(), expected)
+
+
+def test_floating_point_is_refused_wherever_it_is_read(tmp_path: Path) -> None:
+    Image.fromarray(np.ones((6, 6), np.float32)).save(tmp_path / "x.tif")
+    with pytest.raises(SoftaugError, match=r"x\.tif: floating-point pixels; convert it to 8"):
+        read_image(tmp_path / "x.tif", 1, 6, 6)
+
+
 def test_parts_without_class_folders_are_no_classes(tmp_path: Path) -> None:
     make_folder(tmp_path, {"": 5}, ("train", "val"))
     with pytest.raises(SoftaugError, match="train: no class folders"):
@@ -638,6 +654,16 @@ def write_parquet(
 
         table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
     pq.write_table(table, path)
+
+
+def test_files_may_number_the_classes_in_different_orders(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train-0.parquet", [1, 0, 0], names=["cat", "dog"])
+    write_parquet(tmp_path / "train-1.parquet", [0, 2, 1], names=["dog", "cat", "emu"])
+    write_parquet(tmp_path / "test.parquet", [0, 1, 2], names=["emu", "dog", "cat"])
+    data = load(str(tmp_path))
+    assert data.classes == ("cat", "dog", "emu")
+    assert data.train.labels.tolist() == [1, 0, 0, 1, 2, 0]
+    assert data.test.labels.tolist() == [2, 1, 0]
 
 
 def test_parquet_as_on_the_hub(tmp_path: Path) -> None:

@@ -153,6 +153,7 @@ def test_the_command_line_comes_before_the_file(tmp_path: Path) -> None:
     [
         ("epoch: 3", "mine.yaml: unknown field 'epoch'; did you mean epochs"),
         ("epochs: many", "mine.yaml: epochs: expected a whole number, got 'many'"),
+        ("a: &a [1]\nlr: *a", "mine.yaml: no YAML (aliases, such as *name, are not read)"),
         ("epochs: 1.5", "mine.yaml: epochs: expected a whole number, got '1.5'"),
         ("flip: perhaps", 'mine.yaml: unable to convert "perhaps" into bool'),
         ("lr: [1, 2]", "mine.yaml: lr: expected one value, got [1, 2]"),

@@ -40,7 +40,7 @@ from softaug_lab.data.load import load, open_stream
 from softaug_lab.data.sample import Sample, Unreadable
 from softaug_lab.data.shards import OneFile, Part, Row, count_labels
 from softaug_lab.data.sources import Listing
-from softaug_lab.data.sources.parquet import row_groups
+from softaug_lab.data.sources.parquet import RowGroup, list_files
 from softaug_lab.data.sources.tar import Tar, list_archives
 from softaug_lab.data.stream import Stream, StreamOptions
 from softaug_lab.models.classifier import load_model
@@ -798,7 +798,8 @@ def test_imagenet_that_is_broken(
 def test_row_groups_share_the_metadata_of_their_file(tmp_path: Path) -> None:
     """Reading them for each group would take time quadratic in the number of groups."""
     parquet(tmp_path / "train.parquet", TRAIN)
-    groups, _ = row_groups([tmp_path / "train.parquet"])
+    listed = list_files([tmp_path / "train.parquet"], None).train
+    groups = [group for group in listed if isinstance(group, RowGroup)]
     [shared] = {id(group._metadata()) for group in groups}
     assert len(groups) == 16
     parquet(tmp_path / "train.parquet", TRAIN)

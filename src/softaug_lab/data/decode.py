@@ -134,7 +134,7 @@ def decode_image(sample: Sample | Unreadable, shape: tuple[int, int, int]) -> Pi
     channels, height, width = shape
     try:
         with Image.open(_open_content(sample), formats=FORMATS) as opened:
-            _refuse_bomb(opened)
+            _refuse(opened)
             _decode_smaller(opened, height, width)
             image = _flatten(_upright(opened), channels)
         array = np.array(image, dtype=np.uint8).reshape(image.height, image.width, channels)
@@ -152,11 +152,8 @@ def read_header(sample: Sample | Unreadable) -> Header | Unreadable:
         return sample
     try:
         with Image.open(_open_content(sample), formats=FORMATS) as image:
-            _refuse_bomb(image)
+            _refuse(image)
             width, height = image.size[::-1] if _is_sideways(image) else image.size
-            if image.mode == "F":
-                why = "floating-point pixels; convert it to 8 or 16 bits"
-                return Unreadable(sample.name, why)
             return Header(width, height, image.mode in GREY_MODES)
     except Exception as error:
         return Unreadable(sample.name, _reason(error))
@@ -176,8 +173,13 @@ def _open_content(sample: Sample) -> Path | io.BytesIO:
     return content
 
 
-def _refuse_bomb(image: Image.Image) -> None:
-    """Raise where Pillow only warns: a small file may decode to more pixels than fit in memory."""
+def _refuse(image: Image.Image) -> None:
+    """Raise for more pixels than fit in memory, where Pillow warns, and for pixels without a scale.
+
+    A small file may decode to any number of pixels; what is white in floating point, nobody knows.
+    """
+    if image.mode == "F":
+        raise _FloatingPointError
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise Image.DecompressionBombError
@@ -217,9 +219,9 @@ def _upright(image: Image.Image) -> Image.Image:
 def _flatten(image: Image.Image, channels: int) -> Image.Image:
     """Convert to 8-bit grey or RGB; transparent pixels are blended with white."""
     if image.mode.startswith("I"):
-        # 16-bit grey: 65535 is white.
-        values = np.clip(np.asarray(image, dtype=np.float64) / 257, 0, 255).round()
-        image = Image.fromarray(values.astype(np.uint8))
+        # 16-bit grey: 65535 is white. A table, since arithmetic would take 8 bytes for each pixel.
+        table = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
+        image = Image.fromarray(table[np.clip(np.asarray(image), 0, 65535)])
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, "white")
@@ -240,8 +242,14 @@ def _without_far_ends(
     return centre_crop(images, min(old_height, max_height), min(old_width, max_width))
 
 
+class _FloatingPointError(Exception):
+    """An image of floating-point pixels."""
+
+
 def _reason(error: Exception) -> str:
     """Word an error of Pillow or the file system."""
+    if isinstance(error, _FloatingPointError):
+        return "floating-point pixels; convert it to 8 or 16 bits"
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):

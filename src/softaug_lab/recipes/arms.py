@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from softaug_lab.basics.errors import UsageError, unknown_name
+from softaug_lab.recipes.plain_yaml import load_yaml
 
 Role = Literal[
     "plain", "standard", "smoothed", "harsh", "constant", "soft", "rival", "variant"
@@ -207,7 +208,12 @@ def _field(text: str, part: str) -> tuple[str, Any]:
         raise UsageError(f"arm {text!r}: {unknown_name('field', name, SETTABLE)}")
     if not value:
         raise UsageError(f"arm {text!r}: expected {name}=VALUE")
-    return name, yaml.safe_load(value)
+    try:
+        return name, load_yaml(value)
+    except yaml.YAMLError as error:
+        raise UsageError(
+            f"arm {text!r}: {name}: expected a number or a word, got {value}"
+        ) from error
 
 
 def _augment(text: str) -> str:

@@ -64,8 +64,10 @@ def from_file(text: str) -> str:
         return text
     import yaml
 
+    from softaug_lab.recipes.plain_yaml import load_yaml
+
     try:
-        parts = yaml.safe_load(Path(text).read_text())
+        parts = load_yaml(Path(text).read_text())
     except (OSError, ValueError) as error:
         raise UsageError(f"{text}: not readable ({error})") from error
     except yaml.YAMLError as error:

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from softaug_lab.basics.errors import UsageError, unknown_name
+from softaug_lab.recipes.plain_yaml import load_yaml
 from softaug_lab.recipes.recipe import Recipe
 
 SHIPPED = {path.stem: path for path in sorted((Path(__file__).parent / "shipped").glob("*.yaml"))}
@@ -25,7 +26,7 @@ def read_recipe(name: str) -> tuple[dict[str, Any], Path]:
     if path.suffix not in (".yaml", ".yml"):
         raise unknown_name("recipe", name, SHIPPED)
     try:
-        options = yaml.safe_load(path.read_text())
+        options = load_yaml(path.read_text())
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: not readable as a recipe ({error})") from error
     except yaml.YAMLError as error:

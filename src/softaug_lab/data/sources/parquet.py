@@ -1,7 +1,7 @@
 """Parquet files as on the Hugging Face Hub: a column of encoded images and one of labels."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from softaug_lab.basics.errors import SoftaugError, listed
-from softaug_lab.data.shards import Row
+from softaug_lab.data.shards import Named, Row, Shard
 from softaug_lab.data.sources.columns import encoded_image, find_columns
 from softaug_lab.data.sources.listing import Listing
 
 BATCH_ROWS, BUFFER_BYTES = 16, 1 << 20  # read at a time
+LABEL_ROWS = 1 << 16  # the same, of labels alone
 CACHED_FILES = 64  # files whose metadata are cached
 
 
@@ -34,13 +35,16 @@ class RowGroup:
     def name(self) -> str:
         return f"{self.path.name} rows from {self.first:,}"
 
-    def labels(self) -> Iterable[tuple[str, Any]]:
+    def labels(self) -> Iterator[tuple[str, Any]]:
         from pyarrow.parquet import ParquetFile
 
+        # Not all at once: a column of one value may be a few bytes that stand for a million rows.
+        row, columns = 0, [self.label_column]
         with ParquetFile(self.path, metadata=self._metadata()) as file:
-            column = file.read_row_group(self.group, columns=[self.label_column])
-        labels = column[self.label_column].to_pylist()
-        return ((self._row_name(i), label) for i, label in enumerate(labels))
+            for batch in file.iter_batches(LABEL_ROWS, row_groups=[self.group], columns=columns):
+                for label in batch[self.label_column].to_pylist():
+                    yield self._row_name(row), label
+                    row += 1
 
     def read(self, start: int) -> Iterator[Row]:
         from pyarrow.parquet import ParquetFile
@@ -77,14 +81,31 @@ def _metadata(path: Path, _changed: int) -> Any:
 def list_files(train: Sequence[Path], test: Sequence[Path] | None) -> Listing:
     """List the row groups of Parquet files, and the class names where the Hub stored them.
 
-    Raises one SoftaugError that names all files without the columns of images and labels.
+    Files may number the same classes in different orders: their numbers go by the names. Raises one
+    SoftaugError that names all files without the columns of images and labels.
     """
-    shards, classes = row_groups(train)
-    return Listing(shards, None if test is None else row_groups(test)[0], classes)
+    parts = [_files(train), *([] if test is None else [_files(test)])]
+    names = dict.fromkeys(name for part in parts for file in part for name in file.names or ())
+    classes = list(names) or None
+    shards = [[shard for file in part for shard in file.shards(classes)] for part in parts]
+    return Listing(shards[0], None if test is None else shards[1], classes)
 
 
-def row_groups(files: Sequence[Path]) -> tuple[list[RowGroup], list[str] | None]:
-    """Return the row groups of Parquet files, and the class names where the Hub stored them.
+@dataclass(frozen=True)
+class _File:
+    """The row groups of a file, and the class names that it stores, if any."""
+
+    groups: list[RowGroup]
+    names: list[str] | None
+
+    def shards(self, classes: list[str] | None) -> Sequence[Shard]:
+        if self.names is None or classes is None or self.names == classes[: len(self.names)]:
+            return self.groups
+        return [Named(group, tuple(self.names)) for group in self.groups]
+
+
+def _files(paths: Sequence[Path]) -> list[_File]:
+    """Read the metadata of Parquet files.
 
     Images are structs of `bytes` (as the Hub writes them) or plain bytes. Labels are integers or
     strings. Raises one SoftaugError that names all files without such columns.
@@ -92,8 +113,8 @@ def row_groups(files: Sequence[Path]) -> tuple[list[RowGroup], list[str] | None]
     from pyarrow.lib import ArrowException
     from pyarrow.parquet import ParquetFile
 
-    groups, names, faults = [], None, []
-    for path in files:
+    files, faults = [], []
+    for path in paths:
         try:
             with ParquetFile(path) as file:
                 metadata, columns = file.metadata, file.schema_arrow.names
@@ -105,12 +126,12 @@ def row_groups(files: Sequence[Path]) -> tuple[list[RowGroup], list[str] | None]
         except SoftaugError as error:
             faults.append(str(error))
             continue
-        names = names or _hub_names(metadata.metadata or {}, label)
         firsts = [0, *accumulate(rows)]
-        groups += [RowGroup(path, i, firsts[i], image, label) for i in range(len(rows))]
+        groups = [RowGroup(path, i, firsts[i], image, label) for i in range(len(rows))]
+        files.append(_File(groups, _hub_names(metadata.metadata or {}, label)))
     if faults:
         raise SoftaugError(listed(faults, 10, "; "))
-    return groups, names
+    return files
 
 
 def _hub_names(metadata: dict[bytes, bytes], label: str) -> list[str] | None:
