@@ -23,6 +23,7 @@ from softaug import (
     Still,
     UniformCrop,
     VerticalFlip,
+    as_seen,
     mean_one,
     per_sample,
     smooth,
@@ -324,3 +325,71 @@ def test_draws_may_be_kept_in_few_bits(transform: Any, dtype: torch.dtype) -> No
     augment = SoftAugment(transform, 10)
     expected, got = (augment(given, labels, drawn=one) for one in (drawn, small))
     assert all(map(torch.equal, got, expected))
+
+
+FOUR, CLASSES = torch.rand(4, 3, 8, 8), torch.arange(4)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(4, 3, 8, 8, dtype=torch.int16), "uint8 or floating point, got torch.int16"),
+        (torch.zeros(4, 3, 8, 8, dtype=torch.complex64), "uint8 or floating point, got torch.comp"),
+        (torch.zeros(4, 3, 8, 8, dtype=torch.bool), "uint8 or floating point, got torch.bool"),
+        (torch.zeros(4, 32, 32, 3), r"with 32 channels; permute\(0, 3, 1, 2\)\?"),
+    ],
+)
+def test_images_that_are_none(images: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SoftAugment(Crop(0.3), num_classes=10)(images, CLASSES)
+    with pytest.raises(ValueError, match=message):
+        Crop(0.3)(images)
+
+
+def test_images_of_many_bands_are_images() -> None:
+    images, targets = SoftAugment(Crop(0.3), num_classes=10)(torch.rand(4, 12, 8, 8), CLASSES)
+    assert images.shape == (4, 12, 8, 8)
+    assert targets.shape == (4, 10)
+
+
+def test_labels_on_another_device_are_told() -> None:
+    with pytest.raises(ValueError, match="labels must be on the images' device, cpu, got meta"):
+        SoftAugment(Crop(0.3), num_classes=10)(FOUR, CLASSES.to("meta"))
+
+
+@pytest.mark.parametrize("transform", [Crop(0.3), Chain([Flip(), Crop(0.3)]), Erase()])
+@pytest.mark.parametrize("n", [1, 3, 5])
+def test_draws_of_other_samples_are_told(transform: Any, n: int) -> None:
+    augment = SoftAugment(transform, num_classes=10)
+    drawn = transform.draw(n, 8, 8)
+    with pytest.raises(ValueError, match=rf"drawn must be of 4 samples .* has {n}"):
+        augment(FOUR, CLASSES, drawn=drawn)
+    augment(FOUR, CLASSES, drawn=transform.draw(4, 8, 8))
+
+
+def test_a_mask_that_was_not_scaled_is_told() -> None:
+    augment = SoftAugment(Flip(), num_classes=10)
+    raw = torch.full((4, 1, 8, 8), 255.0)
+    with pytest.raises(ValueError, match=r"mean of seen at most 1 \(see as_seen\), got 255.0 for"):
+        augment(FOUR, CLASSES, seen=raw)
+    augment(FOUR, CLASSES, seen=as_seen(raw))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"transform": torch.nn.Identity()},
+            "got Identity.*; softaug.Borrowed takes those",
+        ),
+        ({"transform": Crop}, "transform must have draw and apply"),
+        ({"soften": "no"}, "soften must be True, False or a function, got 'no'"),
+        ({"soften": 0.5}, "soften must be True, False or a function, got 0.5"),
+    ],
+)
+def test_wrong_parts_are_told_at_once(options: dict[str, Any], message: str) -> None:
+    made = object.__new__(SoftAugment)  # the tests' own check of types would come first
+    for name, value in {**vars(SoftAugment(Crop(0.3), num_classes=10)), **options}.items():
+        object.__setattr__(made, name, value)
+    with pytest.raises(ValueError, match=message):
+        made.__post_init__()

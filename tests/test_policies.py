@@ -717,7 +717,10 @@ def test_policies_survive_pickling() -> None:
         (lambda: polynomial_confidence("Rotate", 3, 0.1), "one of Brightness.*got 'Rotate'"),
         (lambda: TrivialAugment(fill=(1, 2))(images(2)), "each of the 3 channels"),
         (lambda: TrivialAugment(fill=300)(images(2)), "got 300"),
-        (lambda: TrivialAugment()(torch.zeros(2, 3, 8, 8).long()), "uint8 or float, got torch.int"),
+        (
+            lambda: TrivialAugment()(torch.zeros(2, 3, 8, 8).long()),
+            "uint8 or floating point, got torch.int",
+        ),
         (
             lambda: RandAugment()(torch.stack([torch.zeros(3, 8, 8), torch.full((3, 8, 8), -1.5)])),
             r"in \[0, 1\], got -1\.5 to 0 \(first in sample 1\); put them before normalisation",

@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Generator, Tensor
 from torch.utils.data import get_worker_info
 
-from softaug.checks import check_batch, check_num_classes
+from softaug.checks import check_batch, check_drawn, check_num_classes, check_visibility
 from softaug.curves import Curve, PowerCurve
 from softaug.targets import as_rows, smooth, weigh
 from softaug.transforms.base import Drawn, Transform, visible
@@ -54,6 +54,13 @@ class SoftAugment:
 
     def __post_init__(self) -> None:
         check_num_classes(self.num_classes)
+        if isinstance(self.transform, type) or not isinstance(self.transform, Transform):
+            raise ValueError(
+                f"transform must have draw and apply, as softaug's have, got {self.transform!r}; "
+                "softaug.Borrowed takes those of other libraries"
+            )
+        if not isinstance(self.soften, bool) and not callable(self.soften):
+            raise ValueError(f"soften must be True, False or a function, got {self.soften!r}")
         if self.curve is None:
             object.__setattr__(self, "curve", PowerCurve(k=2, chance=1 / self.num_classes))
 
@@ -72,7 +79,9 @@ class SoftAugment:
             be a data set's `transforms=`.
         labels: integers [N] or rows [N,K] (after MixUp, say).
         seen: the map to begin with, None for all ones; drawn: draws to use instead of new ones.
-        Raises ValueError for labels out of range, wrong shapes, and pixels that are not finite.
+        Raises ValueError for labels out of range or on another device, wrong shapes and dtypes,
+        draws of another number of samples, maps whose mean exceeds 1, and pixels that are not
+        finite.
         """
         if not isinstance(images, Tensor):
             images = from_pil(images)
@@ -87,7 +96,11 @@ class SoftAugment:
         if drawn is None:
             height, width = images.shape[-2:]
             drawn = self.transform.draw(len(images), height, width, self._generator())
+        else:
+            check_drawn(drawn, len(images))
         images, share = visible(self.transform, images, seen, drawn)
+        if seen is not None:
+            check_visibility(share)
         return images, self.targets(labels, share)
 
     def targets(

@@ -5,15 +5,25 @@ torch.compile makes a graph, values are not checked.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
 def check_images(images: Tensor) -> None:
-    """Images are a batch [N,C,H,W]."""
+    """Images are a batch [N,C,H,W] of uint8 or floating-point pixels, channels first."""
     if images.ndim != 4:
         raise ValueError(f"images must be [N,C,H,W] or [C,H,W], got {list(images.shape)}")
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise ValueError(f"images must be uint8 or floating point, got {images.dtype}; .float()?")
+    # Images of more bands are many times as wide as they have pixels in a row of 4.
+    if images.shape[3] <= 4 < images.shape[1]:
+        raise ValueError(
+            f"images must be [N,C,H,W], got {list(images.shape)} with {images.shape[1]} channels; "
+            "permute(0, 3, 1, 2)?"
+        )
 
 
 def check_batch(images: Tensor, labels: Tensor, seen: Tensor | None) -> None:
@@ -24,10 +34,30 @@ def check_batch(images: Tensor, labels: Tensor, seen: Tensor | None) -> None:
             f"labels must be [N] or [N, num_classes] with N = {len(images)} as the images, "
             f"got {list(labels.shape)}"
         )
+    if labels.device != images.device:
+        raise ValueError(
+            f"labels must be on the images' device, {images.device}, got {labels.device}"
+        )
     expected = (len(images), 1, *images.shape[-2:])
     if seen is not None and seen.shape != expected:
         raise ValueError(f"seen must be {list(expected)}, got {list(seen.shape)}")
     check_finite(images)
+
+
+def check_drawn(drawn: Mapping[str, Any], n: int) -> None:
+    """Draws that were given are those of n samples."""
+    for name, value in drawn.items():
+        if isinstance(value, Mapping):
+            check_drawn(value, n)
+        elif isinstance(value, Tensor) and (value.ndim == 0 or len(value) != n):
+            count = "one number" if value.ndim == 0 else f"{len(value)}"
+            raise ValueError(f"drawn must be of {n} samples as the images, {name!r} has {count}")
+
+
+def check_visibility(share: Tensor) -> None:
+    """Visibilities [N] lie in [0, 1], to rounding."""
+    expected = "visibility must be in [0, 1], so the mean of seen at most 1 (see as_seen)"
+    check_between(share, 0, 1.001, expected)
 
 
 def check_finite(images: Tensor) -> None:
@@ -58,7 +88,7 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
         check_between(labels, 0, num_classes - 1, expected)
 
 
-def check_between(values: Tensor, least: int, most: int, expected: str) -> None:
+def check_between(values: Tensor, least: float, most: float, expected: str) -> None:
     """All values lie in [least, most]; NaN lies outside. expected: the range in words."""
     if torch.compiler.is_compiling():
         return

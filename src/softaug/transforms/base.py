@@ -51,7 +51,7 @@ def call(
 ) -> tuple[Tensor, Tensor]:
     """Draw, then apply; the `__call__` of every transform.
 
-    images: [N,C,H,W] or one image [C,H,W], any dtype, never changed; seen: the map so far,
+    images: [N,C,H,W] or one image [C,H,W], uint8 or float, never changed; seen: the map so far,
     float32 [N,1,H,W] or [1,H,W], None for all ones; generator: on the CPU, None for torch's own.
     Returns (images, seen), new tensors of the same dtypes.
     """
