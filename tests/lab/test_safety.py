@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
-from support import fake_cifar, tar
+from support import encoded, fake_cifar, tar
 
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.cli import tables, terminal
@@ -33,6 +33,7 @@ from softaug_lab.cli.app import main
 from softaug_lab.data.dataset import Data, ImageSet
 from softaug_lab.data.decode import read_image
 from softaug_lab.data.load import load, read_images
+from softaug_lab.data.sources.tar import _files
 from softaug_lab.evaluation.predictions import Predictions
 from softaug_lab.metrics import METRICS
 from softaug_lab.models.card import ModelCard
@@ -660,3 +661,26 @@ def test_output_that_nobody_reads_or_that_is_ascii(tmp_path: Path) -> None:
         assert running.stderr is not None
         assert running.stderr.read() == b""
     assert running.returncode == 141
+
+
+def test_a_sample_of_many_files_takes_no_more_memory_than_two(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "bomb.tar.gz", "w:gz", compresslevel=1) as archive:
+        for name in ("a.0", "a.1", "a.2", "b.0"):
+            member = tarfile.TarInfo(name)
+            member.size = 1 << 26
+            archive.addfile(member, Zeros())
+    with (tmp_path / "bomb.tar.gz").open("rb") as stream:
+        read = [len(file["data"]) for file in _files("bomb", stream)]
+    assert read == [1 << 26, 1 << 26, 0, 1 << 26]
+
+
+def test_two_images_of_one_name_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOFTAUG_DATA", str(tmp_path / "cache"))
+    tar(tmp_path / "train.tar", range(30))
+    with tarfile.open(tmp_path / "train.tar", "a") as archive:
+        for ending, content in (("png", encoded(0)), ("jpg", encoded(1)), ("cls", b"0")):
+            member = tarfile.TarInfo(f"twice.{ending}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    with pytest.raises(SoftaugError, match=r"train\.tar twice \(png and jpg\): no image"):
+        load(str(tmp_path / "train.tar"))

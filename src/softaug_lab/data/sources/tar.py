@@ -19,6 +19,7 @@ from softaug_lab.data.shards import Row
 from softaug_lab.data.sources.listing import Listing
 
 MAX_FILE_BYTES = 1 << 26  # larger files are not read
+MAX_SAMPLE_BYTES = 1 << 27  # of a sample no more is read: its files are in memory together
 BUFFER_BYTES = 1 << 20  # read at a time after the last file
 REMOTE_TRIES = 4  # attempts to read an archive that is not on this machine
 ADDRESS = re.compile(r"pipe:|(?!file:)\w+://")  # what a command or a network brings
@@ -145,21 +146,37 @@ class Tar:
 
 def _files(url: str, stream: Any) -> Iterator[dict[str, Any]]:
     """Yield the files of an archive as the dicts that webdataset groups to samples."""
+    sample, size = "", 0
     with tarfile.open(fileobj=stream, mode="r|*") as archive:
         for member in archive:
             file = archive.extractfile(member) if member.isreg() else None
             if file is not None:
+                if _key(member.name) != sample:
+                    sample, size = _key(member.name), 0
                 # A sparse file of a few bytes may expand to any number of zeros.
-                data = file.read() if member.size <= MAX_FILE_BYTES else b""
+                fits = member.size <= min(MAX_FILE_BYTES, MAX_SAMPLE_BYTES - size)
+                size += member.size if fits else 0
+                data = file.read() if fits else b""
                 yield {"__url__": url, "fname": member.name, "data": data}
             archive.members = []  # type: ignore[attr-defined]  # tarfile would remember all of them
         if archive.fileobj.tell() < archive.offset + tarfile.BLOCKSIZE:
             raise tarfile.ReadError("cut off after a file, before the zeros that end an archive")
 
 
+def _key(name: str) -> str:
+    """What the names of a sample's files have in common: all before the first dot of the last."""
+    folder, slash, file = name.rpartition("/")
+    return f"{folder}{slash}{file.partition('.')[0]}"
+
+
 def _row(sample: dict[str, Any]) -> Row:
-    """Find image and label among the files of a sample; None stands for what is missing."""
-    content = next((v for k, v in sample.items() if f".{k}" in IMAGE_ENDINGS), None)
+    """Find image and label among the files of a sample; None stands for what is missing.
+
+    Of two images, nobody knows which is meant: that sample has none.
+    """
+    images = [ending for ending in sample if f".{ending}" in IMAGE_ENDINGS]
+    content = sample[images[0]] if len(images) == 1 else None
+    twice = f" ({' and '.join(images)})" if len(images) > 1 else ""
     label: Any = None
     try:
         if "cls" in sample:
@@ -169,7 +186,7 @@ def _row(sample: dict[str, Any]) -> Row:
             label = json.loads(sample["json"])["label"]
     except (ValueError, KeyError, TypeError):
         pass  # a label of None is reported as missing
-    return Row(f"{Path(sample['__url__']).name} {sample['__key__']}", content, label)
+    return Row(f"{Path(sample['__url__']).name} {sample['__key__']}{twice}", content, label)
 
 
 def _require_webdataset() -> None:
