@@ -56,7 +56,7 @@ def two_epochs(held: bool, start: str, persistent: bool, seed: int) -> list[Tens
     ("held", "start", "persistent"),
     [
         *product([True, False], ["fork"], [True, False]),
-        (True, "spawn", True),
+        pytest.param(True, "spawn", True, marks=pytest.mark.slow),
         pytest.param(True, "spawn", False, marks=pytest.mark.slow),
     ],
 )

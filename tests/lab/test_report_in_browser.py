@@ -59,7 +59,15 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield opened
 
 
-@pytest.fixture(scope="module", params=RECORDS)
+SLOW = (
+    pytest.mark.slow
+)  # the page of a sweep has one section that others lack, and axe needs half a minute
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=SLOW if name == "a sweep" else ()) for name in RECORDS],
+)
 def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The address of a report."""
     path = tmp_path_factory.mktemp("report") / "report.html"

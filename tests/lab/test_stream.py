@@ -425,7 +425,13 @@ class CutError(Exception):
     """Stands for a crash."""
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form",
+    [
+        form if form in (in_parquet, in_tars) else pytest.param(form, marks=pytest.mark.slow)
+        for form in FORMS
+    ],
+)
 def test_an_interrupted_stream_resumes_with_the_same_weights(form: Form, tmp_path: Path) -> None:
     source = form(tmp_path)
 
