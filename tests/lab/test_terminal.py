@@ -1,6 +1,7 @@
 """The evaluation's table: what is in it, what it does without, and that a terminal holds it."""
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from rich.console import Console
 from support import random_samples
 
 from softaug_lab.cli.tables import arms_table, evaluation_table, views_table
+from softaug_lab.cli.terminal import show
 from softaug_lab.evaluation.evaluate import summarise
 from softaug_lab.evaluation.predictions import LevelLogits, Predictions
 from softaug_lab.metrics.levels import FILL_GROUPS, KINDS, LOST_SHARES
@@ -115,3 +117,20 @@ def test_arms_fit_on_a_terminal_with_their_views_and_mix() -> None:
         record["mix"]["ece"],
     ):
         assert f"{100 * value:.2f}" in shown
+
+
+@pytest.mark.parametrize("columns", [20, 60, 80, 200])
+def test_no_figure_is_elided_on_a_narrow_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = figures(scaled=True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for table in (evaluation_table(record), views_table(record)):
+        show(table)
+        text = capsys.readouterr().out
+        assert "\N{HORIZONTAL ELLIPSIS}" not in text
+        wide = io.StringIO()
+        Console(width=300, file=wide).print(table)
+        is_figure = re.compile(r"[-+]?\d+\.\d+")
+        rows = [line for line in wide.getvalue().splitlines() if is_figure.search(line)]
+        assert is_figure.findall(text) == [f for row in rows for f in is_figure.findall(row)]

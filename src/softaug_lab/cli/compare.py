@@ -27,7 +27,7 @@ from softaug_lab.cli.options import (
     RunOptions,
     Source,
 )
-from softaug_lab.cli.terminal import advance, console, inert, progress_bar, quiet, tell
+from softaug_lab.cli.terminal import advance, console, inert, progress_bar, quiet, show, tell
 from softaug_lab.cli.training import (
     command_line,
     interruption_hint,
@@ -222,7 +222,7 @@ def _report(pairs: "Runs", arms: Sequence[str], data: "Data", folder: Path) -> N
     results = collect(title, command_line(), runs, data, compare_runs(runs, arms))
     write_json(folder / "results.json", results)
     write_report(results, folder / "report.html")
-    console.print(arms_table(results))
+    show(arms_table(results))
     for sentence in (*answer(results), *sentences(results)):
         console.print(inert(sentence), markup=False, highlight=False)
     tell(f"report  {folder / 'report.html'}")

@@ -28,7 +28,7 @@ from softaug_lab.cli.options import (
     ReadOptions,
     Source,
 )
-from softaug_lab.cli.terminal import console
+from softaug_lab.cli.terminal import show
 from softaug_lab.recipes import panels
 
 if TYPE_CHECKING:
@@ -152,11 +152,11 @@ def _detected(name: str, logits: "Tensor", other: "Tensor") -> dict[str, Any]:
 def _print(figures: dict[str, Any]) -> None:
     from softaug_lab.cli.tables import corruption_table, evaluation_table, ood_table, views_table
 
-    console.print(evaluation_table(figures))
+    show(evaluation_table(figures))
     if figures["mix"] is not None:
-        console.print(views_table(figures))
+        show(views_table(figures))
     if "ood" in figures:
-        console.print(ood_table(figures["ood"]))
+        show(ood_table(figures["ood"]))
     for key in ("corruptions", "corrupted"):
         if key in figures:
-            console.print(corruption_table(figures[key]))
+            show(corruption_table(figures[key]))

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from softaug_lab.basics.errors import UsageError
 from softaug_lab.cli.evaluation_inputs import recorded_data, require_no_address, unseen
 from softaug_lab.cli.options import READ, Device, ReadOptions, Source, load_data
-from softaug_lab.cli.terminal import console, tell
+from softaug_lab.cli.terminal import show, tell
 from softaug_lab.recipes import panels
 
 
@@ -67,5 +67,5 @@ def probe(
     file = run / f"probe-{loaded.name}.json"
     for path in (file, *([json] if json else [])):
         write_json(path, figures)
-    console.print(evaluation_table(figures))
+    show(evaluation_table(figures))
     tell(f"figures  {file}")

@@ -5,6 +5,7 @@ import re
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -13,6 +14,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 if TYPE_CHECKING:
     from softaug_lab.training import Progress as StepProgress
@@ -43,6 +45,16 @@ def say(text: str, style: str | None = None) -> None:
 def tell(text: str) -> None:
     """Print a line of the result, made inert."""
     console.print(inert(text), markup=False, soft_wrap=True)
+
+
+def show(table: Table) -> None:
+    """Print a table whole: lines that are too long for the terminal go on below."""
+    if all(column.no_wrap for column in table.columns):
+        unlimited = console.options.update(max_width=10_000)
+        needed = Measurement.get(console, unlimited, table).maximum
+        if needed > console.width:
+            table.width = needed  # rich would shorten the figures
+    console.print(table, crop=False)
 
 
 def quiet(silent: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from softaug_lab.basics.errors import UsageError
 from softaug_lab.cli.options import DataOptions, RunFolderOptions, RunOptions, load_data
-from softaug_lab.cli.terminal import advance, console, inert, progress_bar, quiet, say, tell
+from softaug_lab.cli.terminal import advance, inert, progress_bar, quiet, say, show, tell
 from softaug_lab.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def train_one(
             return
     results = collect(f"{recipe.arm} on {loaded.name}", command_line(), [run], loaded, [])
     write_report(results, path / "report.html")
-    console.print(evaluation_table(record.evaluation))
+    show(evaluation_table(record.evaluation))
     if record.evaluation.get("mix") is not None:
-        console.print(views_table(record.evaluation))
+        show(views_table(record.evaluation))
     tell(f"model   {run.model_file}")
     tell(f"report  {path / 'report.html'}")
 
@@ -178,7 +178,7 @@ def print_plan(
 
     if processes.count > 1:
         raise UsageError("--dry-run measures one process; leave torchrun out")
-    console.print(plan_table(plan(recipe, arms, seeds, data, processes)))
+    show(plan_table(plan(recipe, arms, seeds, data, processes)))
 
 
 @contextmanager
