@@ -22,6 +22,11 @@ def test_it_softens_by_what_its_crop_loses() -> None:
     assert p.max() > 0.95
 
 
+def test_it_softens_by_the_curve_of_the_paper() -> None:
+    """By k = 2, for which docs/budget.md has the measurements."""
+    assert softaug.recommended(10, **BUDGET).curve == softaug.PowerCurve(k=2, chance=0.1)
+
+
 @pytest.mark.parametrize("robust", [0, 1, 2])
 def test_robust_is_about_erasing_alone(robust: int) -> None:
     chosen, rule = strength(**BUDGET, robust=robust), strength(**BUDGET)

@@ -18,7 +18,7 @@ def check_images(images: Tensor) -> None:
         raise ValueError(f"images must be [N,C,H,W] or [C,H,W], got {list(images.shape)}")
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ValueError(f"images must be uint8 or floating point, got {images.dtype}; .float()?")
-    # Images of more bands are many times as wide as they have pixels in a row of 4.
+    # Images may have any number of bands; but a last axis of 1 to 4 is one of channels.
     if images.shape[3] <= 4 < images.shape[1]:
         raise ValueError(
             f"images must be [N,C,H,W], got {list(images.shape)} with {images.shape[1]} channels; "

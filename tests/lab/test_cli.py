@@ -61,7 +61,7 @@ def test_train_leaves_a_whole_run_folder(run: Path, pictures: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert names == {
         "recipe.json",
-        "seen-images.npy",
+        "training-keys.npy",
         "metrics.jsonl",
         "model.safetensors",
         "evaluation.json",
@@ -112,6 +112,23 @@ def test_preview_draws_a_picture(pictures: Path, tmp_path: Path) -> None:
     with Image.open(tmp_path / "a.png") as image:
         assert min(image.size) > 200
         assert len(set(image.convert("L").tobytes())) > 50
+
+
+def test_a_preview_goes_to_the_file_that_is_named(pictures: Path, tmp_path: Path) -> None:
+    main(["preview", str(pictures), "--images", "2", "--out", str(tmp_path / "sheet")])
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+
+
+def test_images_of_both_parts_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder(tmp_path / "data" / "train", range(30))
+    folder(tmp_path / "data" / "test", range(24, 33))  # of which 6 are in both
+    command = ["train", str(tmp_path / "data"), "--dry-run", "--batch-size", "8"]
+    for share in ("0", "0.2"):  # held out or not
+        main([*command, "--held-out", share])
+        said = capsys.readouterr().err
+        assert "6 of 9 test images are training images too, by their pixels" in said
 
 
 def test_any_augmentation_can_be_previewed_trained_and_compared(
@@ -334,15 +351,15 @@ def test_other_data_without_a_test_part_is_tested_whole(
 
 
 def _tested(run: Path, data: Path) -> Any:
-    """Which files of a folder, in order, the run did not see."""
+    """Which files of a folder, in order, did not train the run's model."""
     from softaug_lab.data import content_keys, read_image
     from softaug_lab.runs import RunFolder
 
     images = torch.stack([read_image(f, 3, 12, 16) for f in sorted(data.rglob("*.bmp"))])
-    seen = RunFolder(run).seen()
-    assert seen is not None
-    assert len(seen) == 48
-    return ~torch.isin(content_keys(images), seen).numpy()
+    known = RunFolder(run).training_keys()
+    assert known is not None
+    assert len(known) == 48
+    return ~torch.isin(content_keys(images), known).numpy()
 
 
 def test_what_failed_at_once_can_be_done_again(

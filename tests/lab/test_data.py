@@ -175,10 +175,13 @@ def test_links_to_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None
 
 def test_what_is_left_out_is_counted_by_ending(tmp_path: Path) -> None:
     root = make_folder(tmp_path, {"train": 2, "val": 1})
-    for name in ("a.heic", "b.HEIC", "notes.txt", "README", ".hidden"):
-        (root / "train" / "cat" / name).touch()
+    for name in ("cat/a.heic", "cat/b.HEIC", "dog/notes.txt", "cat/README", "cat/.hidden"):
+        (root / "train" / name).touch()
+    (root / "val" / "cat" / "c.heic").touch()
+    picture(9).save(root / "train" / "in-no-class.png")
     [note] = load(str(root)).notes
-    assert note == f"{root}/train: files that are read as no images: 2 .heic, 1 .txt, 1 no ending"
+    counts = "3 .heic, 1 .png, 1 .txt, 1 no ending"
+    assert note == f"{root}: left out, as no image of a class: {counts}"
 
 
 @pytest.mark.parametrize("ending", ["jfif", "jpe", "avif", "jp2", "pbm"])
@@ -329,7 +332,7 @@ def test_folder_with_its_own_test_part(test_name: str, tmp_path: Path) -> None:
     assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert data.test.labels.tolist() == [0, 0, 1, 1]
     assert data.train.images[4, :, 0, 0].tolist() == [4, 10, 200]
-    assert data.notes == (f"{root}/train: files that are read as no images: 1 .txt",)
+    assert data.notes == (f"{root}: left out, as no image of a class: 1 .txt",)
 
 
 def test_one_folder_is_split_by_the_seed(tmp_path: Path) -> None:

@@ -397,7 +397,7 @@ def test_leftovers_of_a_killed_process_are_no_obstacle(data: Data, tmp_path: Pat
     for file in left:
         file.write_text("{")
     run = open_run(folder, QUICK, data, {}, resume=False)
-    assert {path.name for path in folder.iterdir()} == {"recipe.json", "seen-images.npy"}
+    assert {path.name for path in folder.iterdir()} == {"recipe.json", "training-keys.npy"}
     run.save_history([])
     (folder / ".checkpoint.pt.abcdefgh").write_text("half of one")
     open_run(folder, QUICK, data, {}, resume=True)
@@ -446,7 +446,7 @@ def test_full_disk_keeps_the_old_checkpoint(data: Data, tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, before)
     assert run.load_checkpoint() == {"step": 1}
     assert {*run.folder.iterdir()} == {
-        run.folder / "recipe.json", run.seen_file, run.checkpoint_files[0]
+        run.folder / "recipe.json", run.training_keys_file, run.checkpoint_files[0]
     }  # fmt: skip
 
 

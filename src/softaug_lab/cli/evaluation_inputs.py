@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from softaug_lab.basics.errors import UsageError
+from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.cli.options import FOREIGN, DataOptions, ForeignOptions, read_data, say_notes
 from softaug_lab.cli.terminal import progress_bar, say
 
@@ -133,7 +133,7 @@ def own_model(
         data, read = recorded
         require_no_address(run, data, read.test)
     trained_on = recorded is not None and Path(recorded[0]).resolve() == Path(data).resolve()
-    loaded = unseen(_read_test(data, read, trained_on), folder)
+    loaded = without_training_images(_read_test(data, read, trained_on), folder)
     card = model.card
     chosen, test = _for_model(model, card.classes, len(card.classes), loaded, restrict or False)
     shape = (card.channels, card.height, card.width)
@@ -150,8 +150,6 @@ def own_model(
 
 def recorded_data(folder: "RunFolder") -> tuple[str, DataOptions]:
     """Return what a run was trained on, and how it was read, as its recipe.json names them."""
-    from softaug_lab.basics.errors import SoftaugError
-
     try:
         source = folder.description()["data"]["source"]
         data, read = source["data"], DataOptions(**source["read"])
@@ -178,8 +176,8 @@ def require_no_address(run: Path, *sources: str | None) -> None:
             )
 
 
-def unseen(data: "Data", folder: "RunFolder") -> "Data":
-    """Leave out the test images that the run's model saw, by their pixels, and say so.
+def without_training_images(data: "Data", folder: "RunFolder") -> "Data":
+    """Leave out the test images that trained the run's model, by their pixels, and say so.
 
     Raises UsageError where none is left.
     """
@@ -187,12 +185,12 @@ def unseen(data: "Data", folder: "RunFolder") -> "Data":
 
     from softaug_lab.data import ImageSet, content_keys
 
-    seen = folder.seen()
-    if seen is None:
+    known = folder.training_keys()
+    if known is None:
         if folder.started:
             say(f"{folder.folder}: no record of its training images, so none can be left out")
         return data
-    new = ~torch.isin(content_keys(data.test.images), seen)
+    new = ~torch.isin(content_keys(data.test.images), known)
     if new.all():
         return data
     n = len(data.test)

@@ -8,7 +8,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from softaug_lab.basics.errors import UsageError
-from softaug_lab.cli.evaluation_inputs import recorded_data, require_no_address, unseen
+from softaug_lab.cli.evaluation_inputs import (
+    recorded_data,
+    require_no_address,
+    without_training_images,
+)
 from softaug_lab.cli.options import READ, Device, ReadOptions, Source, load_data
 from softaug_lab.cli.terminal import show, tell
 from softaug_lab.recipes import panels
@@ -59,7 +63,7 @@ def probe(
         data, read = recorded_data(folder)
         require_no_address(run, data, read.test)
         read = replace(read, stream=False)  # a probe needs all its images in memory
-    loaded = unseen(load_data(data, read), folder)
+    loaded = without_training_images(load_data(data, read), folder)
     features = partial(cached_features, processes=Processes(choose_device(device)), folder=run)
     found, before = probe_run(folder, loaded, features)
     linear = summarise(Predictions(loaded.test.labels, found.logits))

@@ -71,18 +71,18 @@ def load_to_train(
     from softaug_lab.data import hold_out, share_to_hold_out
 
     loaded = load_data(data, read)
+    share = read.held_out
+    if share is None:
+        recorded = _recorded_share(folder(loaded.name))
+        share = share_to_hold_out(loaded) if recorded is None else recorded
+        if share:
+            said = len(loaded.notes)
+            loaded = hold_out(loaded, share, seed=0)
+            for note in loaded.notes[said:]:
+                say(note)
+        else:
+            say(_uncalibrated(loaded))
     _say_twice(loaded)
-    if read.held_out is not None:
-        return loaded, read
-    recorded = _recorded_share(folder(loaded.name))
-    share = share_to_hold_out(loaded) if recorded is None else recorded
-    if share:
-        said = len(loaded.notes)
-        loaded = hold_out(loaded, share, seed=0)
-        for note in loaded.notes[said:]:
-            say(note)
-    else:
-        say(_uncalibrated(loaded))
     return loaded, replace(read, held_out=share)
 
 
@@ -136,7 +136,7 @@ def _say_twice(data: "Data") -> None:
     from softaug_lab.data import content_keys
 
     if data.stream is None:
-        twice = int(torch.isin(content_keys(data.test.images), data.seen_keys).sum())
+        twice = int(torch.isin(content_keys(data.test.images), data.training_keys).sum())
         if twice:
             n = f"{twice:,} of {len(data.test):,}"
             say(f"{data.name}: {n} test images are training images too, by their pixels")

@@ -67,8 +67,8 @@ class Data:
         return pixel_statistics(self.train.images)
 
     @cached_property
-    def seen_keys(self) -> Int64[Tensor, "m"]:
-        """Keys by content of the images in memory that a model sees: training and held-out ones."""
+    def training_keys(self) -> Int64[Tensor, "m"]:
+        """Keys by content of the training images in memory, int64 [M], held-out ones too."""
         parts = [self.train, *([] if self.held_out is None else [self.held_out])]
         return torch.cat([content_keys(part.images) for part in parts])
 

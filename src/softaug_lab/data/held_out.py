@@ -85,46 +85,33 @@ def _of_stream(data: Data, stream: Stream, share: float, seed: int) -> Data:
 
 def _cut(part: Part, n_first: Int64[Tensor, " s"]) -> tuple[Part, Part]:
     """Cut each shard of a part after its first images; the images per class are not counted."""
-    numbers = n_first.tolist()
-    firsts = [_First(shard, n) for shard, n in zip(part.shards, numbers, strict=True)]
-    rests = [_Rest(shard, n) for shard, n in zip(part.shards, numbers, strict=True)]
+    pairs = [*zip(part.shards, n_first.tolist(), strict=True)]
     return (
-        replace(part, shards=firsts, counts=n_first),
-        replace(part, shards=rests, counts=part.counts - n_first),
+        replace(part, shards=[_Stretch(shard, 0, n) for shard, n in pairs], counts=n_first),
+        replace(
+            part,
+            shards=[_Stretch(shard, n, None) for shard, n in pairs],
+            counts=part.counts - n_first,
+        ),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _First:
-    """The first n images of a shard."""
+class _Stretch:
+    """The images of a shard from `begin` on, up to `end`; None for all that follow."""
 
     shard: Shard
-    n: int
+    begin: int
+    end: int | None
 
     @property
     def name(self) -> str:
         return self.shard.name
 
     def labels(self) -> Iterator[tuple[str, object]]:
-        return islice(iter(self.shard.labels()), self.n)
+        return islice(iter(self.shard.labels()), self.begin, self.end)
 
     def read(self, start: int) -> Iterator[Row]:
-        return islice(self.shard.read(start), self.n - start)
-
-
-@dataclass(frozen=True, slots=True)
-class _Rest:
-    """The images of a shard after its first n."""
-
-    shard: Shard
-    n: int
-
-    @property
-    def name(self) -> str:
-        return self.shard.name
-
-    def labels(self) -> Iterator[tuple[str, object]]:
-        return islice(iter(self.shard.labels()), self.n, None)
-
-    def read(self, start: int) -> Iterator[Row]:
-        return self.shard.read(self.n + start)
+        first = self.begin + start
+        left = None if self.end is None else self.end - first
+        return islice(self.shard.read(first), left)

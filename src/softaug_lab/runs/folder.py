@@ -21,7 +21,7 @@ from softaug_lab.runs.environment import environment
 
 MAX_LENGTH = 120  # characters of an arm in the name of its folder
 FILES = (  # of a run
-    "recipe.json", "seen-images.npy", "metrics.jsonl", "checkpoint.pt", "backbone.safetensors",
+    "recipe.json", "training-keys.npy", "metrics.jsonl", "checkpoint.pt", "backbone.safetensors",
     "model.safetensors", "predictions.npz", "probe.json", "evaluation.json", "corruptions.json",
     "ood.json", "report.html", "results.json",
 )  # fmt: skip
@@ -69,9 +69,9 @@ class RunFolder:
         return self.folder / "predictions.npz"
 
     @property
-    def seen_file(self) -> Path:
-        """Keys by content of the images that trained the model or its temperature, 8 bytes each."""
-        return self.folder / "seen-images.npy"
+    def training_keys_file(self) -> Path:
+        """Keys by content of the training images, held-out ones too, 8 bytes each."""
+        return self.folder / "training-keys.npy"
 
     @property
     def checkpoint_files(self) -> tuple[Path, Path]:
@@ -138,21 +138,23 @@ class RunFolder:
         lines = "".join(json.dumps(record) + "\n" for record in records)
         write_atomically(self.history_file, lines)
 
-    def save_seen(self, data: Data) -> None:
-        """Record which images the model sees; of streamed ones there is no record."""
+    def save_training_keys(self, data: Data) -> None:
+        """Record the training images by their content; of streamed ones there is no record."""
         if data.stream is None:
             content = io.BytesIO()
-            np.save(content, data.seen_keys.numpy())
-            write_atomically(self.seen_file, content.getvalue())
+            np.save(content, data.training_keys.numpy())
+            write_atomically(self.training_keys_file, content.getvalue())
 
-    def seen(self) -> Tensor | None:
-        """Read the keys of the images that the model saw, int64 [M]; None without a record."""
-        if not self.seen_file.exists():
+    def training_keys(self) -> Tensor | None:
+        """Read the keys of the training images, int64 [M]; None without a record."""
+        if not self.training_keys_file.exists():
             return None
         try:
-            return torch.from_numpy(np.load(self.seen_file, allow_pickle=False).astype(np.int64))
+            return torch.from_numpy(
+                np.load(self.training_keys_file, allow_pickle=False).astype(np.int64)
+            )
         except (OSError, ValueError, TypeError) as error:
-            raise SoftaugError(f"{self.seen_file}: not readable ({error})") from error
+            raise SoftaugError(f"{self.training_keys_file}: not readable ({error})") from error
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Write a checkpoint, whole or not at all, and keep the previous one."""
@@ -214,11 +216,11 @@ def open_run(
         _refuse_changes(folder, run.description(), wanted)
         with held(folder):
             _remove(run.leftovers())
-            if not run.seen_file.exists():  # an earlier version kept no record
-                run.save_seen(data)
+            if not run.training_keys_file.exists():  # an earlier version kept no record
+                run.save_training_keys(data)
         return run
     # A run that failed before its first checkpoint holds no work and may be overwritten.
-    own = {folder / "recipe.json", run.seen_file, *run.leftovers()}
+    own = {folder / "recipe.json", run.training_keys_file, *run.leftovers()}
     if folder.exists() and (not folder.is_dir() or not own.issuperset(folder.iterdir())):
         raise UsageError(f"{folder}: exists and is no run folder; --run names another one")
     try:
@@ -228,7 +230,7 @@ def open_run(
     with held(folder):
         _remove(run.leftovers())
         write_json(folder / "recipe.json", {**wanted, "environment": environment()})
-        run.save_seen(data)
+        run.save_training_keys(data)
     return run
 
 

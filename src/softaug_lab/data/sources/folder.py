@@ -16,8 +16,8 @@ def list_folder(root: Path) -> Listing:
     """List the images of `train/` and `test/` (or `val/`), or of one folder of class folders.
 
     Case is ignored in the names of the parts. Classes are in the order of their sorted names.
-    Hidden files are ignored, and files of other endings than those of images counted in a note.
-    Raises one SoftaugError that names all faults.
+    Hidden files are ignored; a note counts the other files that are no image of a class. Raises
+    one SoftaugError that names all faults.
     """
     train, test, notes = _part_folders(root)
     classes = sorted(folder.name for folder in _subfolders(train))
@@ -29,21 +29,21 @@ def list_folder(root: Path) -> Listing:
         faults.append(f"{train}: one class only ({classes[0]}); at least 2 are needed")
     if test is not None:
         faults += _class_differences(train, test, set(classes))
-    train_shards, empty = _class_images(train, classes)
+    others: Counter[str] = Counter()
+    train_shards, empty = _class_images(train, classes, others)
     faults += empty
     test_shards = None
     if test is not None:
-        test_shards, empty = _class_images(test, classes)
+        test_shards, empty = _class_images(test, classes, others)
         faults += empty
     report_faults(root, faults)
-    other = _left_out([train, *([] if test is None else [test])])
-    return Listing(train_shards, test_shards, classes, (*notes, *other))
+    return Listing(train_shards, test_shards, classes, (*notes, *_left_out(root, others)))
 
 
 def list_any_images(root: Path) -> Listing:
     """List all images of the test part, or of the whole folder without parts, as one class."""
     train, test, _ = _part_folders(root)
-    files = sorted(_image_files(test or train))
+    files = sorted(filter(_is_image, _files(test or train)))
     if not files:
         raise SoftaugError(f"{test or train}: no image")
     return Listing([OneFile(str(file), file, "any") for file in files], None, ["any"])
@@ -106,20 +106,13 @@ def _refuse_parts(root: Path, classes: Sequence[str]) -> None:
         )
 
 
-def _left_out(parts: Sequence[Path]) -> list[str]:
-    """Return a note that counts the files with other endings than those of images."""
-    others = Counter(
-        file.suffix.lower() or "no ending"
-        for part in parts
-        for file in _files(part)
-        if file.suffix.lower() not in IMAGE_ENDINGS
-    )
+def _left_out(root: Path, others: Counter[str]) -> list[str]:
+    """Return a note that counts the files that are no image of a class, by their endings."""
     if not others:
         return []
-    counts = [
-        f"{n:,} {ending}" for ending, n in sorted(others.items(), key=lambda o: (-o[1], o[0]))
-    ]
-    return [f"{parts[0]}: files that are read as no images: {listed(counts, 6)}"]
+    by_count = sorted(others.items(), key=lambda item: (-item[1], item[0]))
+    counts = listed([f"{n:,} {ending}" for ending, n in by_count], 6)
+    return [f"{root}: left out, as no image of a class: {counts}"]
 
 
 def _class_differences(train: Path, test: Path, classes: set[str]) -> list[str]:
@@ -129,28 +122,46 @@ def _class_differences(train: Path, test: Path, classes: set[str]) -> list[str]:
     return missing + [f"{test / name}: no class of {train}" for name in sorted(others - classes)]
 
 
-def _class_images(part: Path, classes: list[str]) -> tuple[list[OneFile], list[str]]:
-    """List the images of the class folders of a part, and name the empty ones."""
+def _class_images(
+    part: Path, classes: list[str], others: Counter[str]
+) -> tuple[list[OneFile], list[str]]:
+    """List the images of the class folders of a part, and name the empty ones.
+
+    The endings of all other files of the part, hidden ones aside, are added to `others`.
+    """
+    others.update(_ending(file) for file in part.iterdir() if _is_plain(file))
     shards, faults = [], []
     for name in classes:
-        files = sorted(_image_files(part / name))
-        if not files and (part / name).is_dir():
+        files = sorted(_files(part / name))
+        images = [file for file in files if _is_image(file)]
+        others.update(_ending(file) for file in files if not _is_image(file))
+        if not images and (part / name).is_dir():
             faults.append(f"{part / name}: a class with no image")
-        shards += [OneFile(str(file), file, name) for file in files]
+        shards += [OneFile(str(file), file, name) for file in images]
     return shards, faults
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_ENDINGS
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".")
+
+
+def _ending(file: Path) -> str:
+    return file.suffix.lower() or "no ending"
 
 
 def _subfolders(root: Path) -> Iterator[Path]:
     return (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _image_files(folder: Path) -> Iterator[Path]:
-    """Yield image files at any depth, dead links included, so that these are reported."""
-    return (file for file in _files(folder) if file.suffix.lower() in IMAGE_ENDINGS)
-
-
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield all files but hidden ones, at any depth, also behind links to folders, these once."""
+    """Yield all files but hidden ones, at any depth, also behind links to folders, these once.
+
+    Dead links are among them, so that they are reported.
+    """
     visited = set()
     for place, inside, files in os.walk(folder, followlinks=True):
         status = Path(place).stat()
