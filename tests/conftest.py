@@ -1,4 +1,12 @@
-"""Every annotated shape of the method is checked on every call, under pytest only."""
+"""What all tests share: shapes are checked on every call, and small runs are spared their frills.
+
+Every annotated shape of the method is checked, under pytest only. In the tests of the lab, reports
+are drawn where reports are tested; elsewhere an empty SVG stands for each figure. Intervals are
+resampled 500 times in the tests of metrics, 20 times elsewhere.
+"""
+
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -12,3 +20,41 @@ pytest.register_assert_rewrite("contract")
 torch.set_num_threads(1)
 settings.register_profile("softaug", deadline=None, derandomize=True)
 settings.load_profile("softaug")
+
+DRAWN = ("test_report", "test_report_in_browser")
+MEASURED = ("test_calibration", "test_classwise", "test_metrics", "test_recomputed")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_runs_are_fast(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave out most of the time of a small run, where it is not what the module tests."""
+    name = request.path.stem
+    with pytest.MonkeyPatch.context() as patched:
+        if request.path.parent.name == "lab":
+            if name not in DRAWN:
+                patched.setattr("softaug_lab.report.drawings._svg", _blank)
+            if name not in MEASURED:
+                for module in ("calibration", "classwise"):
+                    target = f"softaug_lab.metrics.{module}.bootstrap_interval"
+                    patched.setattr(target, _few_resamples)
+        yield
+
+
+@pytest.fixture
+def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out two thirds of the time that a page takes, where its text is what matters."""
+    monkeypatch.setattr("softaug_lab.report.drawings._svg", _blank)
+
+
+def _blank(figure: object, name: str) -> str:
+    del figure
+    return f'<svg id="{name}"></svg>'
+
+
+def _few_resamples(
+    statistic: Any, images: int, resamples: int, *others: Any
+) -> tuple[float, float]:
+    from softaug_lab.metrics.significance import bootstrap_interval
+
+    del resamples
+    return bootstrap_interval(statistic, images, 20, *others)

@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 import io
+import json
 import os
 import struct
 import urllib.error
@@ -26,6 +27,8 @@ from softaug_lab.data.identity import content_keys
 from softaug_lab.data.load import load
 from softaug_lab.data.memory import available_memory, check_memory
 from softaug_lab.data.sample import Sample, Unreadable
+from softaug_lab.data.sources import list_any_images
+from softaug_lab.data.summary import summary
 
 CIFAR10 = Path(
     os.environ.get(
@@ -296,6 +299,28 @@ def test_a_test_part_is_preferred_to_validation(tmp_path: Path) -> None:
     assert data.notes == (f"{tmp_path / 'val'}: left out, test/ is tested on",)
 
 
+def test_a_test_part_without_labels_is_left_out(tmp_path: Path) -> None:
+    """As on Kaggle, where the test images lie in one folder."""
+    root = make_folder(tmp_path, {"train": 3, "val": 2})
+    (root / "test").mkdir()
+    picture(1).save(root / "test" / "7.png")
+    data = load(str(root))
+    assert len(data.test) == 4
+    assert data.notes == (
+        f"{root / 'test'}: left out, without class folders its images have no labels",
+    )
+    assert len(list_any_images(root).train) == 1  # as other data, they need none
+
+
+def test_a_test_part_may_lack_classes(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, {"train": 3, "val": 2})
+    make_folder(root, {"train": 2}, ("emu", "fox"))
+    (root / "val" / "fox").mkdir()
+    data = load(str(root))
+    assert data.classes == ("cat", "dog", "emu", "fox")
+    assert data.notes == (f"{root}: classes without a test image: emu, fox",)
+
+
 def test_hidden_folders_are_ignored_and_dead_links_are_not(tmp_path: Path) -> None:
     root = make_folder(tmp_path, {"train": 2, "val": 1})
     make_folder(root / "train" / "cat", {".ipynb_checkpoints": 3}, ("",))
@@ -552,11 +577,10 @@ def test_a_class_or_part_cannot_be_left_out(spoilt: set[str], message: str, tmp_
 
 
 def test_at_most_ten_faults_are_named(tmp_path: Path) -> None:
-    make_folder(tmp_path, {"train": 1}, tuple(f"class{i:02}" for i in range(14)))
-    make_folder(tmp_path, {"val": 1}, ("class00", "class01"))
-    with pytest.raises(
-        SoftaugError, match=r"12 faults: .*class11: missing.*; and 2 more$"
-    ) as error:
+    make_folder(tmp_path, {"train": 1, "val": 1})
+    for i in range(12):
+        (tmp_path / "val" / f"class{i:02}").mkdir()
+    with pytest.raises(SoftaugError, match=r"12 faults: .*class09: no.*; and 2 more$") as error:
         load(str(tmp_path))
     assert "class12" not in str(error.value)
 
@@ -590,6 +614,49 @@ def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
         load(str(root))
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_photos_of_108_megapixels_are_decoded_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (480, 360), "red").save(tmp_path / "a.jpg")
+    Image.new("RGB", (480, 360), "red").save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 480 * 360 * 2 // 3)
+    assert read_image(tmp_path / "a.jpg", 3, 24, 24).shape == (3, 24, 24)
+    with pytest.raises(SoftaugError, match="too large to be decoded"):
+        read_image(tmp_path / "a.jpg", 3, 480, 480)
+    with pytest.raises(SoftaugError, match="too large to be decoded"):
+        read_image(tmp_path / "a.png", 3, 24, 24)
+
+
+@pytest.mark.parametrize(
+    ("sides", "advised"),
+    [([90, *[300] * 30], 224), ([40] * 9, 40), ([100] * 9, 96), ([500] * 9, 224)],
+)
+def test_the_advised_size_is_not_that_of_one_small_image(
+    sides: list[int], advised: int, tmp_path: Path
+) -> None:
+    for i, side in enumerate([*sides, 501]):
+        folder = tmp_path / "ab"[i % 2]
+        folder.mkdir(exist_ok=True)
+        Image.new("L", (side, 600)).save(folder / f"{i}.png")
+    with pytest.raises(UsageError, match=f"--size {advised} makes them one"):
+        load(str(tmp_path))
+
+
+def test_a_summary_says_what_there_is_by_class(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"train": 20, "test": 2})
+    assert summary(load(str(tmp_path), held_out=0.1)) == [
+        f"{tmp_path.name}: 2 classes, 6 x 4 px RGB; 36 train, 4 held out, 4 test",
+        "  cat: 18 train, 2 held out, 2 test",
+        "  dog: 18 train, 2 held out, 2 test",
+    ]
+    make_folder(tmp_path, {"train": 30, "test": 2}, tuple(f"c{i}" for i in range(11)))
+    lines = summary(load(str(tmp_path)))
+    assert len(lines) == 12
+    assert lines[1:3] == ["  cat: 20 train, 2 test", "  dog: 20 train, 2 test"]
+    assert lines[-1] == "  3 more classes with at least 30 train"
+
+
 def empty_class(root: Path) -> None:
     make_folder(root, {"train": 2, "val": 2})
     (root / "train" / "emu").mkdir()
@@ -614,8 +681,8 @@ def floats(root: Path) -> None:
     [
         (lambda root: root.mkdir(exist_ok=True), ["no class folders"]),
         (one_class, ["one class only (cat); at least 2"]),
-        (empty_class, ["2 faults", "emu: a class with no image", "val/emu: missing"]),
-        (other_classes, ["2 faults", "val/dog: missing", "val/fox: no class of"]),
+        (empty_class, ["1 fault", "emu: a class with no image"]),
+        (other_classes, ["1 fault", "val/fox: no class of"]),
         (lambda root: make_folder(root, {"val": 2}), ["has val/ but no train/"]),
         (floats, ["f.tif: floating-point pixels"]),
     ],
@@ -653,8 +720,6 @@ def write_parquet(
     table = pa.table({column: images, label: labels})
     if names:
         features = {"info": {"features": {label: {"names": names, "_type": "ClassLabel"}}}}
-        import json
-
         table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
     pq.write_table(table, path)
 
@@ -717,6 +782,136 @@ def test_parts_of_parquet_by_name(train: str, test: str, others: list[str], tmp_
     assert all(f"left out {name}.parquet" in data.notes[0] for name in others)
 
 
+@pytest.mark.parametrize("labels", [[-1] * 9, [None] * 9, "absent"])
+def test_a_parquet_test_part_without_labels_is_left_out(labels: Any, tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train.parquet", [0, 1, 1])
+    write_parquet(tmp_path / "val.parquet", [1, 0])
+    wrong = [0] * 9 if labels == "absent" else labels
+    name = "other" if labels == "absent" else "label"
+    write_parquet(tmp_path / "test.parquet", wrong, label=name)
+    data = load(str(tmp_path))
+    assert data.test.labels.tolist() == [1, 0]
+    assert data.notes == (f"{tmp_path}: left out test.parquet, where no image has a label",)
+    (tmp_path / "val.parquet").unlink()
+    write_parquet(tmp_path / "train.parquet", [0, 1] * 5)
+    assert len(load(str(tmp_path)).test) == 2  # of the training images
+
+
+def test_classes_without_images_are_kept_and_noted(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train.parquet", [0, 2, 2], names=["cat", "dog", "emu"])
+    write_parquet(tmp_path / "test.parquet", [0, 1])
+    data = load(str(tmp_path))
+    assert data.classes == ("cat", "dog", "emu")
+    assert data.notes == (
+        f"{tmp_path}: classes without a training image: dog",
+        f"{tmp_path}: classes without a test image: emu",
+    )
+
+
+def test_parquet_may_name_files_of_its_folder(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    for i, place in enumerate((root / "a.png", root / "b.png", tmp_path / "outside.png")):
+        picture(i).save(place)
+    cells = [{"bytes": None, "path": "a.png"}, {"bytes": None, "path": str(root / "b.png")}]
+    for part in ("train", "test"):
+        pq.write_table(pa.table({"image": cells, "label": [0, 1]}), root / f"{part}.parquet")
+    assert load(str(root)).train.images[:, 0, 0, 0].tolist() == [0, 1]
+    cells += [{"bytes": None, "path": "../outside.png"}]
+    pq.write_table(pa.table({"image": cells, "label": [0, 1, 0]}), root / "train.parquet")
+    with pytest.raises(SoftaugError, match=r"train.parquet row 2: no image"):
+        load(str(root))
+
+
+def test_a_folder_of_files_is_read_as_the_hub_reads_it(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    make_folder(tmp_path, {"train": 3, "test": 2})
+    hub, folder = load(f"hf:{tmp_path}"), load(str(tmp_path))
+    assert hub.classes == folder.classes
+    for ours, theirs in ((hub.train, folder.train), (hub.test, folder.test)):
+        assert torch.equal(ours.images, theirs.images)
+        assert torch.equal(ours.labels, theirs.labels)
+
+
+def write_images(root: Path, *names: str) -> None:
+    for i, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(i).save(root / name)
+
+
+@pytest.mark.parametrize(
+    ("table", "content"),
+    [
+        ("labels.csv", "file_name,label\na/0.png,dog\n1.png,cat\n2.png,dog\na/3.png,cat\n"),
+        (
+            "metadata.csv",
+            "\ufeffLabel;Path\r\ndog;a/0.png\r\ncat;1.png\r\ndog;2.png\r\ncat;a/3.png",
+        ),
+        ("x.tsv", "id\tbreed\na/0.png\tdog\n1.png\tcat\n2.png\tdog\na/3.png\tcat\n"),
+        (
+            "metadata.jsonl",
+            "".join(
+                json.dumps({"file_name": name, "label": label}) + "\n"
+                for name, label in zip(
+                    ("a/0.png", "1.png", "2.png", "a/3.png"), ("dog", "cat") * 2, strict=True
+                )
+            ),
+        ),
+    ],
+)
+def test_a_table_names_files_and_labels(table: str, content: str, tmp_path: Path) -> None:
+    write_images(tmp_path, "a/0.png", "1.png", "2.png", "a/3.png")
+    (tmp_path / table).write_text(content)
+    for source in (tmp_path, tmp_path / table):
+        data = load(str(source))
+        assert data.classes == ("cat", "dog")
+        images = data.all_images()
+        assert sorted(zip(images.images[:, 0, 0, 0].tolist(), images.labels.tolist())) == [  # noqa: B905
+            (0, 1), (1, 0), (2, 1), (3, 0),
+        ]  # fmt: skip
+
+
+def test_tables_of_parts(tmp_path: Path) -> None:
+    """Files beside a table, or in a folder that is called like it, without their ending."""
+    write_images(tmp_path, "train/a.png", "train/b.png", "test_images/c.png", "test_images/d.png")
+    (tmp_path / "train.csv").write_text("id,label\na,7\nb,10\n")
+    (tmp_path / "test.csv").write_text("id,label\nc,10\nd,7\n")
+    (tmp_path / "sample_submission.csv").write_text("id,label\nc,0\nd,0\n")
+    (tmp_path / "prices.csv").write_text("id,price\n1,2\n")
+    data = load(str(tmp_path))
+    assert data.classes == tuple(map(str, range(11)))
+    assert (data.train.labels.tolist(), data.test.labels.tolist()) == ([7, 10], [10, 7])
+
+
+def test_a_table_may_tell_the_parts(tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"{i}.png" for i in range(5)))
+    rows = "0,cat,train\n1,dog,Train\n2,cat,val\n3,,test\n4,,test\n"
+    (tmp_path / "all.csv").write_text("image,class,split\n" + rows)
+    data = load(str(tmp_path / "all.csv"))
+    assert data.train.images[:, 0, 0, 0].tolist() == [0, 1]
+    assert data.test.images[:, 0, 0, 0].tolist() == [2]  # no image of test has a label
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("file,label\n0.png,cat\n../x.png,dog\n", r"row 3: '../x.png' is no file of "),
+        ("file,label\n0.png,cat\n/etc/passwd,dog\n", r"row 3: '/etc/passwd' is no file of "),
+        ("file,label\n0.png,cat\n0.png,dog\n", r"row 3: 0.png is 'dog', and before 'cat'"),
+        ("file,label\n0.png,cat\n1.png\n", r"row 3 has not as many cells as the header"),
+        ("file,label\n0.png,cat\n1.png,\n", r"1.png: label missing"),
+        ("file,weight\n0.png,3\n", r"no column label, labels, class or the like; it has file, w"),
+        ("", r"no column file_name, filename, file or the like; it has no rows"),
+        ("file,label\n0.png,cat\n9.png,dog\n8.png,dog\n", r"8.png: no such file"),
+    ],
+)
+def test_faults_of_a_table(content: str, message: str, tmp_path: Path) -> None:
+    write_images(tmp_path, "0.png", "1.png")
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(SoftaugError, match=message):
+        load(str(tmp_path / "t.csv"))
+
+
 def test_a_lone_parquet_file_is_split_whatever_its_name(tmp_path: Path) -> None:
     write_parquet(tmp_path / "test.parquet", [0, 1] * 5)
     data = load(str(tmp_path / "test.parquet"))
@@ -732,7 +927,7 @@ def test_a_lone_parquet_file_is_split_whatever_its_name(tmp_path: Path) -> None:
         ([0, -1, 1], None, r"row 1: label -1"),
         ([0, None, 1], None, r"row 1: label missing"),
         ([0.0, float("nan"), 1.0], None, r"label missing"),
-        ([0, 2, 2], None, r"class '1' has no training image"),
+        ([1, 1, 1], None, r"images to train on of 1 class; at least 2 are needed"),
     ],
 )
 def test_wrong_labels_are_named(

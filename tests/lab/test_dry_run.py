@@ -107,6 +107,7 @@ def test_activations_grow_with_the_batch() -> None:
     assert peaks[1] - peaks[0] > (512 - 64) * 4 * 32 * 16 * 16 * 4
 
 
+@pytest.mark.slow
 def test_the_time_is_that_of_the_run(tmp_path: Path) -> None:
     data, recipe = noise(640), Recipe(epochs=6, batch_size=32)
     cost = measure(recipe, data, CPU)

@@ -396,7 +396,7 @@ def test_figures_take_the_ink_of_the_page() -> None:
 
 
 def test_the_same_record_gives_the_same_page_and_leaves_no_trace(tmp_path: Path) -> None:
-    results = fake_results()
+    results = single_run()
     before, settings = copy.deepcopy(results), dict(mpl.rcParams)
     first, _ = page_of(results, tmp_path)
     second, _ = page_of(results, tmp_path)
@@ -435,6 +435,7 @@ def _renamed(results: Results, old: str, new: str) -> Results:
     return renamed
 
 
+@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize(
     "missing",
     [
@@ -590,6 +591,7 @@ def test_lines_of_views_stand_at_the_share_left_in_truth_and_end_at_the_whole(ki
     assert (confidence.y - accuracy.y)[:, -1] == pytest.approx(2.0)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_record_of_an_earlier_version_has_a_page_without_views(tmp_path: Path) -> None:
     results = fake_results()
     del results["views"]
@@ -831,6 +833,7 @@ def test_arms_without_a_soft_one_are_not_judged() -> None:
 SWEEP = [f"{arm}@0.{i}" for arm in ("harsh", "soft") for i in range(1, 10)]
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_of_many_arms_a_stated_few_are_drawn(tmp_path: Path) -> None:
     results = fake_results(2, SWEEP)
     drawn = drawn_arms({**EMPTY, **results})
@@ -856,6 +859,7 @@ def test_the_figures_have_no_part_in_what_is_drawn() -> None:
     assert drawn_arms(results) == before
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_differences_of_many_arms_are_there_but_folded(tmp_path: Path) -> None:
     results = fake_results(2, SWEEP)
     results["comparisons"] += [compared("standard", "ece", -0.01, arm=arm) for arm in SWEEP[9:]]

@@ -26,7 +26,7 @@ import scipy.io
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support import CLASSES, encoded, folder, numbers, parquet, tar
+from support import CLASSES, contents, encoded, folder, numbers, parquet, tar
 from test_engine import kept
 
 from softaug import Crop
@@ -92,6 +92,16 @@ def in_folders(root: Path, corrupt: tuple[int, ...] = ()) -> str:
     return str(root)
 
 
+def in_tables(root: Path, corrupt: tuple[int, ...] = ()) -> str:
+    (root / "images").mkdir()
+    for part, images in (("train", TRAIN), ("test", TEST)):
+        rows = "".join(f"{i:05}.png,{'abc'[i % CLASSES]}\n" for i in images)
+        (root / f"{part}.csv").write_text(f"file_name,label\n{rows}")
+        for i, content in zip(images, contents(images, corrupt), strict=True):
+            (root / "images" / f"{i:05}.png").write_bytes(content)
+    return str(root)
+
+
 def on_the_hub(root: Path, corrupt: tuple[int, ...] = ()) -> str:
     pytest.importorskip("datasets")
     return f"hf:{in_parquet(root, corrupt)}"
@@ -131,7 +141,7 @@ def as_imagenet(root: Path, corrupt: tuple[int, ...] = ()) -> str:
     return str(root)
 
 
-FORMS = [in_parquet, in_tars, in_folders, on_the_hub, as_imagenet]
+FORMS = [in_parquet, in_tars, in_folders, in_tables, on_the_hub, as_imagenet]
 Form = Callable[..., str]
 
 

@@ -341,6 +341,7 @@ def test_a_checkpoint_within_an_epoch_is_of_the_step_that_was_taken(
             }
 
 
+@pytest.mark.slow
 def test_killed_process_loses_at_most_an_epoch(tmp_path: Path) -> None:
     """SIGKILL in the middle of a real command; --resume ends with the weights of a whole run."""
     folder(tmp_path / "data" / "train", range(200))

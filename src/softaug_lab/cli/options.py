@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 IN_DATA = Parameter(group=panels.DATA)
 SOURCES = (
-    "demo, cifar10, cifar100, a folder with a folder for each class, Parquet files, ImageNet's "
-    "archives, tar archives in WebDataset's layout (train-{000..146}.tar, local or at a URL), or "
-    "hf:NAME for a data set on the Hugging Face Hub."
+    "demo, cifar10, cifar100, a folder with a folder for each class, a table of files and labels "
+    "(CSV), Parquet files, ImageNet's archives, tar archives in WebDataset's layout "
+    "(train-{000..146}.tar, local or at a URL), or hf:NAME for a data set on the Hugging Face Hub."
 )
 CORRUPTED = "Also measure under 19 corruptions at 5 severities each (ImageNet-C)."
 OTHER_DATA = (

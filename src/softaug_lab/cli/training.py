@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from softaug_lab.basics.errors import UsageError
+from softaug_lab.basics.errors import UsageError, plural
 from softaug_lab.cli.options import DataOptions, RunFolderOptions, RunOptions, load_data
 from softaug_lab.cli.terminal import advance, inert, progress_bar, quiet, say, show, tell
 from softaug_lab.recipes import Recipe
@@ -68,7 +68,7 @@ def load_to_train(
     folder: the run folder, or that of a comparison, by the data's name; where it has runs, the
     share that they held out is taken again. Returns the data, and the options with the share.
     """
-    from softaug_lab.data import hold_out, share_to_hold_out
+    from softaug_lab.data import hold_out, share_to_hold_out, summary
 
     loaded = load_data(data, read)
     share = read.held_out
@@ -82,6 +82,8 @@ def load_to_train(
                 say(note)
         else:
             say(_uncalibrated(loaded))
+    for line in summary(loaded):
+        say(line)
     _say_twice(loaded)
     return loaded, replace(read, held_out=share)
 
@@ -109,7 +111,7 @@ def prepare(
             if begun is None
             else begun.recipe().epochs
         )
-        say(f"{epochs:,} epochs for {running.minutes:g} minutes here")
+        say(f"{plural(epochs, 'epoch')} for {running.minutes:g} minutes here")
         recipe = replace(recipe, epochs=epochs)
     by_rule = [chosen for arm in arms if (chosen := replace(recipe, arm=arm)).by_rule]
     if by_rule:
@@ -124,7 +126,8 @@ def _announce(recipe: Recipe, data: "Data") -> None:
     chosen = resolve(recipe, data)
     say(f"{recipe.arm}: {chosen.augment}, k = {recipe.parsed_arm.k or chosen.k:g}")
     say(
-        f"chosen for {recipe.epochs:,} epochs of {data.train_images:,} images (docs/budget.md); "
+        f"chosen for {plural(recipe.epochs, 'epoch')} of {data.train_images:,} images "
+        "(docs/budget.md); "
         "--sigma, --k, --robust and --augment change it"
     )
 

@@ -20,6 +20,7 @@ from softaug_lab.data.resize import centre_crop, fit, with_channels
 from softaug_lab.data.sample import Sample, Unreadable
 from softaug_lab.data.sources import BUILT_IN, is_address
 from softaug_lab.data.stream import Stream, StreamOptions
+from softaug_lab.data.summary import summary
 
 __all__ = [
     "BUILT_IN",
@@ -44,5 +45,6 @@ __all__ = [
     "read_image",
     "read_images",
     "share_to_hold_out",
+    "summary",
     "with_channels",
 ]

@@ -136,6 +136,7 @@ def decode_image(sample: Sample | Unreadable, shape: tuple[int, int, int]) -> Pi
         with Image.open(_open_content(sample), formats=FORMATS) as opened:
             _refuse(opened)
             _decode_smaller(opened, height, width)
+            _refuse_size(opened, 1)
             image = _flatten(_upright(opened), channels)
         array = np.array(image, dtype=np.uint8).reshape(image.height, image.width, channels)
     # Pillow's decoders raise errors of many types.
@@ -177,11 +178,16 @@ def _refuse(image: Image.Image) -> None:
     """Raise for more pixels than fit in memory, where Pillow warns, and for pixels without a scale.
 
     A small file may decode to any number of pixels; what is white in floating point, nobody knows.
+    A JPEG may have twice as many, as the photos of some phones have: it is decoded smaller.
     """
     if image.mode == "F":
         raise _FloatingPointError
+    _refuse_size(image, 2 if image.format == "JPEG" else 1)
+
+
+def _refuse_size(image: Image.Image, times: int) -> None:
     limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
+    if limit is not None and image.width * image.height > times * limit:
         raise Image.DecompressionBombError
 
 

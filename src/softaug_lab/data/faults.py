@@ -39,26 +39,43 @@ def summarise(source: str, unreadable: Sequence[Unreadable]) -> str:
 
 
 def check_counts(
-    source: str, classes: Sequence[str], train: Tensor, test: Tensor | None, noun: str
-) -> None:
-    """Raise SoftaugError where a class has no training image, or where there is no test image.
+    source: str, classes: Sequence[str], train: Tensor, test: Tensor | None
+) -> list[str]:
+    """Return a note on the classes of a part without images.
 
     train, test: images per class [K]; test is None where the test part is yet to be split off.
-    noun: the images that are counted, such as `training image`.
+    Raises SoftaugError where fewer than two classes have a training image, or none a test image.
     """
-    faults = [
-        f"{source}: class {name!r} has no {noun}"
-        for name, n in zip(classes, train.tolist(), strict=True)
-        if not n
-    ]
-    if len(classes) < 2:
-        faults.append(f"{source}: {len(classes)} class; at least 2 are needed")
+    trained = int((train > 0).sum())
+    faults = []
+    if trained < 2:
+        faults.append(f"{source}: images to train on of {trained} class; at least 2 are needed")
     if test is not None and not test.sum():
         faults.append(f"{source}: no image to test on")
     report_faults(source, faults)
+    return _without(source, classes, train, "training")
 
 
-def note_untested(source: str, classes: Sequence[str], test: Tensor) -> list[str]:
-    """Return a note on the classes without a test image; test: images per class [K]."""
-    untested = [name for name, n in zip(classes, test.tolist(), strict=True) if not n]
-    return [f"{source}: classes without a test image: {listed(untested, 5)}"] if untested else []
+def check_readable(
+    source: str, classes: Sequence[str], counted: Tensor, train: Tensor, test: Tensor
+) -> list[str]:
+    """Return a note on the classes without a test image, once all are decoded.
+
+    counted, train, test: images per class [K]; counted are those to train on before they were
+    decoded. Raises SoftaugError where a class lost all of them, or where there is no test image.
+    """
+    lost = (counted > 0) & (train == 0)
+    faults = [
+        f"{source}: class {name!r} has no readable image to train on"
+        for name, none in zip(classes, lost.tolist(), strict=True)
+        if none
+    ]
+    if not test.sum():
+        faults.append(f"{source}: no image to test on")
+    report_faults(source, faults)
+    return _without(source, classes, test, "test")
+
+
+def _without(source: str, classes: Sequence[str], counts: Tensor, kind: str) -> list[str]:
+    names = [name for name, n in zip(classes, counts.tolist(), strict=True) if not n]
+    return [f"{source}: classes without a {kind} image: {listed(names, 5)}"] if names else []

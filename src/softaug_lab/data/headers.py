@@ -38,10 +38,16 @@ def _common_size(source: str, headers: Sequence[Header]) -> tuple[int, int]:
     sizes = Counter((header.width, header.height) for header in headers)
     if len(sizes) > 1:
         examples = listed([f"{w} x {h} ({n})" for (w, h), n in sizes.most_common()], 4)
-        side = min(min(size) for size in sizes)
+        side = _advised_side([min(header.width, header.height) for header in headers])
         raise UsageError(
             f"{source}: images of {len(sizes)} sizes ({examples}); "
             f"--size {side} makes them one (short side to {side}, centre crop)"
         )
     [(width, height)] = sizes
     return height, width
+
+
+def _advised_side(short_sides: Sequence[int]) -> int:
+    """Choose a side that enlarges hardly an image: one in twenty may be smaller; 224 at most."""
+    side = min(224, sorted(short_sides)[len(short_sides) // 20])
+    return side - side % 32 if side >= 64 else side

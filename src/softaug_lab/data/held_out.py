@@ -35,7 +35,8 @@ def share_to_hold_out(data: Data) -> float:
     if data.stream is None:
         return SHARE
     share = min(SHARE, MOST_OF_A_STREAM / n)
-    return share if int(data.stream.part.per_class.min()) * SHARE >= 1 else 0.0
+    per_class = data.stream.part.per_class
+    return share if int(per_class[per_class > 0].min()) * SHARE >= 1 else 0.0
 
 
 def hold_out(data: Data, share: float, seed: int) -> Data:
@@ -73,8 +74,9 @@ def _of_stream(data: Data, stream: Stream, share: float, seed: int) -> Data:
     )
     held_out = ImageSet(decoded.images, decoded.labels)
     left = stream.part.per_class - held_out.labels.bincount(minlength=data.num_classes)
-    if not left.all():
-        name = data.classes[int(left.argmin())]
+    lost = (left == 0) & (stream.part.per_class > 0)
+    if lost.any():
+        name = data.classes[int(lost.int().argmax())]
         raise UsageError(
             f"{data.name}: a share of {share:g} holds out all images of class {name!r}; "
             "ask for less, or leave out --stream"

@@ -17,7 +17,7 @@ from torch import Tensor
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.data.dataset import Data, ImageSet
 from softaug_lab.data.decode import decode_all
-from softaug_lab.data.faults import check_counts, leave_out, note_untested, summarise
+from softaug_lab.data.faults import check_counts, check_readable, leave_out, summarise
 from softaug_lab.data.headers import survey
 from softaug_lab.data.held_out import hold_out
 from softaug_lab.data.memory import check_memory
@@ -74,7 +74,7 @@ def load_to_memory(
     source: str, listing: Listing, size: int | None, seed: int, max_unreadable: float
 ) -> Data:
     """Split off a test part where there is none, and decode all images."""
-    classes, parts = _count(source, listing)
+    classes, parts, notes = _count(source, listing)
     samples = [[*part.read_all()] for part in parts]
     split = None
     if listing.test is None:
@@ -94,11 +94,14 @@ def load_to_memory(
     n_train = bisect_left(decoded.places, len(train))
     train_set = ImageSet(decoded.images[:n_train], decoded.labels[:n_train])
     test_set = ImageSet(decoded.images[n_train:].clone(), decoded.labels[n_train:])
-    n_tested = _per_class(test_set, classes)
-    check_counts(
-        source, classes, _per_class(train_set, classes), n_tested, "readable image to train on"
+    notes += decode_notes
+    notes += check_readable(
+        source,
+        classes,
+        parts[0].per_class,
+        _per_class(train_set, classes),
+        _per_class(test_set, classes),
     )
-    notes = [*listing.notes, *note_untested(source, classes, n_tested), *decode_notes]
     return Data(_data_name(source), classes, train_set, test_set, tuple(notes), split)
 
 
@@ -108,7 +111,7 @@ def open_stream(
     """Decode the test images and a sample of the training images, and open the stream."""
     if listing.test is None:
         raise UsageError(f"{source}: no test part; --test names what to test on")
-    classes, (train, test) = _count(source, listing)
+    classes, (train, test), notes = _count(source, listing)
     stream = Stream(train, size, options, max_unreadable)
     shape = (3, size, size)
     # Epoch -1: an order that no epoch of training has.
@@ -121,9 +124,11 @@ def open_stream(
     decoded, decode_notes = decode_part(source, test, shape, max_unreadable, "test")
     train_set = ImageSet(preview.images, preview.labels)
     test_set = ImageSet(decoded.images, decoded.labels)
-    untested = note_untested(source, classes, _per_class(test_set, classes))
-    notes = (*listing.notes, *decode_notes, *untested)
-    return Data(_data_name(source), classes, train_set, test_set, notes, stream=stream)
+    notes += decode_notes
+    notes += check_readable(
+        source, classes, train.per_class, train.per_class, _per_class(test_set, classes)
+    )
+    return Data(_data_name(source), classes, train_set, test_set, tuple(notes), stream=stream)
 
 
 def read_images(
@@ -205,13 +210,16 @@ def _test_shards(listing: Listing, second: Listing) -> Sequence[Shard]:
     return [Named(shard, tuple(second.classes or ())) for shard in shards]
 
 
-def _count(source: str, listing: Listing) -> tuple[tuple[str, ...], list[Part]]:
-    """Count the images of each class in the parts of a listing; return class names and parts."""
+def _count(source: str, listing: Listing) -> tuple[tuple[str, ...], list[Part], list[str]]:
+    """Count the images of each class in the parts of a listing.
+
+    Returns the class names, the parts, and the notes for the user so far.
+    """
     parts = [listing.train] if listing.test is None else [listing.train, listing.test]
     classes, counted = count_labels(parts, listing.classes)
     test = counted[1].per_class if len(counted) > 1 else None
-    check_counts(source, classes, counted[0].per_class, test, "training image")
-    return classes, counted
+    notes = check_counts(source, classes, counted[0].per_class, test)
+    return classes, counted, [*listing.notes, *notes]
 
 
 def _per_class(images: ImageSet, classes: Sequence[str]) -> Tensor:

@@ -59,9 +59,9 @@ class OneFile:
 
     name: str
     content: Content
-    label: str
+    label: str | int | None
 
-    def labels(self) -> Iterable[tuple[str, str]]:
+    def labels(self) -> Iterable[tuple[str, Any]]:
         return [(self.name, self.label)]
 
     def read(self, start: int) -> Iterator[Row]:

@@ -1,13 +1,12 @@
 """From the name of a source to the listing of its shards."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from softaug_lab.basics.errors import SoftaugError, UsageError, unknown_name
-from softaug_lab.data.sources import hub, imagenet, parquet, tar
+from softaug_lab.data.sources import hub, imagenet, parquet, table, tar
 from softaug_lab.data.sources.folder import list_folder
-from softaug_lab.data.sources.listing import Listing, files_ending, parts_by_name
+from softaug_lab.data.sources.listing import Listing, files_ending, list_parts
 
 # Sources of files with one of these endings, in a folder of such files or alone.
 FILES = {".parquet": parquet.list_files, ".tar": tar.list_files}
@@ -39,13 +38,18 @@ def find(
             return imagenet.list_imagenet(path)
         for ending, list_files in FILES.items():
             if files := files_ending(path, ending):
-                train, test, notes = parts_by_name(path, files)
-                return replace(list_files(train, test), notes=notes)
+                return list_parts(path, files, list_files)
+        if path.is_file() and table.is_table(path):
+            return table.list_tables(path, [path])
         if path.is_dir():
-            return list_images(path)
+            tables = table.tables_in(path) if list_images is list_folder else []
+            return table.list_tables(path, tables) if tables else list_images(path)
     except OSError as error:
         raise SoftaugError(f"{source[:200]}: not readable ({error.strerror})") from error
-    raise UsageError(f"{source}: expected a folder of class folders, Parquet files or archives")
+    raise UsageError(
+        f"{source}: expected a folder of class folders, a table of files and labels (CSV), Parquet "
+        "files or archives"
+    )
 
 
 def is_address(source: str) -> bool:

@@ -16,10 +16,11 @@ def list_folder(root: Path) -> Listing:
     """List the images of `train/` and `test/` (or `val/`), or of one folder of class folders.
 
     Case is ignored in the names of the parts. Classes are in the order of their sorted names.
-    Hidden files are ignored; a note counts the other files that are no image of a class. Raises
-    one SoftaugError that names all faults.
+    Hidden files are ignored; notes name the parts that are left out, and count the other files that
+    are no image of a class. Raises one SoftaugError that names all faults.
     """
-    train, test, notes = _part_folders(root)
+    train, tests = _part_folders(root)
+    test, notes = _labelled(tests)
     classes = sorted(folder.name for folder in _subfolders(train))
     if not classes:
         raise SoftaugError(f"{train}: no class folders; expected one folder of images per class")
@@ -28,29 +29,31 @@ def list_folder(root: Path) -> Listing:
     if len(classes) < 2:
         faults.append(f"{train}: one class only ({classes[0]}); at least 2 are needed")
     if test is not None:
-        faults += _class_differences(train, test, set(classes))
-    others: Counter[str] = Counter()
-    train_shards, empty = _class_images(train, classes, others)
-    faults += empty
-    test_shards = None
-    if test is not None:
-        test_shards, empty = _class_images(test, classes, others)
-        faults += empty
+        others = sorted({folder.name for folder in _subfolders(test)} - set(classes))
+        faults += [f"{test / name}: no class of {train}" for name in others]
+    left_out: Counter[str] = Counter()
+    train_shards = _class_images(train, classes, left_out)
+    with_images = {shard.label for shard in train_shards}
+    faults += [
+        f"{train / name}: a class with no image" for name in classes if name not in with_images
+    ]
+    test_shards = None if test is None else _class_images(test, classes, left_out)
     report_faults(root, faults)
-    return Listing(train_shards, test_shards, classes, (*notes, *_left_out(root, others)))
+    return Listing(train_shards, test_shards, classes, (*notes, *_left_out(root, left_out)))
 
 
 def list_any_images(root: Path) -> Listing:
     """List all images of the test part, or of the whole folder without parts, as one class."""
-    train, test, _ = _part_folders(root)
-    files = sorted(filter(_is_image, _files(test or train)))
+    train, tests = _part_folders(root)
+    folder = tests[0] if tests else train
+    files = sorted(filter(_is_image, _files(folder)))
     if not files:
-        raise SoftaugError(f"{test or train}: no image")
+        raise SoftaugError(f"{folder}: no image")
     return Listing([OneFile(str(file), file, "any") for file in files], None, ["any"])
 
 
-def _part_folders(root: Path) -> tuple[Path, Path | None, tuple[str, ...]]:
-    """Return the folders to train and to test on, and notes on validation folders left out.
+def _part_folders(root: Path) -> tuple[Path, list[Path]]:
+    """Return the folder to train on, and those to test on in the order of preference.
 
     The training folder is the root itself where it has no parts.
     """
@@ -67,8 +70,19 @@ def _part_folders(root: Path) -> tuple[Path, Path | None, tuple[str, ...]]:
     train, tests = named_parts(parts)
     if train is None and tests:
         raise SoftaugError(f"{root}: has {tests[0].name}/ but no train/; add it")
-    notes = tuple(f"{folder}: left out, {tests[0].name}/ is tested on" for folder in tests[1:])
-    return train or root, tests[0] if tests else None, notes
+    return train or root, tests
+
+
+def _labelled(tests: Sequence[Path]) -> tuple[Path | None, list[str]]:
+    """Return the first test part that has class folders, and notes on the others."""
+    labelled = [folder for folder in tests if any(_subfolders(folder))]
+    notes = [
+        f"{folder}: left out, without class folders its images have no labels"
+        for folder in tests
+        if folder not in labelled
+    ]
+    notes += [f"{folder}: left out, {labelled[0].name}/ is tested on" for folder in labelled[1:]]
+    return labelled[0] if labelled else None, notes
 
 
 def _parts_by_word(root: Path, folders: dict[str, Path], parts: dict[str, Path]) -> dict[str, Path]:
@@ -115,30 +129,18 @@ def _left_out(root: Path, others: Counter[str]) -> list[str]:
     return [f"{root}: left out, as no image of a class: {counts}"]
 
 
-def _class_differences(train: Path, test: Path, classes: set[str]) -> list[str]:
-    """Name the classes that only one of the two parts has."""
-    others = {folder.name for folder in _subfolders(test)}
-    missing = [f"{test / name}: missing, a class of {train}" for name in sorted(classes - others)]
-    return missing + [f"{test / name}: no class of {train}" for name in sorted(others - classes)]
-
-
-def _class_images(
-    part: Path, classes: list[str], others: Counter[str]
-) -> tuple[list[OneFile], list[str]]:
-    """List the images of the class folders of a part, and name the empty ones.
+def _class_images(part: Path, classes: Sequence[str], others: Counter[str]) -> list[OneFile]:
+    """List the images of the class folders of a part.
 
     The endings of all other files of the part, hidden ones aside, are added to `others`.
     """
     others.update(_ending(file) for file in part.iterdir() if _is_plain(file))
-    shards, faults = [], []
+    shards = []
     for name in classes:
         files = sorted(_files(part / name))
-        images = [file for file in files if _is_image(file)]
+        shards += [OneFile(str(file), file, name) for file in files if _is_image(file)]
         others.update(_ending(file) for file in files if not _is_image(file))
-        if not images and (part / name).is_dir():
-            faults.append(f"{part / name}: a class with no image")
-        shards += [OneFile(str(file), file, name) for file in images]
-    return shards, faults
+    return shards
 
 
 def _is_image(file: Path) -> bool:

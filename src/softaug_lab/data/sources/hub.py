@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from softaug_lab.basics.errors import SoftaugError, UsageError, one_line
 from softaug_lab.data.shards import Row
-from softaug_lab.data.sources.columns import encoded_image, find_columns
-from softaug_lab.data.sources.listing import Listing, named_parts
+from softaug_lab.data.sources.columns import find_columns, stored_image
+from softaug_lab.data.sources.listing import Listing, named_parts, unlabelled
 
 PREFIX = "hf:"
 
@@ -16,7 +17,7 @@ PREFIX = "hf:"
 class HubShard:
     """One shard of a streamed data set of `datasets`, its images encoded.
 
-    part: an IterableDataset. index: of the shard in it.
+    part: an IterableDataset. index: of the shard in it. folder: of the data set, if it is local.
     """
 
     part: Any
@@ -24,6 +25,7 @@ class HubShard:
     name: str
     image_column: str
     label_column: str
+    folder: Path | None
 
     def labels(self) -> Iterable[tuple[str, Any]]:
         rows = self._rows(self.label_column)
@@ -32,7 +34,7 @@ class HubShard:
     def read(self, start: int) -> Iterator[Row]:
         rows = self._rows(self.image_column, self.label_column).skip(start)
         for i, row in enumerate(rows, start):
-            content = encoded_image(row[self.image_column])
+            content = stored_image(row[self.image_column], self.folder)
             yield Row(f"{self.name} row {i}", content, row[self.label_column])
 
     def _rows(self, *columns: str) -> Any:
@@ -61,11 +63,19 @@ def list_hub(source: str) -> Listing:
     train, tests = named_parts(parts)
     if train is None:
         raise SoftaugError(f"{source}: no training part among {', '.join(map(str, parts))}")
-    shards, classes = _shards(source, train)
-    return Listing(shards, _shards(source, tests[0])[0] if tests else None, classes)
+    folder = Path(name) if Path(name).is_dir() else None
+    shards, classes = _shards(source, train, folder)
+    test, notes = None, []
+    for part in tests:
+        test, _ = _shards(source, part, folder)
+        if not unlabelled(test):
+            break
+        notes.append(f"{source}: left out {part.split}, where no image has a label")
+        test = None
+    return Listing(shards, test, classes, tuple(notes))
 
 
-def _shards(source: str, part: Any) -> tuple[list[HubShard], list[str] | None]:
+def _shards(source: str, part: Any, folder: Path | None) -> tuple[list[HubShard], list[str] | None]:
     """Return the shards of a part, and its class names where the data set has them."""
     from datasets import Image
 
@@ -74,7 +84,6 @@ def _shards(source: str, part: Any) -> tuple[list[HubShard], list[str] | None]:
     if isinstance(features[image], Image):
         part = part.cast_column(image, Image(decode=False))
     n = part.num_shards
-    shards = [
-        HubShard(part, i, f"{source} {part.split} {i + 1} of {n},", image, label) for i in range(n)
-    ]
+    names = [f"{source} {part.split} {i + 1} of {n}," for i in range(n)]
+    shards = [HubShard(part, i, name, image, label, folder) for i, name in enumerate(names)]
     return shards, getattr(features[label], "names", None)

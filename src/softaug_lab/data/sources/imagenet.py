@@ -38,7 +38,7 @@ def list_imagenet(root: Path) -> Listing:
     except Exception as error:
         reason = one_line(error)
         raise SoftaugError(f"{root / file}: not readable as ImageNet's ({reason})") from error
-    return Listing(train, test, sorted({shard.label for shard in train}))
+    return Listing(train, test, sorted({str(shard.label) for shard in train}))
 
 
 def _train(path: Path) -> list[OneFile]:

@@ -1,8 +1,9 @@
 """The listing of a source, and which of its files are for training and which for testing."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +30,10 @@ class Listing:
     notes: tuple[str, ...] = ()
 
 
+# Lists files to train on and to test on; None where there are none to test on.
+ListFiles = Callable[[Sequence[Path], Sequence[Path] | None], Listing]
+
+
 def named_parts(parts: Mapping[str, AnyPart]) -> tuple[AnyPart | None, list[AnyPart]]:
     """Return the training part, and the test parts in order of preference, by their names."""
     train, *tests = (
@@ -45,16 +50,15 @@ def files_ending(path: Path, ending: str) -> list[Path]:
     return sorted(file for file in files if not is_hidden(file.relative_to(path)))
 
 
-def parts_by_name(
-    path: Path, files: list[Path]
-) -> tuple[list[Path], list[Path] | None, tuple[str, ...]]:
-    """Sort files into training files, test files if there are any, and a note on the others.
+def list_parts(path: Path, files: list[Path], list_files: ListFiles) -> Listing:
+    """List files by their parts: those to train on, and the first part to test on with labels.
 
     The part is named by the file (`train-00000-of-00002.parquet`) or by a folder that the file is
     in (`train/0000.parquet`); a file that is given alone is the whole source, whatever its name.
+    Notes name the files that are left out.
     """
     if path.is_file():
-        return files, None, ()
+        return list_files(files, None)
     kinds = [_kind(file.relative_to(path)) for file in files]
     train = _of_kind(files, kinds, 0) or _of_kind(files, kinds, None)
     if not train:
@@ -62,14 +66,31 @@ def parts_by_name(
             f"{path}: no training file among {_relative(path, files)}; these files are read, "
             "not folders of images beside them"
         )
-    test = _of_kind(files, kinds, 1) or _of_kind(files, kinds, 2)
-    unused = [file for file in files if file not in {*train, *test}]
-    if not unused:
-        return train, test or None, ()
-    note = f"{path}: left out {_relative(path, unused)}; {_relative(path, train)} is trained on"
-    if test:
-        note += f", {_relative(path, test)} is tested on"
-    return train, test or None, (note,)
+    tests = [test for test in (_of_kind(files, kinds, 1), _of_kind(files, kinds, 2)) if test]
+    notes = []
+    for test in tests:
+        listing = list_files(train, test)
+        if not unlabelled(listing.test or ()):
+            break
+        notes.append(f"{path}: left out {_relative(path, test)}, where no image has a label")
+    else:
+        test, listing = [], list_files(train, None)
+    unused = [file for file in files if file not in {*train, *test, *chain(*tests[: len(notes)])}]
+    if unused:
+        note = f"{path}: left out {_relative(path, unused)}; {_relative(path, train)} is trained on"
+        notes.append(note + (f", {_relative(path, test)} is tested on" if test else ""))
+    return replace(listing, notes=(*listing.notes, *notes))
+
+
+def unlabelled(shards: Sequence[Shard]) -> bool:
+    """Whether no image has a label: it is missing, or -1 as the Hub writes it."""
+    labels = (label for shard in shards for _, label in shard.labels())
+    first = next(labels, 0)
+    return _is_none(first) and all(map(_is_none, labels))
+
+
+def _is_none(label: object) -> bool:
+    return label is None or label == -1
 
 
 def _kind(path: Path) -> int | None:

@@ -1,7 +1,7 @@
 """Parquet files as on the Hugging Face Hub: a column of encoded images and one of labels."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -10,26 +10,35 @@ from typing import Any
 
 from softaug_lab.basics.errors import SoftaugError, listed
 from softaug_lab.data.shards import Named, Row, Shard
-from softaug_lab.data.sources.columns import encoded_image, find_columns
+from softaug_lab.data.sources.columns import (
+    LABEL_COLUMNS,
+    find_columns,
+    image_column,
+    label_column,
+    stored_image,
+)
 from softaug_lab.data.sources.listing import Listing
 
 BATCH_ROWS, BUFFER_BYTES = 16, 1 << 20  # read at a time
 LABEL_ROWS = 1 << 16  # the same, of labels alone
 CACHED_FILES = 64  # files whose metadata are cached
+# Finds the names of the image column and the label column among those of a file.
+FindColumns = Callable[[object, Collection[str]], tuple[str, str | None]]
 
 
 @dataclass(frozen=True)
 class RowGroup:
     """A row group of a Parquet file, the smallest piece that the format allows to read alone.
 
-    group: its index in the file. first: the number of its first row in the file.
+    group: its index in the file. first: the number of its first row in the file. label_column: None
+    where the file has none.
     """
 
     path: Path
     group: int
     first: int
     image_column: str
-    label_column: str
+    label_column: str | None
 
     @property
     def name(self) -> str:
@@ -38,6 +47,10 @@ class RowGroup:
     def labels(self) -> Iterator[tuple[str, Any]]:
         from pyarrow.parquet import ParquetFile
 
+        if self.label_column is None:
+            rows = self._metadata().row_group(self.group).num_rows
+            yield from ((self._row_name(row), None) for row in range(rows))
+            return
         # Not all at once: a column of one value may be a few bytes that stand for a million rows.
         row, columns = 0, [self.label_column]
         with ParquetFile(self.path, metadata=self._metadata()) as file:
@@ -49,8 +62,8 @@ class RowGroup:
     def read(self, start: int) -> Iterator[Row]:
         from pyarrow.parquet import ParquetFile
 
-        columns = [self.image_column, self.label_column]
-        first = 0
+        columns = [name for name in (self.image_column, self.label_column) if name is not None]
+        first, folder = 0, self.path.parent
         # With this buffer, pages are read one by one; where a page is as large as its group, about
         # two are in memory.
         with ParquetFile(
@@ -58,8 +71,10 @@ class RowGroup:
         ) as file:
             for batch in file.iter_batches(BATCH_ROWS, row_groups=[self.group], columns=columns):
                 for i in range(max(0, start - first), len(batch)):
-                    content = encoded_image(batch[self.image_column][i].as_py())
-                    label = batch[self.label_column][i].as_py()
+                    content = stored_image(batch[self.image_column][i].as_py(), folder)
+                    label = (
+                        None if self.label_column is None else batch[self.label_column][i].as_py()
+                    )
                     yield Row(self._row_name(first + i), content, label)
                 first += len(batch)
 
@@ -82,9 +97,11 @@ def list_files(train: Sequence[Path], test: Sequence[Path] | None) -> Listing:
     """List the row groups of Parquet files, and the class names where the Hub stored them.
 
     Files may number the same classes in different orders: their numbers go by the names. Raises one
-    SoftaugError that names all files without the columns of images and labels.
+    SoftaugError that names all files without the columns of images and labels; files to test on may
+    lack labels.
     """
-    parts = [_files(train), *([] if test is None else [_files(test)])]
+    parts = [_files(train, find_columns)]
+    parts += [] if test is None else [_files(test, _columns_of_test)]
     names = dict.fromkeys(name for part in parts for file in part for name in file.names or ())
     classes = list(names) or None
     shards = [[shard for file in part for shard in file.shards(classes)] for part in parts]
@@ -104,11 +121,17 @@ class _File:
         return [Named(group, tuple(self.names)) for group in self.groups]
 
 
-def _files(paths: Sequence[Path]) -> list[_File]:
+def _columns_of_test(source: object, columns: Collection[str]) -> tuple[str, str | None]:
+    has_labels = not set(LABEL_COLUMNS).isdisjoint(columns)
+    return image_column(source, columns), label_column(source, columns) if has_labels else None
+
+
+def _files(paths: Sequence[Path], find: FindColumns) -> list[_File]:
     """Read the metadata of Parquet files.
 
-    Images are structs of `bytes` (as the Hub writes them) or plain bytes. Labels are integers or
-    strings. Raises one SoftaugError that names all files without such columns.
+    Images are structs of `bytes` and `path` (as the Hub writes them), plain bytes or paths of files
+    in the folder of the Parquet file. Labels are integers or strings. Raises one SoftaugError that
+    names all files without the columns to find.
     """
     from pyarrow.lib import ArrowException
     from pyarrow.parquet import ParquetFile
@@ -122,7 +145,7 @@ def _files(paths: Sequence[Path]) -> list[_File]:
         except (OSError, ArrowException) as error:
             raise SoftaugError(f"{path}: not readable as Parquet ({error})") from error
         try:
-            image, label = find_columns(path, columns)
+            image, label = find(path, columns)
         except SoftaugError as error:
             faults.append(str(error))
             continue
@@ -134,7 +157,7 @@ def _files(paths: Sequence[Path]) -> list[_File]:
     return files
 
 
-def _hub_names(metadata: dict[bytes, bytes], label: str) -> list[str] | None:
+def _hub_names(metadata: dict[bytes, bytes], label: str | None) -> list[str] | None:
     """Return the class names that the Hub stored in a file's metadata, None where it did not."""
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
