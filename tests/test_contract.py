@@ -30,6 +30,7 @@ from softaug import (
     RandAugment,
     RandomResizedCrop,
     ResizedCrop,
+    SoftAugment,
     Still,
     TrivialAugment,
     UniformCrop,
@@ -151,3 +152,21 @@ def test_every_transform_is_in_a_pair_on_either_side() -> None:
 def test_a_chain_draws_for_the_size_that_each_step_gets() -> None:
     drawn = Chain([ResizedCrop((2, 3)), Own()]).draw(N * 9, H, W, Generator().manual_seed(0))
     assert set(drawn["1"]["row"].tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_changes_nothing(name: str, dtype: torch.dtype) -> None:
+    """In a training step under `torch.autocast` an augmentation gives the same bits as outside."""
+    augment = SoftAugment(SINGLE[name], 5)
+    images, labels = pixels(3, torch.uint8), torch.arange(N) % 5
+    drawn = SINGLE[name].draw(N, H, W, Generator().manual_seed(3))
+    expected, rows = augment(images, labels, drawn=drawn)
+    with torch.autocast("cpu", dtype):
+        under, under_rows = augment(images, labels, drawn=drawn)
+        torch.manual_seed(1)
+        called = SINGLE[name](images)
+    torch.manual_seed(1)
+    assert torch.equal(under, expected)
+    assert torch.equal(under_rows, rows)
+    assert all(map(torch.equal, called, SINGLE[name](images)))

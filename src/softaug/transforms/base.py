@@ -8,6 +8,7 @@ apply.
 n samples, c channels, h w pixels.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -62,26 +63,36 @@ def call(
         return one[0], seen_one[0]
     check_images(images)
     drawn = transform.draw(len(images), images.shape[-2], images.shape[-1], generator)
-    return transform.apply(images, seen, drawn)
+    with without_autocast(images):
+        return transform.apply(images, seen, drawn)
 
 
 def visible(
     transform: Transform, images: Images, seen: Seen | None, drawn: Drawn
-) -> tuple[Images, Float[Tensor, "n"]]:
+) -> tuple[Shaped[Tensor, "n c y x"], Float[Tensor, "n"]]:
     """Apply a transform, and return the images and the visibility of each, float32 [n].
 
     Visibility is the mean of the map. For images that were whole (seen is None) it is computed
     without a map where the transform has a closed form, with the same bits.
     """
-    if seen is None:
-        height, width = images.shape[-2:]
-        share = closed_form(transform, height, width, drawn)
-        if share is None and is_lossless(transform):
-            share = torch.ones(len(images), device=images.device)
-        if share is not None:
-            return only_pixels(transform, images, drawn), share.to(images.device)
-    images, seen = transform.apply(images, seen, drawn)
-    return images, visibility(seen)
+    with without_autocast(images):
+        if seen is None:
+            height, width = images.shape[-2:]
+            share = closed_form(transform, height, width, drawn)
+            if share is None and is_lossless(transform):
+                share = torch.ones(len(images), device=images.device)
+            if share is not None:
+                return only_pixels(transform, images, drawn), share.to(images.device)
+        images, seen = transform.apply(images, seen, drawn)
+        return images, visibility(seen)
+
+
+def without_autocast(images: Tensor) -> AbstractContextManager[object]:
+    """Switch off `torch.autocast`, if it is on: it would move pixels by products in 16 bits."""
+    kind = images.device.type
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 def is_lossless(transform: Transform) -> bool:
