@@ -265,7 +265,10 @@ def test_missing_packages_are_told_in_one_line(missing: str) -> None:
         (["train", "DATA", "--epochs", "many"], 2, "many"),
         (["train", "DATA", "--epoch", "3"], 2, "--epoch"),
         (["train", "nowhere"], 2, "'nowhere'"),
-        (["train", "DATA", "--device", "abacus"], 1, "device 'abacus' cannot be used here"),
+        (["train", "DATA", "--device", "abacus"], 2, "cannot be used here: no such device; cpu,"),
+        (["frobnicate"], 2, "predict, pretrain, probe. See softaug --help"),
+        (["train", "DATA", "--arms", "soft"], 2, "Did you mean --arm? See softaug --help"),
+        (["train", "DATA", "--epochs", "x"], 2, "--epochs: expected a whole number, got 'x'"),
         (["train", "DATA", "--pretrained"], 2, "'small' has no pretrained weights"),
         (
             ["train", "DATA", "--model", "wrn-28"],

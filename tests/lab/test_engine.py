@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from softaug import mean_one
-from softaug_lab.basics.errors import SoftaugError, UsageError
+from softaug_lab.basics.errors import UsageError
 from softaug_lab.basics.processes import Processes, choose_device, started
 from softaug_lab.cli.app import main
 from softaug_lab.cli.terminal import quiet, say
@@ -180,7 +180,7 @@ def test_alone_nothing_is_exchanged() -> None:
 
 def test_devices_by_name() -> None:
     assert choose_device("cpu") == torch.device("cpu")
-    with pytest.raises(SoftaugError, match="device 'cpuu' cannot be used here"):
+    with pytest.raises(UsageError, match="device 'cpuu' cannot be used here"):
         choose_device("cpuu")
 
 

@@ -194,9 +194,11 @@ def choose_device(name: str) -> torch.device:
         try:
             device = torch.device(name)
             torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise SoftaugError(f"device {name!r} cannot be used here: {reason}") from error
+        except (RuntimeError, AssertionError) as error:  # NotImplementedError is one
+            reason = str(error).splitlines()[0].partition(". This could be")[0]
+            if "device string" in reason.lower():  # torch names all devices of all builds
+                reason = "no such device; cpu, cuda, cuda:1, mps and xpu are some"
+            raise UsageError(f"device {name!r} cannot be used here: {reason}") from error
         return device
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 

@@ -59,7 +59,10 @@ def _message_and_code(error: Exception) -> tuple[str, int]:
     from cyclopts import CycloptsError
 
     if isinstance(error, CycloptsError):
-        return f"{error}; see softaug --help", 2
+        said = str(error)
+        return f"{said} See softaug --help" if said[
+            -1
+        ] in ".?" else f"{said}; see softaug --help", 2
     if isinstance(error, SoftaugError):
         return str(error), error.exit_code
     reason = " ".join(str(error).split()) or "no message"

@@ -136,7 +136,7 @@ def summarise(
         metrics=measure(logits, labels, bins),
         images=len(labels),
         top1_error=top_k_error(logits, labels, k=1),
-        top5_error=top_k_error(logits, labels, k=5),
+        top5_error=top_k_error(logits, labels, k=5) if logits.shape[1] > 5 else None,
         ece_bins=bins,
         temperature=temperature,
         scaled=scaled,

@@ -79,6 +79,7 @@ class Mix:
 class Evaluation:
     """All metrics of one model on one test set; fractions (not percent), NLL in nats.
 
+    top5_error: None for five classes or fewer.
     metrics: of the logits as they are; scaled: of the logits divided by `temperature`, which was
     fitted on held-out training images. temperature and scaled are None without held-out images.
     reliability: the reliability diagram with `ece_bins` bins. cut_off, hidden: by the group of
@@ -89,7 +90,7 @@ class Evaluation:
     metrics: Metrics
     images: int
     top1_error: float
-    top5_error: float
+    top5_error: float | None
     ece_bins: int
     temperature: float | None
     scaled: Metrics | None

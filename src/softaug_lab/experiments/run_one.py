@@ -104,8 +104,8 @@ def _perform(
         predictions.save(run.predictions_file)
         if run.probe_file.exists():
             evaluation = replace(evaluation, probe=ProbeErrors.load(run.probe_file))
+        run.remove_checkpoints()  # the model is whole; a finished run is not looked at again
         evaluation.save(run.evaluation_file)
-        run.remove_checkpoints()
     processes.wait()
 
 
