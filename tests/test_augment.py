@@ -124,7 +124,7 @@ def spoilt(value: float) -> Tensor:
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        (lambda: SoftAugment(Still(), 1), "num_classes must be at least 2, got 1"),
+        (lambda: SoftAugment(Still(), 1), "num_classes must be 2 or more, got 1"),
         (lambda: soft()(images(), LABELS + 1), r"labels must be in \[0, 4\).*got 4 for sample 3"),
         (lambda: soft()(images(), LABELS[:5]), "with N = 6 as the images"),
         (lambda: soft()(images(), LABELS.float()), "labels must be integers"),

@@ -9,9 +9,9 @@ from jaxtyping import Float, Shaped
 from torch import Generator, Tensor
 from torch.utils.data import get_worker_info
 
-from softaug.checks import check_batch, check_drawn, check_num_classes, check_visibility
+from softaug.checks import check_batch, check_drawn, check_visibility, check_whole
 from softaug.curves import Curve, PowerCurve
-from softaug.targets import as_rows, smooth, weigh
+from softaug.targets import as_labels, as_rows, smooth, weigh
 from softaug.transforms.base import Drawn, Transform, visible
 from softaug.transforms.pixels import from_pil
 
@@ -53,7 +53,7 @@ class SoftAugment:
     _by_worker_seed: dict[int, Generator] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_num_classes(self.num_classes)
+        check_whole("SoftAugment", "num_classes", self.num_classes, 2)
         if isinstance(self.transform, type) or not isinstance(self.transform, Transform):
             raise ValueError(
                 f"transform must have draw and apply, as softaug's have, got {self.transform!r}; "
@@ -86,12 +86,12 @@ class SoftAugment:
         if not isinstance(images, Tensor):
             images = from_pil(images)
         if images.ndim == 3:
-            one = torch.as_tensor(labels, device=images.device)[None]
+            one = as_labels(labels).to(images.device)[None]
             batch, rows = self(
                 images[None], one, seen=None if seen is None else seen[None], drawn=drawn
             )
             return batch[0], rows[0]
-        labels = torch.as_tensor(labels)
+        labels = as_labels(labels)
         check_batch(images, labels, seen)
         if drawn is None:
             height, width = images.shape[-2:]

@@ -5,7 +5,8 @@ torch.compile makes a graph, values are not checked.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ def check_images(images: Tensor) -> None:
         raise ValueError(f"images must be [N,C,H,W] or [C,H,W], got {list(images.shape)}")
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ValueError(f"images must be uint8 or floating point, got {images.dtype}; .float()?")
+    if not (images.shape[2] and images.shape[3]):
+        raise ValueError(f"images must have pixels, got {list(images.shape)}")
     # Images may have any number of bands; but a last axis of 1 to 4 is one of channels.
     if images.shape[3] <= 4 < images.shape[1]:
         raise ValueError(
@@ -112,14 +115,23 @@ def check_values(good: Tensor, values: Tensor, expected: str) -> None:
         raise ValueError(f"{expected}, got {values[position].item()} for sample {position[0]}")
 
 
+def check_numbers(owner: str, option: str, *values: object) -> None:
+    """The option of a class (owner) is a real number, or several: texts are not read as such."""
+    for value in values:
+        if not isinstance(value, Real):
+            raise ValueError(f"{owner}: {option} must be a number, got {value!r}")
+
+
 def check_unit(owner: str, option: str, value: float) -> None:
     """The option of a class (owner) is a share or probability in [0, 1]."""
+    check_numbers(owner, option, value)
     if not 0 <= value <= 1:
         raise ValueError(f"{owner}: {option} must be in [0, 1], got {value}")
 
 
 def check_positive(owner: str, option: str, value: float, usual: str = "") -> None:
     """The option is finite and above 0. usual: a usual value, such as "the paper: 2"."""
+    check_numbers(owner, option, value)
     if not 0 < value < math.inf:
         hint = f" ({usual})" if usual else ""
         raise ValueError(f"{owner}: {option} must be finite and above 0{hint}, got {value}")
@@ -127,6 +139,8 @@ def check_positive(owner: str, option: str, value: float, usual: str = "") -> No
 
 def check_whole(owner: str, option: str, value: int, least: int, unit: str = "") -> None:
     """The option is at least a whole number of units, such as "pixels"."""
+    if not isinstance(value, Integral):
+        raise ValueError(f"{owner}: {option} must be a whole number, got {value!r}")
     if value < least:
         words = f"{least} {unit}".strip()
         raise ValueError(f"{owner}: {option} must be {words} or more, got {value}")
@@ -136,6 +150,9 @@ def check_rising(
     owner: str, option: str, ends: tuple[float, float], most: float = math.inf
 ) -> None:
     """The option is a pair with 0 < least <= largest <= most, and finite."""
+    if not isinstance(ends, Sequence) or len(ends) != 2:
+        raise ValueError(f"{owner}: {option} must be two numbers, got {ends!r}")
+    check_numbers(owner, option, *ends)
     if not (0 < ends[0] <= ends[1] <= most and ends[1] < math.inf):
         limit = "" if most == math.inf else f" <= {most:g}"
         raise ValueError(f"{owner}: {option} must be 0 < least <= largest{limit}, got {ends}")

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softaug.checks import check_positive, check_unit, check_whole
+from softaug.checks import check_numbers, check_positive, check_unit, check_whole
 
 Curve = Callable[[Tensor], Tensor]
 
@@ -36,6 +36,7 @@ class PowerCurve:
 
     def __post_init__(self) -> None:
         check_positive("PowerCurve", "k", self.k, "the paper: 2")
+        check_numbers("PowerCurve", "chance and ceiling", self.chance, self.ceiling)
         if not 0 <= self.chance < 1:
             raise ValueError(
                 "PowerCurve: chance must be in [0, 1) (the paper: 1/num_classes), "

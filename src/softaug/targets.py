@@ -4,11 +4,29 @@ n samples, k classes. A row is a target for `F.cross_entropy`; its sum is the sa
 because cross-entropy is linear in the target: w CE(logits, t) = CE(logits, w t).
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from softaug.checks import check_between, check_labels, check_num_classes, check_values
+
+NO_LABELS = (torch.bool, torch.complex64, torch.complex128)
+
+
+def as_labels(labels: Any) -> Tensor:
+    """Convert labels, a tensor, an array, a list or one number, to a tensor.
+
+    Raises ValueError for what torch makes no tensor of, such as texts.
+    """
+    try:
+        return torch.as_tensor(labels)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            "labels must be integers [N] or rows [N, num_classes], "
+            f"got {type(labels).__name__} ({error})"
+        ) from error
 
 
 def as_rows(labels: Shaped[Tensor, "n *k"], num_classes: int) -> Float[Tensor, "n k"]:
@@ -18,7 +36,7 @@ def as_rows(labels: Shaped[Tensor, "n *k"], num_classes: int) -> Float[Tensor, "
     width, and rows that are negative or not finite. (On a GPU the check of values is a device-side
     assertion; under torch.compile it is skipped.)
     """
-    if labels.ndim == 2:
+    if labels.ndim == 2 and not labels.is_complex():
         check_num_classes(num_classes)
         if labels.shape[1] != num_classes:
             raise ValueError(
@@ -143,7 +161,7 @@ def batch_mean(confidence: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
 def _label_column(labels: Tensor, num_classes: int) -> Tensor:
     """Labels [N] as a column [N,1] of int64."""
     check_num_classes(num_classes)
-    if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+    if labels.ndim != 1 or labels.dtype.is_floating_point or labels.dtype in NO_LABELS:
         raise ValueError(
             "labels must be integers [N] or rows [N, num_classes], "
             f"got {labels.dtype} {list(labels.shape)}"

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from softaug.checks import check_whole
+from softaug.checks import check_numbers, check_whole
 from softaug.maps import share_of_image
 from softaug.transforms._kernels import shift, shift_with_map
 from softaug.transforms.base import Drawn, Images, Seen, call
@@ -73,6 +73,7 @@ class Crop(_Shift):
     fill: Fill = 0
 
     def __post_init__(self) -> None:
+        check_numbers("Crop", "sigma", *self.sigmas)
         if not all(0 <= sigma <= 1 for sigma in self.sigmas):
             raise ValueError(
                 "Crop: sigma is a share of the image side, expected 0 to 1 (the paper: 0.3), "

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from softaug.checks import check_rising, check_unit, check_whole
+from softaug.checks import check_numbers, check_rising, check_unit, check_whole
 from softaug.maps import share_of_image
 from softaug.transforms._kernels import cover, cover_with_map
 from softaug.transforms.base import Drawn, Images, Seen, call
@@ -67,6 +67,7 @@ class Erase(_Hide):
 
     def __post_init__(self) -> None:
         low, high = self._area()
+        check_numbers("Erase", "area", low, high)
         if not 0 <= low <= high <= 1:
             raise ValueError(
                 "Erase: area must be shares of the image, 0 <= least <= largest <= 1, "

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from softaug.checks import check_positive, check_unit
+from softaug.checks import check_numbers, check_positive, check_unit
 from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.hashed_noise import draw_seeds, standard_normal
 from softaug.transforms.pixels import as_float, in_dtype_of, per_channel, scaled_map, white
@@ -37,6 +37,7 @@ class Noise:
     std: float = 0.25
 
     def __post_init__(self) -> None:
+        check_numbers("Noise", "amplitude, sigma and std", self.amplitude, self.sigma, self.std)
         for name in ("amplitude", "sigma"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"Noise: {name} must be 0 or more, got {getattr(self, name)}")
@@ -82,6 +83,7 @@ class DiffusionNoise:
     def __post_init__(self) -> None:
         check_beta("DiffusionNoise", self.beta, self.probability)
         values = self.std if isinstance(self.std, Sequence) else (self.std,)
+        check_numbers("DiffusionNoise", "std", *values)
         if not all(0 < value < math.inf for value in values):
             raise ValueError(
                 "DiffusionNoise: std is that of the data's pixels, expected numbers above 0, "

@@ -1,6 +1,7 @@
 """The ImageNet crops: a window of random size and place, resampled to one size."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Generator, Tensor
 
-from softaug.checks import check_rising, check_whole
+from softaug.checks import check_numbers, check_rising, check_whole
 from softaug.transforms.base import Drawn, Images, Seen, call
 from softaug.transforms.crop import truncated_normal
 from softaug.transforms.fills import Fill, check_fill, draw_fill, fill_pixels, reflected
@@ -55,7 +56,8 @@ class ResizedCrop:
     fill: Fill = 0
 
     def __post_init__(self) -> None:
-        check_whole("ResizedCrop", "size", min(self.output_size(0, 0)), 1, "pixel")
+        check_size("ResizedCrop", self.output_size(0, 0))
+        check_numbers("ResizedCrop", "sigma", self.sigma)
         if not 0 <= self.sigma <= 1:
             raise ValueError(
                 f"ResizedCrop: sigma is a share, expected 0 to 1 (the paper: 0.3), got {self.sigma}"
@@ -108,7 +110,7 @@ class RandomResizedCrop:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
     def __post_init__(self) -> None:
-        check_whole("RandomResizedCrop", "size", min(self.output_size(0, 0)), 1, "pixel")
+        check_size("RandomResizedCrop", self.output_size(0, 0))
         check_rising("RandomResizedCrop", "scale", self.scale, most=1)
         check_rising("RandomResizedCrop", "ratio", self.ratio)
 
@@ -287,6 +289,14 @@ def _share_inside(
     in_image = position + start[:, None]
     inside = weights * (in_image + 1).clamp(0, 1) * (side - in_image).clamp(0, 1)
     return inside.sum(dim=0) / weights.sum(dim=0)
+
+
+def check_size(owner: str, size: Sequence[int]) -> None:
+    """The size of a class (owner) is one side of an image in pixels, or height and width."""
+    if len(size) != 2:
+        raise ValueError(f"{owner}: size must be one side or height and width, got {size!r}")
+    for side in size:
+        check_whole(owner, "size", side, 1, "pixel")
 
 
 def _window_weights(

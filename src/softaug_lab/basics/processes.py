@@ -193,6 +193,8 @@ def choose_device(name: str) -> torch.device:
     if name != "auto":
         try:
             device = torch.device(name)
+            if device.type == "meta":
+                raise RuntimeError("it holds no numbers")
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:  # NotImplementedError is one
             reason = str(error).splitlines()[0].partition(". This could be")[0]

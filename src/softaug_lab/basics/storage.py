@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,26 +51,36 @@ def write_atomically(path: Path, content: bytes | str, keep_old_as: Path | None 
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, patience: float = 0.0) -> Iterator[None]:
     """Hold a folder for this process alone, by a lock that ends with the process.
 
-    Raises UsageError where another process holds it. A file system without locks holds nothing.
+    Raises UsageError where another process still holds it after `patience` seconds. A file system
+    without locks holds nothing.
     """
     if fcntl is None:
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):
+        end = time.monotonic() + patience
+        while not _locked(handle):
+            if time.monotonic() >= end:
                 raise UsageError(
                     f"{folder}: {_holder(handle)} is at work here; let it end or stop it first"
-                ) from error
+                )
+            time.sleep(0.1)
         yield
     finally:
         os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    """Lock a file for this process, or return False where another one has; True without locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EAGAIN, errno.EACCES)
+    return True
 
 
 def _holder(handle: int) -> str:

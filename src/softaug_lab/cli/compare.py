@@ -212,16 +212,19 @@ def _refuse_beside_ray(running: RunOptions) -> None:
 
 def _report(pairs: "Runs", arms: Sequence[str], data: "Data", folder: Path) -> None:
     """Write results.json and report.html, and print the table and what it supports."""
-    from softaug_lab.basics.storage import write_json
+    from softaug_lab.basics.storage import held, write_json
     from softaug_lab.cli.tables import arms_table
     from softaug_lab.experiments import collect, compare_runs
     from softaug_lab.report import answer, sentences, write_report
+    from softaug_lab.runs import RunFolder
 
     runs = [run for _, run in pairs]
     title = f"{len(arms)} augmentations on {data.name}"
     results = collect(title, command_line(), runs, data, compare_runs(runs, arms))
-    write_json(folder / "results.json", results)
-    write_report(results, folder / "report.html")
+    with held(folder, patience=60):  # another comparison may add to the same folder
+        RunFolder(folder).remove_leftovers()
+        write_json(folder / "results.json", results)
+        write_report(results, folder / "report.html")
     show(arms_table(results))
     for sentence in (*answer(results), *sentences(results)):
         console.print(inert(sentence), markup=False, highlight=False)

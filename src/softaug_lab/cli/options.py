@@ -197,6 +197,7 @@ def read_data(source: str, read: DataOptions) -> "Data":
     """Load the data as the options ask for."""
     from softaug_lab.data import StreamOptions, load
 
+    stream = StreamOptions(read.readers, read.buffer)  # checks both, though it may not be used
     return load(
         source,
         size=read.size,
@@ -204,7 +205,7 @@ def read_data(source: str, read: DataOptions) -> "Data":
         test=read.test,
         max_unreadable=read.max_unreadable,
         held_out=read.held_out or 0.0,
-        stream=StreamOptions(read.readers, read.buffer) if read.stream else None,
+        stream=stream if read.stream else None,
     )
 
 

@@ -98,10 +98,12 @@ def prepare(
 ) -> Recipe:
     """Set the epochs that `--minutes` allows, and say what a rule chooses for the arms auto.
 
-    A folder that has runs keeps their epochs.
+    A folder that has runs keeps their epochs. Raises UsageError for an unknown model.
     """
     from softaug_lab.experiments import epochs_within
+    from softaug_lab.models import require_known
 
+    require_known(recipe.model)
     if running.minutes is not None:
         if processes.count > 1:
             raise UsageError("--minutes measures one process; leave torchrun out, or set --epochs")

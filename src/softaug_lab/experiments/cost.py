@@ -120,6 +120,8 @@ def epochs_within(
     """
     channels, height, width = data.image_shape
     card = ModelCard(recipe.model, data.classes, channels, height, width)
+    if not 0 < minutes < math.inf:
+        raise UsageError(f"--minutes must be finite and above 0, got {minutes:g}")
     model = build(card, *data.pixel_statistics).to(processes.device)
     evaluation = _evaluation_seconds(model, recipe, data)
     costs = _costs(recipe, arms, data, processes).values()

@@ -13,6 +13,7 @@ from softaug_lab.models.foreign import (
     read_classes,
     read_logits,
 )
+from softaug_lab.models.network import require_known
 
 __all__ = [
     "SMALL_IMAGE",
@@ -26,6 +27,7 @@ __all__ = [
     "model_kind",
     "read_classes",
     "read_logits",
+    "require_known",
     "save_model",
     "take_head",
 ]

@@ -27,8 +27,8 @@ class ModelCard:
     def __post_init__(self) -> None:
         if not all(isinstance(name, str) for name in (self.model, *self.classes)):
             raise ValueError("model and classes must be text")
-        if len(self.classes) < 2:
-            raise ValueError(f"classes must be 2 or more, got {len(self.classes)}")
+        if len(set(self.classes)) < max(2, len(self.classes)):
+            raise ValueError(f"classes must be 2 or more, all different, got {list(self.classes)}")
         for name in ("channels", "height", "width"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:

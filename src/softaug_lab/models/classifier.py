@@ -136,6 +136,8 @@ def load_model(path: Path) -> Classifier:
     except (SafetensorError, OSError, ValueError) as error:
         raise SoftaugError(f"{path}: not a whole safetensors file ({error})") from error
     try:
+        if not isinstance(fields["classes"], list):
+            raise TypeError("classes are no list")
         card = ModelCard(**{**fields, "classes": tuple(fields["classes"])})
     except (KeyError, TypeError, ValueError) as error:
         raise SoftaugError(f"{path}: its card is broken ({error})") from error

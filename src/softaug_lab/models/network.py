@@ -26,8 +26,7 @@ def build_network(card: ModelCard, fetch_weights: bool) -> Any:
         return OWN_MODELS[card.model](card.channels, len(card.classes))
     import timm
 
-    if not timm.is_model(card.model):
-        raise unknown_name("model", card.model, [*OWN_MODELS, *timm.list_models()])
+    require_known(card.model)
     # Transformers are built for one image size.
     fixed = getattr(timm.get_pretrained_cfg(card.model), "fixed_input_size", False)
     options: dict[str, Any] = {"img_size": (card.height, card.width)} if fixed else {}
@@ -48,6 +47,16 @@ def build_network(card: ModelCard, fetch_weights: bool) -> Any:
     if max(card.height, card.width) <= SMALL_IMAGE and not card.pretrained:
         _small_stem(network)
     return network
+
+
+def require_known(model: str) -> None:
+    """Raise UsageError for the name of a model that is neither ours nor timm's."""
+    if model in OWN_MODELS:
+        return
+    import timm
+
+    if not timm.is_model(model):
+        raise unknown_name("model", model, [*OWN_MODELS, *timm.list_models()])
 
 
 def check_images(network: nn.Module, card: ModelCard) -> None:

@@ -133,6 +133,8 @@ def _build_part(
         if keyword.arg is None:
             raise _wrong(text, keyword.value, "expected NAME=VALUE")
     options = {str(keyword.arg): _value(text, keyword.value) for keyword in call.keywords}
+    if len(options) < len(call.keywords):
+        raise _wrong(text, node, f"{name}: each option can stand once")
     if name in FIRST:
         if positional:
             options = {FIRST[name]: positional.pop(0), **options}

@@ -14,4 +14,7 @@ class _Plain(yaml.SafeLoader):
 
 def load_yaml(text: str) -> Any:
     """Load numbers, text, lists and dicts from YAML; raises yaml.YAMLError for anything else."""
-    return yaml.load(text, Loader=_Plain)
+    try:
+        return yaml.load(text, Loader=_Plain)
+    except RecursionError as error:
+        raise yaml.YAMLError("nested too deeply") from error

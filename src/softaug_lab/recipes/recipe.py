@@ -34,7 +34,7 @@ Augmentation = Annotated[
 def _whole(_: Any, tokens: Sequence[Any]) -> int:
     token = tokens[0]
     try:
-        return int(token.value)  # cyclopts would round
+        return int(token.value.encode("ascii"))  # cyclopts would round
     except ValueError:
         place = "" if token.source in ("", "cli") else f"{token.source}: "
         name = str(token.keyword).strip("[]")

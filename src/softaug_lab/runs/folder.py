@@ -180,6 +180,10 @@ class RunFolder:
         names = "|".join(re.escape(name) for name in FILES)
         return [p for p in self.folder.glob(".*") if re.fullmatch(rf"\.({names})\.\w+", p.name)]
 
+    def remove_leftovers(self) -> None:
+        for file in self.leftovers():
+            file.unlink(missing_ok=True)
+
 
 def folder_name(recipe: Recipe) -> str:
     """Return a folder name for a recipe's arm and seed that every file system accepts."""
@@ -215,7 +219,7 @@ def open_run(
             )
         _refuse_changes(folder, run.description(), wanted)
         with held(folder):
-            _remove(run.leftovers())
+            run.remove_leftovers()
             if not run.training_keys_file.exists():  # an earlier version kept no record
                 run.save_training_keys(data)
         return run
@@ -228,15 +232,10 @@ def open_run(
     except OSError as error:
         raise SoftaugError(f"{folder}: could not be made ({error.strerror})") from error
     with held(folder):
-        _remove(run.leftovers())
+        run.remove_leftovers()
         write_json(folder / "recipe.json", {**wanted, "environment": environment()})
         run.save_training_keys(data)
     return run
-
-
-def _remove(files: list[Path]) -> None:
-    for file in files:
-        file.unlink(missing_ok=True)
 
 
 def _refuse_changes(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
