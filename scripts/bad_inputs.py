@@ -272,7 +272,7 @@ TEXTS = {
         "crop(0.1, fill='pink')", "crop(*[0.1])", "crop(**{'sigma': 0.1})", "crop.__class__",
         "__import__('os').system('touch owned')", "lambda: 0", "open('x')", "1", "crop(1j)",
         "crop(" * 300, "crop(0.1)" + "+crop(0.1)" * 3000 + "+", "crop(0.1); crop(0.2)",
-        "hard(hard)", "[crop(0.1)]", "crop(0.1, probability=2)", "\x00", "crop\n(",
+        "hard(hard)", "crop(0.1, probability=2)", "\x00", "crop\n(",
     ),
     "--arm": (
         "", "sfot", "soft@", "soft@x", "soft(k=)", "soft(k=x)", "soft(k=-1)", "soft(foo=1)",

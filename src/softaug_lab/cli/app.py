@@ -6,12 +6,15 @@ import sys
 from importlib.util import find_spec
 
 from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.basics.machine import wait_without_spinning
 
 # The packages of the extra softaug[lab], as they are imported.
 NEEDED = (
     "cyclopts", "jinja2", "matplotlib", "PIL", "pyarrow", "rich", "safetensors", "scipy", "timm",
     "torchvision", "yaml",
 )  # fmt: skip
+
+TRAINING = ("train", "compare", "sweep", "pretrain")  # commands
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -47,9 +50,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _call(tokens: list[str]) -> None:
     from softaug_lab.cli.commands import app, import_commands
-    from softaug_lab.cli.terminal import log_to_terminal
+    from softaug_lab.cli.terminal import log_to_terminal, say
 
     log_to_terminal()
+    if tokens and tokens[0] in TRAINING and not {"-h", "--help"} & set(tokens):
+        said = wait_without_spinning()
+        if said is not None:
+            say(said)
     if not tokens or tokens[0].startswith("-"):
         import_commands()  # the list of commands shows the first line of each docstring
     app(tokens, exit_on_error=False, print_error=False, result_action="return_value")

@@ -1,4 +1,4 @@
-"""YAML without aliases, of which a few lines can stand for gigabytes."""
+"""YAML without aliases, of which a few lines can stand for gigabytes, and without doubles."""
 
 from typing import Any
 
@@ -10,6 +10,12 @@ class _Plain(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases, such as *name, are not read")
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        found = super().construct_mapping(node, deep)
+        if len(found) < len(node.value):
+            raise yaml.YAMLError(f"each name can stand once, among {', '.join(map(str, found))}")
+        return found
 
 
 def load_yaml(text: str) -> Any:

@@ -1,0 +1,80 @@
+"""Other work on the machine is noticed, and decides how threads wait, before torch is there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from softaug_lab.basics import machine
+
+QUIET = "cpu  9 9\ncpu0 100 0 50 800 20 1 1 0 0 0\ncpu1 100 0 50 900 20 1 1 0 0 0\nintr 4\n"
+BUSY = "cpu  9 9\ncpu0 110 8 52 800 20 1 1 0 0 0\ncpu1 100 0 50 919 21 1 1 0 0 0\nintr 4\n"
+
+
+@pytest.fixture
+def stat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine of two cores; torch is not imported yet, and no variable is set."""
+    file = tmp_path / "stat"
+    file.write_text(QUIET)
+    monkeypatch.setattr(machine, "STAT", file)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.delitem(sys.modules, "torch")
+    for name in machine.THREAD_VARIABLES:
+        monkeypatch.setenv(name, "")  # so that it is removed again
+        monkeypatch.delenv(name)
+    return file
+
+
+def test_busy_cores_are_those_of_others_and_not_idle(
+    stat: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("softaug_lab.basics.machine.time.sleep", lambda _: stat.write_text(BUSY))
+    assert machine.busy_cores(0.2) == 1.0  # the first core worked 20 of 20 ticks
+    stat.write_text(QUIET)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1})
+    assert machine.busy_cores(0.2) == 0.0
+    stat.unlink()
+    assert machine.busy_cores(0.2) is None
+
+
+def test_threads_sleep_beside_other_work_alone(stat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("softaug_lab.basics.machine.time.sleep", lambda _: None)
+    assert machine.wait_without_spinning() is None
+    assert "OMP_WAIT_POLICY" not in os.environ
+    monkeypatch.setattr("softaug_lab.basics.machine.time.sleep", lambda _: stat.write_text(BUSY))
+    said = machine.wait_without_spinning()
+    assert said is not None
+    assert said.startswith("other work keeps 1.0 of 2 cores busy")
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+@pytest.mark.parametrize("name", machine.THREAD_VARIABLES)
+def test_variables_of_the_user_stand(
+    name: str, stat: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("softaug_lab.basics.machine.time.sleep", lambda _: stat.write_text(BUSY))
+    monkeypatch.setenv(name, "3")
+    assert machine.wait_without_spinning() is None
+    assert os.environ[name] == "3"
+
+
+def test_it_is_decided_before_torch_is_imported() -> None:
+    program = """
+import os
+from softaug_lab.basics import machine
+machine.busy_cores = lambda seconds: 1.5
+from softaug_lab.cli import main
+try:
+    main(["train", "nowhere"])
+except SystemExit:
+    print(os.environ["OMP_WAIT_POLICY"])
+"""
+    environment = {k: v for k, v in os.environ.items() if k not in machine.THREAD_VARIABLES}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment
+    )
+    assert "softaug: other work keeps 1.5 of" in done.stderr
+    assert done.stdout == "PASSIVE\n"
