@@ -260,16 +260,23 @@ WRAPPED: dict[str, Callable[[dict[str, Tensor]], Any]] = {
     "plain": lambda weights: weights,
     "parallel": lambda weights: {f"module.{key}": value for key, value in weights.items()},
     "timm": lambda weights: {"epoch": 3, "state_dict": weights, "args": argparse.Namespace(lr=1)},
+    "averaged": lambda weights: {
+        "state_dict": {key: 0 * value for key, value in weights.items()},
+        "state_dict_ema": weights,
+    },
     "lightning": lambda weights: {"state_dict": {f"model.{k}": v for k, v in weights.items()}},
     "nested": lambda weights: {"model": {f"module.model.{k}": v for k, v in weights.items()}},
 }
 
 
 @pytest.mark.parametrize("form", WRAPPED)
-def test_checkpoints_are_unwrapped(form: str, tmp_path: Path) -> None:
+def test_checkpoints_are_unwrapped(
+    form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     net = timm_network(num_classes=3, in_chans=1)
     torch.save(WRAPPED[form](net.state_dict()), tmp_path / "weights.pth")
     model = load_foreign(Path("timm:test_resnet"), checkpoint=tmp_path / "weights.pth")
+    assert ("averaged weights, state_dict_ema, are" in caplog.text) == (form == "averaged")
     assert model.preprocessing == Preprocessing((0.5,), (0.5,), 1, (168, 168), (160, 160))
     images = torch.rand(2, 1, 160, 160)
     with torch.inference_mode():
@@ -582,6 +589,7 @@ def test_figures_straight_from_logits(pictures: Path, tmp_path: Path) -> None:
         ({"logits": np.zeros((0, 3))}, "logits must be [N,K], got [0, 3]"),
         ({"logits": np.full((4, 3), np.nan)}, "not finite for 4 of 4 samples"),
         ({"logits": np.full((4, 3), "x")}, "not readable as logits"),
+        ({"logits": np.full((4, 4), 0.25)}, "the logits are probabilities, of sum 1; save"),
         ({"logits": np.zeros((4, 3)), "labels": np.zeros(5, int)}, "[N] = [4], got int64 [5]"),
         ({"logits": np.zeros((4, 3)), "labels": np.zeros(4)}, "whole numbers [N] = [4]"),
         (

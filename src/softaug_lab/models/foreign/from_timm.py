@@ -1,6 +1,7 @@
 """Models of timm by their name, with weights from any training's checkpoint."""
 
 import argparse
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from softaug_lab.basics.errors import SoftaugError, listed, one_line, unknown_na
 from softaug_lab.models.foreign.preprocessing import Preprocessing
 
 PREFIXES = ("module.", "model.", "_orig_mod.")  # of DataParallel, Lightning and torch.compile
-WRAPPERS = ("state_dict", "model")  # keys under which checkpoints keep the weights
+AVERAGED = ("state_dict_ema", "model_ema")  # keys of the weights that timm averaged over steps
+WRAPPERS = (*AVERAGED, "state_dict", "model")  # keys under which checkpoints keep the weights
+log = logging.getLogger(__name__)
 
 
 def timm_model(
@@ -77,8 +80,13 @@ def _preprocessing(network: nn.Module, channels: int | None) -> Preprocessing:
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint, without its wrappers and the prefixes of their keys."""
+    """Read the tensors of a checkpoint, without its wrappers and the prefixes of their keys.
+
+    Averaged weights are preferred: they are what timm keeps them for.
+    """
     weights = _read_checkpoint(path)
+    if isinstance(weights, dict) and (key := next((k for k in AVERAGED if k in weights), None)):
+        log.warning("%s: the averaged weights, %s, are evaluated", path, key)
     while isinstance(weights, dict) and (
         inner := next((weights[k] for k in WRAPPERS if isinstance(weights.get(k), dict)), None)
     ):

@@ -24,6 +24,12 @@ def read_logits(path: Path) -> tuple[Float32[Tensor, "n k"], Int64[Tensor, "n"] 
         raise SoftaugError(f"{path}: logits must be [N,K], got {list(logits.shape)}")
     if bad := int((~logits.isfinite()).any(dim=1).sum()):
         raise SoftaugError(f"{path}: logits are not finite for {bad} of {len(logits)} samples")
+    ones = torch.ones(len(logits))
+    if (logits >= 0).all() and torch.allclose(logits.sum(dim=1), ones, atol=1e-3):
+        raise SoftaugError(
+            f"{path}: the logits are probabilities, of sum 1; save what the network gives before "
+            "softmax, or the logarithm of these"
+        )
     labels = arrays.get("labels")
     return logits, None if labels is None else _checked_labels(path, labels, logits)
 
