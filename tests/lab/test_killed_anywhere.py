@@ -2,7 +2,10 @@
 
 import json
 import os
+import random
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,24 @@ def run_until(command: list[str], folder: Path, stop_at: int | None) -> int:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert code == (0 if stop_at is None else 9), f"exit {code} at operation {stop_at}"
     return int(said or 0)
+
+
+def killed_after(command: list[str], seconds: float) -> bool:
+    """Run a command in a process of its own and kill it; returns False where it ended before."""
+    child = os.fork()
+    if child == 0:
+        try:
+            main(command)
+        finally:
+            os._exit(0)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return False
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return True
 
 
 def figures(value: Any) -> Any:
@@ -140,3 +161,22 @@ def test_a_run_killed_at_every_file_operation_goes_on(
     name: str, data: Path, tmp_path: Path
 ) -> None:
     assert check(name, data, tmp_path, every=1) >= 30
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_at_random_moments(data: Path, tmp_path: Path) -> None:
+    drawn, kills, runs = random.Random(0), 0, 0
+    verb, *options = COMMANDS["held out"]
+    command = [verb, str(data), *options, "--run"]
+    main([*command, str(tmp_path / "first")])
+    began = time.monotonic()
+    main([*command, str(tmp_path / "whole")])
+    took = time.monotonic() - began
+    wanted = outcome(tmp_path / "whole")
+    while kills < 100:
+        cut = tmp_path / f"cut-{runs}"
+        while killed_after([*command, str(cut), "--resume"], drawn.uniform(0, 0.7 * took)):
+            kills += 1
+        run_until([*command, str(cut), "--resume"], cut, None)  # it may have failed, and says so
+        assert outcome(cut) == wanted
+        runs += 1
