@@ -245,7 +245,7 @@ READ: dict[str, tuple[Build, tuple[str, ...], int, int, str]] = {
         ("a", "b"),
         2,
         2,
-        "",
+        "files and labels are those of labels.csv",
     ),
     "a table with a split": (
         also(
@@ -255,7 +255,31 @@ READ: dict[str, tuple[Build, tuple[str, ...], int, int, str]] = {
         ("a", "b"),
         2,
         2,
-        "",
+        "files and labels are those of t.csv",
+    ),
+    "tables of something else": (
+        also(
+            FLAT,
+            files(
+                {
+                    "prices.csv": "file,price\n1.png,3\n",
+                    "labels.csv": "file,label\nnowhere.png,a\n",
+                    "broken.csv": b"file,label\n\xff\xfe",
+                    "odd.jsonl": "[1, 2]\n",
+                }
+            ),
+        ),
+        CAT_DOG,
+        8,
+        2,
+        "left out, as no image of a class: 3 .csv, 1 .jsonl",
+    ),
+    "a table with sets of its own": (
+        also(tree("*4"), files({"t.csv": "id,label,set\n0,a,7\n1,b,8\n2,a,7\n3,b,9\n"})),
+        ("a", "b"),
+        2,
+        2,
+        "files and labels are those of t.csv",
     ),
     "Parquet": (
         also(parquet("train.parquet", [0, 1, 1]), parquet("test.parquet", [1])),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from softaug_lab.basics.errors import SoftaugError, one_line, report_faults
+from softaug_lab.basics.errors import SoftaugError, listed, one_line, report_faults
 from softaug_lab.data.shards import OneFile
 from softaug_lab.data.sources.columns import file_inside
 from softaug_lab.data.sources.listing import KINDS, Listing, list_parts, named_parts, unlabelled
@@ -24,6 +24,7 @@ LABEL_COLUMNS = (
 )  # fmt: skip
 PART_COLUMNS = ("split", "part", "subset", "set")
 ENDINGS = (".csv", ".tsv", ".jsonl")
+PARTS = {name for names in KINDS for name in names}
 
 
 def is_table(path: Path) -> bool:
@@ -36,13 +37,9 @@ def tables_in(root: Path) -> list[Path]:
 
     Tables without the two columns, or whose first file is not there, are none of them.
     """
-    parts = [path for path in root.iterdir() if path.name.lower() in {n for k in KINDS for n in k}]
+    parts = [path for path in root.iterdir() if path.name.lower() in PARTS]
     files = [file for folder in (root, *filter(Path.is_dir, parts)) for file in folder.iterdir()]
-    return sorted(
-        file
-        for file in files
-        if is_table(file) and file.name[0] != "." and _Table(file).is_labelled
-    )
+    return sorted(file for file in files if is_table(file) and _names_images(file))
 
 
 def list_tables(path: Path, tables: list[Path]) -> Listing:
@@ -52,14 +49,22 @@ def list_tables(path: Path, tables: list[Path]) -> Listing:
     of a single table; else the names of the tables do. Labels that are all whole numbers are class
     numbers. Raises one SoftaugError that names the faults of a table.
     """
-    if len(tables) > 1:
-        return list_parts(path, tables, _list_files)
-    parts = _Table(tables[0]).parts()
-    if len(parts) < 2:
+    listing = _list_one(tables[0]) if len(tables) == 1 else list_parts(path, tables, _list_files)
+    if path.is_file():
+        return listing
+    names = listed([table.relative_to(path) for table in tables], 4)
+    return replace(
+        listing, notes=(f"{path}: files and labels are those of {names}", *listing.notes)
+    )
+
+
+def _list_one(table: Path) -> Listing:
+    parts = _Table(table).parts()
+    if PARTS.isdisjoint(parts):
         return _numbered([image for part in parts.values() for image in part], None)
     train, tests = named_parts(parts)
     if train is None:
-        raise SoftaugError(f"{tables[0]}: no part to train on among {', '.join(parts)}")
+        raise SoftaugError(f"{table}: no part to train on among {', '.join(parts)}")
     labelled = [test for test in tests if not unlabelled(test)]
     return _numbered(train, labelled[0] if labelled else None)
 
@@ -75,7 +80,7 @@ def _list_files(train: Sequence[Path], test: Sequence[Path] | None) -> Listing:
 def _numbered(train: Sequence[OneFile], test: Sequence[OneFile] | None) -> Listing:
     """Make the labels class numbers where all of them are whole numbers."""
     labels = {str(image.label) for image in (*train, *(test or ())) if image.label is not None}
-    if all(re.fullmatch(r"[-+]?\d{1,9}", label) for label in labels):
+    if all(re.fullmatch(r"[-+]?[0-9]{1,9}", label) for label in labels):
         train, test = _as_numbers(train), None if test is None else _as_numbers(test)
     return Listing(train, test)
 
@@ -86,16 +91,21 @@ def _as_numbers(images: Sequence[OneFile]) -> list[OneFile]:
     ]
 
 
+def _names_images(path: Path) -> bool:
+    """Whether a table has the columns of files and labels, and its first file is there."""
+    try:
+        return not path.name.startswith(".") and _Table(path).is_labelled
+    except SoftaugError:
+        return False
+
+
 class _Table:
-    """The rows of a table, and its columns by their purpose."""
+    """A table with its columns by their purpose, known from its first row."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self.rows = list(_read(path))
-        except (OSError, ValueError, csv.Error) as error:
-            raise SoftaugError(f"{path}: not readable as a table ({one_line(error)})") from error
-        columns = {str(name).strip().lower(): name for name in (self.rows or [{}])[0]}
+        self.first = next(self._rows(), {})
+        columns = {str(name).strip().lower(): name for name in self.first}
         self.file, self.label, self.part = (
             next((columns[name] for name in known if name in columns), None)
             for known in (FILE_COLUMNS, LABEL_COLUMNS, PART_COLUMNS)
@@ -108,7 +118,7 @@ class _Table:
         if self.file is None or self.label is None:
             return False
         folder, ending = self._place()
-        file = file_inside(folder, f"{self.rows[0][self.file]}{ending}")
+        file = file_inside(folder, f"{self.first[self.file]}{ending}")
         return file is not None and file.is_file()
 
     def parts(self) -> dict[str, list[OneFile]]:
@@ -126,7 +136,7 @@ class _Table:
         parts: dict[str, list[OneFile]] = {}
         labels: dict[Path, Any] = {}
         faults = []
-        for i, row in enumerate(self.rows, 2):
+        for i, row in enumerate(self._rows(), 2):
             label = row[self.label] if row[self.label] != "" else None
             file = file_inside(folder, f"{row[self.file]}{ending}")
             if file is None:
@@ -143,7 +153,7 @@ class _Table:
 
     def _place(self) -> tuple[Path, str]:
         """Find the folder and the ending that make the first row's name a file that is there."""
-        name, stem = str(self.rows[0][self.file]), self.path.stem
+        name, stem = str(self.first[self.file]), self.path.stem
         folders = [self.path.parent / inside for inside in ("", stem, "images", f"{stem}_images")]
         for folder in folders:
             for ending in ("", ".jpg", ".jpeg", ".png"):
@@ -151,6 +161,13 @@ class _Table:
                 if file is not None and file.is_file():
                     return folder, ending
         return folders[0], ""
+
+    def _rows(self) -> Iterator[dict[Any, Any]]:
+        try:
+            yield from _read(self.path)
+        except (OSError, ValueError, csv.Error) as error:
+            reason = one_line(error)
+            raise SoftaugError(f"{self.path}: not readable as a table ({reason})") from error
 
 
 def _read(path: Path) -> Iterator[dict[Any, Any]]:
