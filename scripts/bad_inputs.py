@@ -235,6 +235,7 @@ SEEN: dict[str, tuple[Callable[[], Any], str]] = {
 }
 DRAWN: dict[str, tuple[Callable[[], Any], str]] = {
     "its own": (lambda: sa.Crop(0.3).draw(4, 20, 24), VALID),
+    "NaN": (lambda: {"tx": torch.full((4,), NAN), "ty": torch.zeros(4)}, CLEAR),
     "of fewer": (lambda: sa.Crop(0.3).draw(2, 20, 24), CLEAR),
     "of more": (lambda: sa.Crop(0.3).draw(9, 20, 24), CLEAR),
     "of one": (lambda: sa.Crop(0.3).draw(1, 20, 24), CLEAR),

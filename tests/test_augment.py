@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from softaug import (
+    Blur,
     Chain,
     Constant,
     Crop,
@@ -365,6 +366,13 @@ def test_draws_of_other_samples_are_told(transform: Any, n: int) -> None:
     with pytest.raises(ValueError, match=rf"drawn must be of 4 samples .* has {n}"):
         augment(FOUR, CLASSES, drawn=drawn)
     augment(FOUR, CLASSES, drawn=transform.draw(4, 8, 8))
+
+
+def test_draws_are_finite() -> None:
+    images, labels = torch.rand(4, 3, 8, 8), torch.arange(4)
+    drawn = {"t": torch.tensor([0.2, torch.nan, 0.1, 0.3])}
+    with pytest.raises(ValueError, match="drawn must be finite, 't', got nan for sample 1"):
+        SoftAugment(Blur(), 4)(images, labels, drawn=drawn)
 
 
 def test_a_mask_that_was_not_scaled_is_told() -> None:

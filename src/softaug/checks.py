@@ -48,13 +48,15 @@ def check_batch(images: Tensor, labels: Tensor, seen: Tensor | None) -> None:
 
 
 def check_drawn(drawn: Mapping[str, Any], n: int) -> None:
-    """Draws that were given are those of n samples."""
+    """Draws that were given are those of n samples, and finite."""
     for name, value in drawn.items():
         if isinstance(value, Mapping):
             check_drawn(value, n)
         elif isinstance(value, Tensor) and (value.ndim == 0 or len(value) != n):
             count = "one number" if value.ndim == 0 else f"{len(value)}"
             raise ValueError(f"drawn must be of {n} samples as the images, {name!r} has {count}")
+        elif isinstance(value, Tensor) and value.is_floating_point():
+            check_values(value.isfinite(), value, f"drawn must be finite, {name!r}")
 
 
 def check_visibility(share: Tensor) -> None:
