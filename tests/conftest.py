@@ -22,7 +22,9 @@ settings.register_profile("softaug", deadline=None, derandomize=True)
 settings.load_profile("softaug")
 
 DRAWN = ("test_report", "test_report_in_browser")
-MEASURED = ("test_calibration", "test_classwise", "test_metrics", "test_recomputed")
+MEASURED = (
+    "test_calibration", "test_classwise", "test_measure", "test_metrics", "test_recomputed",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
