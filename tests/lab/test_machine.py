@@ -20,7 +20,6 @@ def stat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file.write_text(QUIET)
     monkeypatch.setattr(machine, "STAT", file)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.delitem(sys.modules, "torch")
     for name in machine.THREAD_VARIABLES:
         monkeypatch.setenv(name, "")  # so that it is removed again
@@ -32,10 +31,10 @@ def test_busy_cores_are_those_of_others_and_not_idle(
     stat: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("softaug_lab.basics.machine.time.sleep", lambda _: stat.write_text(BUSY))
-    assert machine.busy_cores(0.2) == 1.0  # the first core worked 20 of 20 ticks
+    assert machine.busy_cores(0.2) == (1.0, 2)  # the first core worked 20 of 20 ticks
     stat.write_text(QUIET)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1})
-    assert machine.busy_cores(0.2) == 0.0
+    assert machine.busy_cores(0.2) == (0.0, 1)
     stat.unlink()
     assert machine.busy_cores(0.2) is None
 
@@ -65,7 +64,7 @@ def test_it_is_decided_before_torch_is_imported() -> None:
     program = """
 import os
 from softaug_lab.basics import machine
-machine.busy_cores = lambda seconds: 1.5
+machine.busy_cores = lambda seconds: (1.5, 2)
 from softaug_lab.cli import main
 try:
     main(["train", "nowhere"])
@@ -76,5 +75,5 @@ except SystemExit:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment
     )
-    assert "softaug: other work keeps 1.5 of" in done.stderr
+    assert "softaug: other work keeps 1.5 of 2" in done.stderr
     assert done.stdout == "PASSIVE\n"

@@ -12,8 +12,11 @@ THREAD_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")
 LEAST_CORES, LEAST_SHARE = 0.5, 1 / 8
 
 
-def busy_cores(seconds: float) -> float | None:
-    """Measure for some seconds how many of this process's cores are busy; None off Linux."""
+def busy_cores(seconds: float) -> tuple[float, int] | None:
+    """Measure how many of the cores that this process may use are busy, and how many there are.
+
+    None off Linux.
+    """
     before = _ticks()
     time.sleep(seconds)
     after = _ticks()
@@ -23,7 +26,7 @@ def busy_cores(seconds: float) -> float | None:
     for core, (busy, total) in after.items():
         earlier_busy, earlier_total = before.get(core, (busy, total))
         shares.append((busy - earlier_busy) / max(1, total - earlier_total))
-    return sum(shares)
+    return sum(shares), len(shares)
 
 
 def wait_without_spinning(seconds: float = 0.2) -> str | None:
@@ -36,8 +39,11 @@ def wait_without_spinning(seconds: float = 0.2) -> str | None:
     """
     if "torch" in sys.modules or any(name in os.environ for name in THREAD_VARIABLES):
         return None
-    cores, busy = os.cpu_count() or 1, busy_cores(seconds)
-    if busy is None or cores < 2 or busy < max(LEAST_CORES, LEAST_SHARE * cores):
+    measured = busy_cores(seconds)
+    if measured is None:
+        return None
+    busy, cores = measured
+    if cores < 2 or busy < max(LEAST_CORES, LEAST_SHARE * cores):
         return None
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     return (
