@@ -1,6 +1,6 @@
 """Try wrong and odd inputs, made by rule, on the library and on the command line.
 
-    python scripts/bad_inputs.py                # all of them, about ten minutes
+    python scripts/bad_inputs.py                # all of them, about a minute
     python scripts/bad_inputs.py --every 25     # each 25th, as the tests do
 
 Each input comes with the verdict that must come: `valid`, or `clear`: in Python a ValueError or
