@@ -43,16 +43,17 @@ NAN, INF = math.nan, math.inf
 
 @dataclass(frozen=True)
 class Input:
-    """What is tried, the verdict that must come, and words that a clear error must hold.
+    """What is tried, and the verdict that must come.
 
-    area: `API` or `command line`. run: raises, or exits, where the input is refused.
+    area: `API` or `command line`. run: raises where the input is refused, ExitError for a command.
+    clear_by: of a clear error, a word in it (API), or the digits of its exit codes (command line).
     """
 
     area: str
     name: str
     verdict: str
     run: Callable[[], object]
-    words: str = ""
+    clear_by: str = ""
 
 
 # --- the library ----------------------------------------------------------------------------
@@ -367,11 +368,7 @@ def models(run: Path, picture: Path, scratch: Path) -> Iterator[Input]:
     whole_file = (run / "model.safetensors").read_bytes()
     length = int.from_bytes(whole_file[:8], "little")
     header = json.loads(whole_file[8 : 8 + length])
-    card = (
-        json.loads(header["__metadata__"]["softaug"])
-        if "softaug" in header.get("__metadata__", {})
-        else None
-    )
+    card = json.loads(header["__metadata__"]["softaug"])
     forged: dict[str, bytes] = {
         "empty": b"",
         "text": b"no model",
@@ -385,15 +382,14 @@ def models(run: Path, picture: Path, scratch: Path) -> Iterator[Input]:
         "temperature": (0, -1, NAN, "1", [], INF),
         "classes": ([], ["a"], "ab", [1, 2], None, ["a", "a"]),
         "model": ("nowhere", "../x", "", 3, None),
-        "mean": ([], [NAN], "x", None, [1, 2]),
-        "std": ([0], [], [NAN], "x", None),
-        "image_shape": ([], [3, -1, 8], [3, 10**9, 10**9], "x", None, [3.5, 8, 8]),
+        "channels": (0, -1, 3.5, "x", None, 7),
+        "height": (0, -8, 10**9, NAN, "8", None),
+        "pretrained": (1, "yes", None),
     }
-    if card is not None:
-        for field, values in changes.items():
-            for value in values if field in card else ():
-                text = json.dumps({**card, field: value})
-                forged[f"{field} = {value!r}"] = _with_metadata(whole_file, {"softaug": text})
+    for field, values in changes.items():
+        for value in values:
+            text = json.dumps({**card, field: value})
+            forged[f"{field} = {value!r}"] = _with_metadata(whole_file, {"softaug": text})
     for name, content in forged.items():
         for verb in ("predict", "evaluate"):
             place = scratch / f"forged-{len(name)}-{abs(hash(name))}-{verb}"
@@ -434,9 +430,9 @@ def verdict(given: Input) -> tuple[str, str]:
     except HangError:
         return "hang", ""
     except ExitError as error:
-        return _of_exit(error, given.words), str(error)
+        return _of_exit(error, given.clear_by), str(error)
     except (ValueError, TypeError) as error:
-        clear = given.area == "API" and "\n" not in str(error) and given.words in str(error)
+        clear = given.area == "API" and "\n" not in str(error) and given.clear_by in str(error)
         return CLEAR if clear else "poor", f"{type(error).__name__}: {error}"
     except Exception as error:  # whatever comes is a finding
         return "poor", f"{type(error).__name__}: {error}"
@@ -480,7 +476,7 @@ def all_inputs(scratch: Path) -> list[Input]:
     ]
 
 
-def main_of_script(every: int, area: str) -> int:
+def try_inputs(every: int, area: str) -> int:
     """Try each `every`-th input, print the findings, and return how many there are."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -513,4 +509,4 @@ if __name__ == "__main__":
     parser.add_argument("--every", type=int, default=1, help="try each K-th input")
     parser.add_argument("--area", default="", help="API or command line alone")
     options_given = parser.parse_args()
-    sys.exit(main_of_script(options_given.every, options_given.area) > 0)
+    sys.exit(try_inputs(options_given.every, options_given.area) > 0)

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from softaug.checks import check_between, check_labels, check_num_classes, check_values
 
-NO_LABELS = (torch.bool, torch.complex64, torch.complex128)
-
 
 def as_labels(labels: Any) -> Tensor:
     """Convert labels, a tensor, an array, a list or one number, to a tensor.
@@ -161,7 +159,8 @@ def batch_mean(confidence: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
 def _label_column(labels: Tensor, num_classes: int) -> Tensor:
     """Labels [N] as a column [N,1] of int64."""
     check_num_classes(num_classes)
-    if labels.ndim != 1 or labels.dtype.is_floating_point or labels.dtype in NO_LABELS:
+    fractional = labels.is_floating_point() or labels.is_complex()
+    if labels.ndim != 1 or fractional or labels.dtype == torch.bool:
         raise ValueError(
             "labels must be integers [N] or rows [N, num_classes], "
             f"got {labels.dtype} {list(labels.shape)}"

@@ -4,12 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bad_inputs.py"
 
 
-def test_each_40th_input_gets_its_verdict() -> None:
-    tried = subprocess.run(
-        [sys.executable, str(SCRIPT), "--every", "40"], capture_output=True, text=True
-    )
-    assert tried.returncode == 0, tried.stdout + tried.stderr
-    assert "API: 14 tried" in tried.stdout
+@pytest.mark.parametrize(("area", "every", "tried"), [("API", 3, 184), ("command line", 40, 14)])
+def test_inputs_get_their_verdicts(area: str, every: int, tried: int) -> None:
+    command = [sys.executable, str(SCRIPT), "--area", area, "--every", str(every)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{area}: {tried} tried" in done.stdout

@@ -161,7 +161,9 @@ def test_compare_keeps_what_is_finished(pictures: Path, tmp_path: Path) -> None:
     finished = sorted((tmp_path / "c" / "runs").glob("*/model.safetensors"))
     stamps = [path.stat().st_mtime_ns for path in finished]
     assert len(finished) == 2
+    (tmp_path / "c" / ".results.json.abc123").write_text("half")  # of a killed process
     main([*command, "--seeds", "2", "--arms", "standard", "soft", "soft@0.1"])
+    assert not (tmp_path / "c" / ".results.json.abc123").exists()
     assert [path.stat().st_mtime_ns for path in finished] == stamps
     results = json.loads((tmp_path / "c" / "results.json").read_text())
     assert {(r["arm"], r["seed"]) for r in results["runs"]} == {
@@ -304,6 +306,15 @@ def test_wrong_requests(
     monkeypatch.chdir(tmp_path)
     parts = [str(pictures) if part == "DATA" else part for part in command]
     assert message in fails(capsys, code, *parts)
+
+
+def test_an_unknown_model_leaves_no_folder(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (["train"], ["compare", "--arms", "soft", "standard"], ["pretrain"]):
+        run = tmp_path / command[0]
+        fails(capsys, 2, command[0], pictures, *command[1:], "--model", "resnet81", "--run", run)
+        assert not run.exists()
 
 
 def test_a_model_for_other_data_is_refused(

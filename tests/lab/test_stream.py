@@ -250,6 +250,16 @@ def test_held_out_images_are_those_no_epoch_reads(form: Form, tmp_path: Path) ->
     assert fed(again, epoch=2, done=3) == fed(data, epoch=2, done=3) == fed(data, epoch=2)[3:]
 
 
+def test_a_class_without_images_stops_no_holding_out() -> None:
+    data = streams_data([500] * 20)
+    assert data.stream is not None
+    counts = torch.cat([data.stream.part.per_class, torch.zeros(1, dtype=torch.int64)])
+    stream = replace(data.stream, part=replace(data.stream.part, per_class=counts))
+    data = replace(data, classes=(*data.classes, "empty"), stream=stream)
+    assert share_to_hold_out(data) == 0.05
+    assert hold_out(data, 0.05, seed=0).held_out is not None
+
+
 def test_no_shard_is_read_to_its_end_for_held_out_images() -> None:
     data = replace(streams_data([100] * 5), notes=("before",))
     assert data.stream is not None

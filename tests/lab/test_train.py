@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +26,7 @@ from softaug import Chain, Crop, Erase, Flip, Hard
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.seeds import keyed
+from softaug_lab.basics.storage import held
 from softaug_lab.cli.app import main
 from softaug_lab.data.dataset import Data, ImageSet
 from softaug_lab.experiments.run_one import run_one
@@ -389,6 +391,25 @@ def test_one_process_holds_a_run(data: Data, tmp_path: Path) -> None:
     assert f"process {os.getpid()} " in held_by[0]
     # Whoever comes later finds it free and finished.
     assert run_one(QUICK, data, open_run(run.folder, QUICK, data, {}, True), CPU, ignore)
+
+
+def test_who_is_patient_gets_a_folder_when_it_is_free(tmp_path: Path) -> None:
+    with held(tmp_path), pytest.raises(UsageError, match="is at work here"), held(tmp_path, 0.2):
+        pass
+    entered, left = threading.Event(), []
+
+    def hold() -> None:
+        with held(tmp_path):
+            entered.set()
+            time.sleep(0.3)
+            left.append(True)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    entered.wait()
+    with held(tmp_path, patience=60):
+        assert left
+    other.join()
 
 
 def test_leftovers_of_a_killed_process_are_no_obstacle(data: Data, tmp_path: Path) -> None:

@@ -22,20 +22,22 @@ def busy_cores(seconds: float) -> tuple[float, int] | None:
     after = _ticks()
     if before is None or after is None:
         return None
-    shares = []
-    for core, (busy, total) in after.items():
-        earlier_busy, earlier_total = before.get(core, (busy, total))
-        shares.append((busy - earlier_busy) / max(1, total - earlier_total))
+    shares = [
+        (after[core][0] - busy) / max(1, after[core][1] - total)
+        for core, (busy, total) in before.items()
+        if core in after
+    ]
     return sum(shares), len(shares)
 
 
 def wait_without_spinning(seconds: float = 0.2) -> str | None:
-    """Let threads sleep while they wait, if other work keeps cores busy; return what to say.
+    """Let OpenMP's threads sleep while they wait, if other processes keep cores busy.
 
-    Before torch is imported: OpenMP reads its variables once. By default its threads spin for
-    others, which takes the core from the very thread that they wait for where another process
-    shares it. On a quiet machine spinning is the faster way, and nothing is changed. The results
-    are the same to the bit. A user's OMP_WAIT_POLICY, GOMP_SPINCOUNT or OMP_NUM_THREADS stands.
+    By default a waiting thread spins; where another process shares its core, it takes the core from
+    the thread that it waits for. On a quiet machine spinning is faster, and nothing is changed. The
+    results are the same to the bit. Variables of the user (THREAD_VARIABLES) stand. OpenMP reads
+    them when torch is imported, so a call after that does nothing. Returns a line for the user, or
+    None where nothing was changed.
     """
     if "torch" in sys.modules or any(name in os.environ for name in THREAD_VARIABLES):
         return None
@@ -53,7 +55,7 @@ def wait_without_spinning(seconds: float = 0.2) -> str | None:
 
 
 def _ticks() -> dict[str, tuple[int, int]] | None:
-    """Busy and all ticks of each core since the start of the machine."""
+    """Read busy and all ticks of each core since the start of the machine; None off Linux."""
     try:
         lines = STAT.read_text().splitlines()
         affinity = os.sched_getaffinity(0)

@@ -66,10 +66,8 @@ def _message_and_code(error: Exception) -> tuple[str, int]:
     from cyclopts import CycloptsError
 
     if isinstance(error, CycloptsError):
-        said = str(error)
-        return f"{said} See softaug --help" if said[
-            -1
-        ] in ".?" else f"{said}; see softaug --help", 2
+        hint = " See softaug --help" if str(error).endswith((".", "?")) else "; see softaug --help"
+        return f"{error}{hint}", 2
     if isinstance(error, SoftaugError):
         return str(error), error.exit_code
     reason = " ".join(str(error).split()) or "no message"

@@ -129,8 +129,7 @@ def _announce(recipe: Recipe, data: "Data") -> None:
     say(f"{recipe.arm}: {chosen.augment}, k = {recipe.parsed_arm.k or chosen.k:g}")
     say(
         f"chosen for {plural(recipe.epochs, 'epoch')} of {data.train_images:,} images "
-        "(docs/budget.md); "
-        "--sigma, --k, --robust and --augment change it"
+        "(docs/budget.md); --sigma, --k, --robust and --augment change it"
     )
 
 

@@ -56,23 +56,27 @@ def check_counts(
     return _without(source, classes, train, "training")
 
 
-def check_readable(
-    source: str, classes: Sequence[str], counted: Tensor, train: Tensor, test: Tensor
-) -> list[str]:
-    """Return a note on the classes without a test image, once all are decoded.
+def check_decoded(source: str, classes: Sequence[str], counted: Tensor, decoded: Tensor) -> None:
+    """Raise SoftaugError where a class lost all its training images, since none is readable.
 
-    counted, train, test: images per class [K]; counted are those to train on before they were
-    decoded. Raises SoftaugError where a class lost all of them, or where there is no test image.
+    counted, decoded: training images per class [K], before and after they were decoded.
     """
-    lost = (counted > 0) & (train == 0)
+    lost = (counted > 0) & (decoded == 0)
     faults = [
         f"{source}: class {name!r} has no readable image to train on"
         for name, none in zip(classes, lost.tolist(), strict=True)
         if none
     ]
-    if not test.sum():
-        faults.append(f"{source}: no image to test on")
     report_faults(source, faults)
+
+
+def check_tested(source: str, classes: Sequence[str], test: Tensor) -> list[str]:
+    """Return a note on the classes without a test image; test: decoded images per class [K].
+
+    Raises SoftaugError where there is no test image.
+    """
+    if not test.sum():
+        raise SoftaugError(f"{source}: no image to test on")
     return _without(source, classes, test, "test")
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.data.dataset import Data, ImageSet
 from softaug_lab.data.decode import decode_all
-from softaug_lab.data.faults import check_counts, check_readable, leave_out, summarise
+from softaug_lab.data.faults import check_counts, check_decoded, check_tested, leave_out, summarise
 from softaug_lab.data.headers import survey
 from softaug_lab.data.held_out import hold_out
 from softaug_lab.data.memory import check_memory
@@ -95,13 +95,8 @@ def load_to_memory(
     train_set = ImageSet(decoded.images[:n_train], decoded.labels[:n_train])
     test_set = ImageSet(decoded.images[n_train:].clone(), decoded.labels[n_train:])
     notes += decode_notes
-    notes += check_readable(
-        source,
-        classes,
-        parts[0].per_class,
-        _per_class(train_set, classes),
-        _per_class(test_set, classes),
-    )
+    check_decoded(source, classes, parts[0].per_class, _per_class(train_set, classes))
+    notes += check_tested(source, classes, _per_class(test_set, classes))
     return Data(_data_name(source), classes, train_set, test_set, tuple(notes), split)
 
 
@@ -125,9 +120,7 @@ def open_stream(
     train_set = ImageSet(preview.images, preview.labels)
     test_set = ImageSet(decoded.images, decoded.labels)
     notes += decode_notes
-    notes += check_readable(
-        source, classes, train.per_class, train.per_class, _per_class(test_set, classes)
-    )
+    notes += check_tested(source, classes, _per_class(test_set, classes))
     return Data(_data_name(source), classes, train_set, test_set, tuple(notes), stream=stream)
 
 

@@ -10,12 +10,14 @@ def summary(data: Data) -> list[str]:
 
     Of more than 10 classes those with the fewest training images are listed.
     """
-    stream = data.stream
-    train = data.train.labels.bincount(minlength=data.num_classes)
-    parts = {"train": train if stream is None else stream.part.per_class}
-    if data.held_out is not None:
-        parts["held out"] = data.held_out.labels.bincount(minlength=data.num_classes)
-    parts["test"] = data.test.labels.bincount(minlength=data.num_classes)
+    held = {"train": data.train, "held out": data.held_out, "test": data.test}
+    parts = {
+        name: images.labels.bincount(minlength=data.num_classes)
+        for name, images in held.items()
+        if images is not None
+    }
+    if data.stream is not None:  # `train` is a sample of it
+        parts["train"] = data.stream.part.per_class
     channels, height, width = data.image_shape
     counts = ", ".join(f"{int(n.sum()):,} {name}" for name, n in parts.items())
     colour = "grey" if channels == 1 else "RGB"

@@ -12,10 +12,16 @@ from softaug_lab.data.sources.listing import Listing, files_ending, list_parts
 FILES = {".parquet": parquet.list_files, ".tar": tar.list_files}
 
 
+def _list_labelled(path: Path) -> Listing:
+    """List the images that the tables of a folder name, or without tables its class folders."""
+    tables = table.tables_in(path)
+    return table.list_tables(path, tables) if tables else list_folder(path)
+
+
 def find(
     source: str,
     built_in: Iterable[str] = (),
-    list_images: Callable[[Path], Listing] = list_folder,
+    list_images: Callable[[Path], Listing] = _list_labelled,
 ) -> Listing:
     """List the shards of a source: a path, addresses of archives, or `hf:NAME`.
 
@@ -42,8 +48,7 @@ def find(
         if path.is_file() and table.is_table(path):
             return table.list_tables(path, [path])
         if path.is_dir():
-            tables = table.tables_in(path) if list_images is list_folder else []
-            return table.list_tables(path, tables) if tables else list_images(path)
+            return list_images(path)
     except OSError as error:
         raise SoftaugError(f"{source[:200]}: not readable ({error.strerror})") from error
     raise UsageError(

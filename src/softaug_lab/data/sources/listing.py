@@ -86,10 +86,10 @@ def unlabelled(shards: Sequence[Shard]) -> bool:
     """Whether no image has a label: it is missing, or -1 as the Hub writes it."""
     labels = (label for shard in shards for _, label in shard.labels())
     first = next(labels, 0)
-    return _is_none(first) and all(map(_is_none, labels))
+    return _is_missing(first) and all(map(_is_missing, labels))
 
 
-def _is_none(label: object) -> bool:
+def _is_missing(label: object) -> bool:
     return label is None or label == -1
 
 
