@@ -170,3 +170,19 @@ def test_autocast_changes_nothing(name: str, dtype: torch.dtype) -> None:
     assert torch.equal(under, expected)
     assert torch.equal(under_rows, rows)
     assert all(map(torch.equal, called, SINGLE[name](images)))
+
+
+@pytest.mark.parametrize("name", [name for name in SINGLE if name not in ("own", "hard")])
+@pytest.mark.parametrize("way", ["one", "kind", "none"])
+def test_apply_refuses_draws_of_others(name: str, way: str) -> None:
+    """Draws of one sample, of another kind or of another transform never pass in silence."""
+    transform, images = SINGLE[name], pixels(3, torch.uint8)
+    drawn = transform.draw(N, H, W, Generator().manual_seed(3))
+    read = [key for key in drawn if key != "seed" or "noise" in name]
+    for key in read:
+        other = {"one": drawn[key][:1], "kind": 0.5 + drawn[key].float()}.get(way)
+        if way == "kind" and drawn[key].is_floating_point():
+            other = drawn[key].long()
+        changed = drawn | {key: other} if way != "none" else {"other": drawn[key]}
+        with pytest.raises(ValueError, match="drawn"):
+            transform.apply(images, None, changed)

@@ -123,6 +123,40 @@ def _stated(transform: Transform, name: str) -> Any:
     return None
 
 
+def draws(
+    drawn: Drawn, name: str, images: Images, dtype: torch.dtype = torch.int64
+) -> Shaped[Tensor, "n *rest"]:
+    """Read checked draws for `apply`: one for each image, on the images' device."""
+    return check_draws(drawn, name, len(images), dtype).to(images.device, dtype)
+
+
+def check_draws(
+    drawn: Drawn, name: str, n: int, dtype: torch.dtype = torch.int64
+) -> Shaped[Tensor, "n *rest"]:
+    """Return the draws of a name, where they are of n samples and of the kind of dtype.
+
+    Raises ValueError otherwise; kinds are whole numbers, real numbers, true and false.
+    """
+    found: Tensor = named(drawn, name)
+    if found.ndim == 0 or len(found) != n or _kind(found.dtype) != _kind(dtype):
+        raise ValueError(
+            f"drawn[{name!r}] must be {str(dtype)[6:]} of {n} samples as the images, "
+            f"got {str(found.dtype)[6:]} {list(found.shape)}"
+        )
+    return found
+
+
+def named(drawn: Drawn, name: str) -> Any:
+    """Look up draws by name; the ValueError for one that is missing says why that may be."""
+    if name not in drawn:
+        raise ValueError(f"drawn must have {name!r}, has {list(drawn)}; is it another transform's?")
+    return drawn[name]
+
+
+def _kind(dtype: torch.dtype) -> tuple[bool, bool]:
+    return dtype.is_floating_point, dtype == torch.bool
+
+
 def take(drawn: Drawn, index: Int[Tensor, "m"] | slice) -> Drawn:
     """The draws of some samples: what was drawn for an epoch, looked up for a batch."""
     return {

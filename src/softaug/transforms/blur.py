@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from softaug.checks import check_positive, check_rising, check_unit
 from softaug.transforms._kernels import one_by_one
-from softaug.transforms.base import Drawn, Images, Seen, call
+from softaug.transforms.base import Drawn, Images, Seen, call, draws
 from softaug.transforms.noise import beta_distributed, check_beta
 from softaug.transforms.pixels import as_float, empty, in_dtype_of, resample, scaled_map
 
@@ -44,7 +44,7 @@ class Blur:
         return {"t": beta_distributed(n, self.beta, self.probability, generator)}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        t = drawn["t"].to(images.device)
+        t = draws(drawn, "t", images, torch.float32)
         height, width = images.shape[-2:]
         s = LEAST * (max(height, width) / LEAST) ** t
         blurred = resample(as_float(images), _heat(s, height), _heat(s, width))
@@ -91,7 +91,7 @@ class GaussianBlur:
         return {"sigma": torch.where(uniform[1] < self.probability, sigma, 0.0)}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        sigma = drawn["sigma"].to(images.device)
+        sigma = draws(drawn, "sigma", images, torch.float32)
         height, width = images.shape[-2:]
         # sigma is 0 where an image is not blurred; another value keeps the arithmetic finite there.
         s = torch.where(sigma > 0, sigma, 1.0)

@@ -15,6 +15,7 @@ from softaug.transforms.base import (
     call,
     closed_form,
     is_lossless,
+    named,
     only_pixels,
     size_after,
 )
@@ -49,15 +50,15 @@ class Chain:
         for i, transform in enumerate(self.transforms):
             # A map of ones is neither made nor moved before something is lost.
             if seen is None and is_lossless(transform):
-                images = only_pixels(transform, images, drawn[str(i)])
+                images = only_pixels(transform, images, named(drawn, str(i)))
             else:
-                images, seen = transform.apply(images, seen, drawn[str(i)])
+                images, seen = transform.apply(images, seen, named(drawn, str(i)))
         return images, ones(images) if seen is None else seen
 
     def pixels(self, images: Images, drawn: Drawn) -> Images:
         """The images that `apply` makes."""
         for i, transform in enumerate(self.transforms):
-            images = only_pixels(transform, images, drawn[str(i)])
+            images = only_pixels(transform, images, named(drawn, str(i)))
         return images
 
     @property
@@ -75,7 +76,7 @@ class Chain:
         (at,) = lossy
         for transform in self.transforms[:at]:
             height, width = size_after(transform, height, width)
-        return closed_form(self.transforms[at], height, width, drawn[str(at)])
+        return closed_form(self.transforms[at], height, width, named(drawn, str(at)))
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         for transform in self.transforms:

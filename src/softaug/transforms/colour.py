@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from softaug.transforms.base import Drawn, Images, Seen, call
+from softaug.transforms.base import Drawn, Images, Seen, call, draws
 from softaug.transforms.pixels import GREY, in_dtype_of, ones, white
 from softaug.transforms.policies.operations import check_range
 
@@ -45,9 +45,9 @@ class ColourJitter:
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         check_range(images)
         pixels = images.float() / white(images)
-        change, order, applied = (
-            drawn[k].to(images.device) for k in ("change", "order", "applied")
-        )
+        change = draws(drawn, "change", images, torch.float32)
+        order = draws(drawn, "order", images)
+        applied = draws(drawn, "applied", images, torch.bool)
         changes = [_brighten, _contrast] + [_saturate, _turn] * (images.shape[1] == 3)
         for step in range(4):
             for number, function in enumerate(changes):
@@ -80,7 +80,7 @@ class Greyscale:
         if images.shape[1] != 3:
             return images.clone(), seen
         grey = in_dtype_of(images, _grey(images.float()).expand(images.shape))
-        members = drawn["grey"].to(images.device)[:, None, None, None]
+        members = draws(drawn, "grey", images, torch.bool)[:, None, None, None]
         return torch.where(members, grey, images), seen
 
     __call__ = call

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from softaug.checks import check_numbers, check_whole
 from softaug.maps import share_of_image
 from softaug.transforms._kernels import shift, shift_with_map
-from softaug.transforms.base import Drawn, Images, Seen, call
+from softaug.transforms.base import Drawn, Images, Seen, call, draws, named
 from softaug.transforms.fills import Fill, check_fill, draw_fill, fill_pixels, reflected
 
 
@@ -40,8 +40,8 @@ class _Shift:
 
     def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
         """(W - |tx|)(H - |ty|) / (W H) for images that were whole: Liu et al. 2023, section 3."""
-        rows = (height - drawn["ty"].long().abs()).clamp(min=0)
-        columns = (width - drawn["tx"].long().abs()).clamp(min=0)
+        rows = (height - named(drawn, "ty").long().abs()).clamp(min=0)
+        columns = (width - named(drawn, "tx").long().abs()).clamp(min=0)
         return share_of_image((rows * columns).float(), height, width)
 
 
@@ -145,5 +145,4 @@ def truncated_normal(n: int, sigma: float, generator: Generator | None) -> Float
 
 def _offsets(images: Images, drawn: Drawn) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
     """tx and ty, on the images' device."""
-    tx, ty = (drawn[name].to(images.device).long() for name in ("tx", "ty"))
-    return tx, ty
+    return draws(drawn, "tx", images), draws(drawn, "ty", images)

@@ -9,9 +9,11 @@ from torch import Generator, Tensor
 from softaug.checks import check_numbers, check_rising, check_unit, check_whole
 from softaug.maps import share_of_image
 from softaug.transforms._kernels import cover, cover_with_map
-from softaug.transforms.base import Drawn, Images, Seen, call
+from softaug.transforms.base import Drawn, Images, Seen, call, draws, named
 from softaug.transforms.fills import Fill, check_fill, draw_choice, fill_pixels
 from softaug.transforms.hashed_noise import draw_seeds
+
+EDGES = ("top", "bottom", "left", "right")
 
 
 class _Hide:
@@ -21,12 +23,12 @@ class _Hide:
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         fill = self._fill_pixels(images, drawn)
-        return cover_with_map(images, seen, _edges(drawn).to(images.device), fill)
+        return cover_with_map(images, seen, _edges(images, drawn), fill)
 
     def pixels(self, images: Images, drawn: Drawn) -> Images:
         """The images that `apply` makes."""
         fill = self._fill_pixels(images, drawn)
-        return cover(images, _edges(drawn).to(images.device), fill)
+        return cover(images, _edges(images, drawn), fill)
 
     def _fill_pixels(self, images: Images, drawn: Drawn) -> Tensor | None:
         if self.fill == "reflect":
@@ -35,7 +37,7 @@ class _Hide:
 
     def visibility(self, height: int, width: int, drawn: Drawn) -> Float[Tensor, "n"]:
         """1 less the share of a whole image that the rectangle covers inside of the image."""
-        top, bottom, left, right = _edges(drawn).long()
+        top, bottom, left, right = (named(drawn, name).long() for name in EDGES)
         tall = (bottom.clamp(max=height) - top.clamp(min=0)).clamp(min=0)
         wide = (right.clamp(max=width) - left.clamp(min=0)).clamp(min=0)
         return share_of_image((height * width - tall * wide).float(), height, width)
@@ -139,6 +141,6 @@ class Cutout(_Hide):
     __call__ = call
 
 
-def _edges(drawn: Drawn) -> Int[Tensor, "4 n"]:
+def _edges(images: Images, drawn: Drawn) -> Int[Tensor, "4 n"]:
     """Top, bottom, left and right of each rectangle."""
-    return torch.stack([drawn[name] for name in ("top", "bottom", "left", "right")])
+    return torch.stack([draws(drawn, name, images) for name in EDGES])

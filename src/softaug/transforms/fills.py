@@ -16,7 +16,7 @@ from jaxtyping import Int, Integer, Shaped
 from torch import Generator, Tensor
 
 from softaug.transforms._kernels import bits, needs_reference
-from softaug.transforms.base import Drawn, Images
+from softaug.transforms.base import Drawn, Images, draws
 from softaug.transforms.hashed_noise import (
     draw_seeds,
     random_bytes,
@@ -93,8 +93,7 @@ def fill_pixels(
     if fill == "mean":
         return in_dtype_of(images, as_float(images).mean(dim=(-2, -1), keepdim=True))
     size = (images.shape[-2], images.shape[-1]) if size is None else size
-    needed = ("seed", "kind", "donor", "others")
-    drawn = {name: drawn[name].to(images.device) for name in needed if name in drawn}
+    drawn = _of_fill(fill, images, drawn)
     if fill == "colour":
         return _random(images, drawn["seed"], (1, 1))
     kind = drawn["kind"] if fill == "mixed" else torch.full_like(drawn["seed"], KIND_OF[fill])
@@ -105,6 +104,13 @@ def fill_pixels(
         kind = torch.where((kind == OTHER) & alone, NOISE, kind)
     make = _reference if needs_reference(images) else _by_kind
     return make(images, kind, drawn, size)
+
+
+def _of_fill(fill: str, images: Images, drawn: Drawn) -> Drawn:
+    """The draws that a fill needs, on the images' device; `donor` and `others` where given."""
+    needed = ["seed", *["kind"] * (fill == "mixed"), *["donor"] * ("donor" in drawn)]
+    given = {"others": drawn["others"].to(images.device)} if "others" in drawn else {}
+    return {name: draws(drawn, name, images) for name in needed} | given
 
 
 def reflected(images: Images, tx: Int[Tensor, "n"], ty: Int[Tensor, "n"]) -> Images:

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from softaug.checks import check_unit
 from softaug.transforms._kernels import mirror
-from softaug.transforms.base import Drawn, Images, Seen, call
+from softaug.transforms.base import Drawn, Images, Seen, call, draws
 from softaug.transforms.pixels import ones
 
 
@@ -31,7 +31,7 @@ class _Mirror:
 
     def pixels(self, images: Images, drawn: Drawn) -> Images:
         """The images that `apply` makes."""
-        return mirror(images, drawn["flip"].to(images.device), self.axis)
+        return mirror(images, draws(drawn, "flip", images, torch.bool), self.axis)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from softaug.checks import check_numbers, check_positive, check_unit
-from softaug.transforms.base import Drawn, Images, Seen, call
+from softaug.transforms.base import Drawn, Images, Seen, call, draws
 from softaug.transforms.hashed_noise import draw_seeds, standard_normal
 from softaug.transforms.pixels import as_float, in_dtype_of, per_channel, scaled_map, white
 
@@ -52,7 +52,7 @@ class Noise:
         return {"amplitude": amplitude, "seed": draw_seeds(n, generator)}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        noise_std = self.sigma * drawn["amplitude"].to(images.device)
+        noise_std = self.sigma * draws(drawn, "amplitude", images, torch.float32)
         scaled = white(images) * noise_std[:, None, None, None]
         noisy = as_float(images) + scaled * _noise(images, drawn)
         kept = self.std**2 / (self.std**2 + noise_std**2)
@@ -95,7 +95,7 @@ class DiffusionNoise:
         return {"t": t, "seed": draw_seeds(n, generator)}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        angle = drawn["t"].to(images.device) * (math.pi / 2)
+        angle = draws(drawn, "t", images, torch.float32) * (math.pi / 2)
         mean, std = (white(images) * _of_data(v, images) for v in (self.mean, self.std))
         signal, noise = (part[:, None, None, None] for part in (angle.cos(), angle.sin()))
         mixed = mean + signal * (as_float(images) - mean) + noise * std * _noise(images, drawn)
@@ -122,7 +122,7 @@ def check_beta(owner: str, beta: float, probability: float) -> None:
 
 def _noise(images: Images, drawn: Drawn) -> Float[Tensor, "n c h w"]:
     _, channels, height, width = images.shape
-    return standard_normal(drawn["seed"].to(images.device), (channels, height, width))
+    return standard_normal(draws(drawn, "seed", images), (channels, height, width))
 
 
 def _of_data(values: float | Sequence[float], images: Images) -> Tensor:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Generator, Tensor
 
 from softaug.checks import check_numbers, check_rising, check_whole
-from softaug.transforms.base import Drawn, Images, Seen, call
+from softaug.transforms.base import Drawn, Images, Seen, call, draws
 from softaug.transforms.crop import truncated_normal
 from softaug.transforms.fills import Fill, check_fill, draw_fill, fill_pixels, reflected
 from softaug.transforms.pixels import (
@@ -161,7 +161,8 @@ def _cut(
     torchvision. On a GPU and under torch.compile the whole batch is resampled at once, because a
     loop would wait for each window's numbers. The two agree to 4e-6 of white, and to 1 of 255.
     """
-    drawn = {name: value.to(images.device) for name, value in drawn.items()}
+    windows = {name: draws(drawn, name, images) for name in ("top", "left", "height", "width")}
+    drawn = drawn | windows
     here = images.device.type == "cpu" and not torch.compiler.is_compiling()
     cut = _cut_one_by_one if here else _cut_at_once
     black = images.new_zeros(1, 1, 1, 1)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from softaug.transforms.base import Drawn, Images, Seen, call
+from softaug.transforms.base import Drawn, Images, Seen, call, check_draws
 from softaug.transforms.pixels import fill_value
 from softaug.transforms.policies.batch import (
     Steps,
@@ -184,7 +184,12 @@ def _apply(
 ) -> tuple[Tensor, Tensor]:
     check_range(images)
     fill = fill_value(policy.fill, at_least_single(images[:0]))
-    columns = (drawn["operation"], drawn["bin"], drawn["negative"])
+    n = len(images)
+    columns = (
+        check_draws(drawn, "operation", n),
+        check_draws(drawn, "bin", n),
+        check_draws(drawn, "negative", n, torch.bool),
+    )
     if torch.compiler.is_compiling():
         # Imported here because it loads the compiler, which takes longer than softaug itself.
         from softaug.transforms.policies import compiled
