@@ -1,5 +1,6 @@
 """Models: timm's own for any size of image, with the weights they come with, kept in one file."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,22 @@ def test_timm_resnets_get_the_stem_for_their_images(size: int, stem: int) -> Non
     card = ModelCard("resnet18", ("a", "b"), 3, size, size)
     network: Any = build(card, (0.0,), (1.0,)).network
     assert network.conv1.kernel_size == (stem, stem)
+
+
+def test_the_stem_is_recorded(tmp_path: Path) -> None:
+    """A file says which stem its weights belong to; one that does not is read by the rule."""
+    path = tmp_path / "model.safetensors"
+    model = build(ModelCard("resnet18", CLASSES, 3, 32, 32, small_stem=False), GREY, STD)
+    assert model.card.small_stem is False
+    save_model(model.card, model.state_dict(), path)
+    network: Any = load_model(path).network
+    assert network.conv1.kernel_size == (7, 7)
+    model = build(ModelCard("resnet18", CLASSES, 3, 32, 32), GREY, STD)
+    assert model.card.small_stem is True
+    save_model(replace(model.card, small_stem=None), model.state_dict(), path)
+    network = load_model(path).network
+    assert network.conv1.kernel_size == (3, 3)
+    assert build(ModelCard("small", CLASSES, 3, 32, 32), GREY, STD).card.small_stem is False
 
 
 def test_efficientnets_leave_more_than_one_pixel_of_small_images() -> None:

@@ -12,8 +12,10 @@ class ModelCard:
 
     model: one of OWN_MODELS, or a name of timm. classes: their names, in the order of the logits.
     channels, height, width: of its images, in pixels. pretrained: whether it began with timm's
-    pretrained weights. temperature: the divisor of its logits before softmax. Raises ValueError for
-    what cannot be a model's, as in a broken or forged file.
+    pretrained weights. temperature: the divisor of its logits before softmax. small_stem: whether
+    timm's network begins with a stem for small images; None, in files of older versions, means that
+    its images and `pretrained` tell. Raises ValueError for what cannot be a model's, as in a broken
+    or forged file.
     """
 
     model: str
@@ -23,6 +25,7 @@ class ModelCard:
     width: int
     pretrained: bool = False
     temperature: float = 1.0
+    small_stem: bool | None = None
 
     def __post_init__(self) -> None:
         if not all(isinstance(name, str) for name in (self.model, *self.classes)):
@@ -35,6 +38,15 @@ class ModelCard:
                 raise ValueError(f"{name} must be a whole number from 1, got {value!r}")
         if type(self.pretrained) is not bool:
             raise ValueError(f"pretrained must be true or false, got {self.pretrained!r}")
+        if type(self.small_stem) not in (bool, type(None)):
+            raise ValueError(f"small_stem must be true or false, got {self.small_stem!r}")
         is_number = type(self.temperature) in (int, float)
         if not is_number or not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature must be above 0 and finite, got {self.temperature!r}")
+
+    @property
+    def takes_small_stem(self) -> bool:
+        """Whether timm's network gets a stem for small images: as recorded, or by the rule."""
+        if self.small_stem is not None:
+            return self.small_stem
+        return max(self.height, self.width) <= SMALL_IMAGE and not self.pretrained

@@ -5,7 +5,7 @@ n images, c channels, h w pixels, k classes, d features.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.storage import write_atomically
 from softaug_lab.models.card import ModelCard
-from softaug_lab.models.network import build_network, check_images
+from softaug_lab.models.network import OWN_MODELS, build_network, check_images
 
 MAX_PIXELS = 89_478_485  # of an image that a model file may ask for: Pillow's limit
 
@@ -57,6 +57,7 @@ def build(card: ModelCard, mean: tuple[float, ...], std: tuple[float, ...]) -> C
     Raises UsageError for an unknown model and for images that it cannot process, SoftaugError where
     pretrained weights cannot be fetched.
     """
+    card = replace(card, small_stem=card.takes_small_stem and card.model not in OWN_MODELS)
     network = build_network(card, fetch_weights=card.pretrained)
     check_images(network, card)
     if card.pretrained:
@@ -113,7 +114,8 @@ def save_model(card: ModelCard, weights: Mapping[str, Tensor], path: Path) -> No
     from safetensors.torch import save
 
     tensors = {name: value.cpu().contiguous() for name, value in weights.items()}
-    content = save(tensors, metadata={"softaug": json.dumps(asdict(card))})
+    fields = {name: value for name, value in asdict(card).items() if value is not None}
+    content = save(tensors, metadata={"softaug": json.dumps(fields)})
     write_atomically(path, content)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from softaug_lab.basics.errors import SoftaugError, UsageError, unknown_name
-from softaug_lab.models.card import SMALL_IMAGE, ModelCard
+from softaug_lab.models.card import ModelCard
 from softaug_lab.models.cifar import pyramid_net, wide_resnet
 from softaug_lab.models.small import small_resnet
 
@@ -44,7 +44,7 @@ def build_network(card: ModelCard, fetch_weights: bool) -> Any:
         raise SoftaugError(
             f"model {card.model!r} could not be {what} for {card.channels} channels: {reason}"
         ) from error
-    if max(card.height, card.width) <= SMALL_IMAGE and not card.pretrained:
+    if card.takes_small_stem:
         _small_stem(network)
     return network
 
