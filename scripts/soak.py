@@ -36,8 +36,9 @@ from softaug_lab.data import StreamOptions, load
 from softaug_lab.experiments import run_one
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import open_run
-from softaug_lab.training.batches import Batch
 from softaug_lab.training.loop import fit
+from softaug_lab.training.pace import Pace
+from softaug_lab.training.prepared import Prepared
 from softaug_lab.training.step import Step
 
 SHARDS, CORRUPT = 16, range(100, 8000, 1700)  # of the 8,000 training images of `demo`
@@ -69,9 +70,9 @@ def write_shards(folder: Path) -> None:
 class Spoilt(Step):
     """A step whose loss is not finite at the steps NOT_FINITE."""
 
-    def gradients(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
-        outputs, loss = super().gradients(batch, step, ending)
-        return outputs, loss * float("nan") if step in NOT_FINITE else loss
+    def gradients(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
+        outputs, loss = super().gradients(prepared)
+        return outputs, loss * float("nan") if prepared.index in NOT_FINITE else loss
 
 
 def train(folder: Path, run: str, epochs: int) -> None:
@@ -81,7 +82,7 @@ def train(folder: Path, run: str, epochs: int) -> None:
     try:
         data = load(str(folder / "data"), size=28, max_unreadable=0.001, stream=StreamOptions())
         opened = open_run(folder / run, recipe, data, {}, resume=True)
-        spoilt = partial(fit, checkpoint_seconds=CHECKPOINT_SECONDS, make_step=Spoilt)
+        spoilt = partial(fit, pace=Pace(seconds=CHECKPOINT_SECONDS), make_step=Spoilt)
         run_one(recipe, data, opened, processes, lambda _: None, spoilt)
     except SoftaugError as error:
         print(error, file=sys.stderr)

@@ -196,14 +196,14 @@ def test_moves_that_are_kept_serve_outside_of_inference_mode() -> None:
 
 @pytest.mark.parametrize("operation", GEOMETRIC)
 def test_autocast_and_default_dtype_move_no_pixel_elsewhere(operation: str) -> None:
-    expected = source_index(operation, 13.7, 30, 29).clone()
+    expected = source_index(operation, 13.7, 30, 29, torch.device("cpu")).clone()
     cached_source_index.cache_clear()
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(source_index(operation, 13.7, 30, 29), expected)
+        assert torch.equal(source_index(operation, 13.7, 30, 29, torch.device("cpu")), expected)
     cached_source_index.cache_clear()
     torch.set_default_dtype(torch.bfloat16)
     try:
-        assert torch.equal(source_index(operation, 13.7, 30, 29), expected)
+        assert torch.equal(source_index(operation, 13.7, 30, 29, torch.device("cpu")), expected)
     finally:
         torch.set_default_dtype(torch.float32)
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softaug.checks import check_numbers, check_positive, check_unit, check_whole
+from softaug.devices import to_device
 
 Curve = Callable[[Tensor], Tensor]
 
@@ -101,7 +102,8 @@ class TableCurve:
                 )
 
     def __call__(self, visibility: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-        table = visibility.new_tensor(self.points)
+        numbers = torch.tensor(self.points, dtype=visibility.dtype, device="cpu")
+        table = to_device(numbers, visibility.device)
         v, p = table[:, 0].contiguous(), table[:, 1]
         after = torch.bucketize(visibility, v).clamp(1, len(v) - 1)
         share = (visibility - v[after - 1]) / (v[after] - v[after - 1])

@@ -11,6 +11,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from softaug.checks import check_between, check_labels, check_num_classes, check_values
+from softaug.devices import to_device
 
 
 def as_labels(labels: Any) -> Tensor:
@@ -89,6 +90,7 @@ def smooth_by_confusion(
     if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1]:
         raise ValueError(f"confusion must be [K,K], got {list(confusion.shape)}")
     rows = as_rows(labels_or_rows, len(confusion))
+    confusion = to_device(confusion, rows.device)
     p = _column(confidence, rows)
     off = confusion.float() * (1 - torch.eye(len(confusion), device=confusion.device))
     check_values(

@@ -10,6 +10,7 @@ from softaug_lab.basics.processes import Processes
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import open_run
 from softaug_lab.training.loop import fit
+from softaug_lab.training.pace import Pace
 
 if __name__ == "__main__":
     recipe = Recipe(epochs=12, batch_size=16, precision="fp32")
@@ -20,5 +21,5 @@ if __name__ == "__main__":
         run,
         Processes(torch.device("cpu")),
         lambda progress: print(progress.step, flush=True),  # noqa: T201  the test listens
-        checkpoint_seconds=0,
+        pace=Pace(seconds=0),
     )

@@ -22,10 +22,25 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from softaug_lab.data.dataset import ImageSet
+
 CLASSES = 3
 CORRUPT = b"\x89PNG but not really"
 # Multiples of 1/4 make ties common.
 LOGIT = st.integers(-40, 40).map(lambda value: value / 4)
+
+# Images in memory
+
+
+def stripes(n: int, seed: int) -> ImageSet:
+    """Three classes that any network learns: rows, columns, or a checkerboard, under noise."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 3
+    y, x = torch.meshgrid(torch.arange(12), torch.arange(12), indexing="ij")
+    patterns = torch.stack([y % 2, x % 2, (x + y) % 2])[:, None] * 120
+    noise = torch.randint(0, 120, (n, 1, 12, 12), generator=generator)
+    return ImageSet((patterns[labels] + noise).to(torch.uint8), labels)
+
 
 # Images in files
 

@@ -9,7 +9,7 @@ import torch
 from support import folder
 
 import softaug
-from softaug_lab.basics.errors import UsageError
+from softaug_lab.basics.errors import UsageError, plural
 from softaug_lab.basics.processes import Processes
 from softaug_lab.cli.app import main
 from softaug_lab.data.dataset import Data, ImageSet
@@ -101,9 +101,9 @@ def test_minutes_are_measured_once_and_written_down(
     main([*command, "--minutes", "0.02"])
     recipe = RunFolder(run).recipe()
     said = " ".join(capsys.readouterr().err.split())
-    assert f"{recipe.epochs} epochs for 0.02 minutes here" in said
+    assert f"{plural(recipe.epochs, 'epoch')} for 0.02 minutes here" in said
     assert f"auto: {recipe.augment}, k = {recipe.k:g}" in said
-    assert f"chosen for {recipe.epochs} epochs of 40 images" in said
+    assert f"chosen for {plural(recipe.epochs, 'epoch')} of 40 images" in said
     assert "too few to hold some out" in said
     main([*command, "--minutes", "10", "--resume"])
     assert RunFolder(run).recipe() == recipe

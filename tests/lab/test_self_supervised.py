@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from support import stripes
 from test_cli import fails, pictures
 from test_recomputed import DOCUMENT
-from test_train import CPU, data, ignore, same, stripes
+from test_train import CPU, data, ignore, same
 from torch import Generator, Tensor, nn
 from torchvision.transforms.v2 import functional as tv
 

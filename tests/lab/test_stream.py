@@ -48,6 +48,7 @@ from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import open_run
 from softaug_lab.training.batches import StreamBatches
 from softaug_lab.training.loop import fit
+from softaug_lab.training.pace import Pace
 from softaug_lab.training.progress import Progress
 
 CPU = Processes(torch.device("cpu"))
@@ -462,7 +463,7 @@ def test_an_interrupted_stream_resumes_with_the_same_weights(form: Form, tmp_pat
     def finish(name: str, resume: bool, watch: Callable[[Progress], None]) -> dict[str, Any]:
         data = streamed(source)  # read anew, as another process would
         run = open_run(tmp_path / name, QUICK, data, {}, resume)
-        fit(QUICK, data, run, CPU, watch, checkpoint_seconds=0)
+        fit(QUICK, data, run, CPU, watch, pace=Pace(seconds=0))
         return load_model(run.model_file).state_dict()
 
     whole = finish("whole", False, lambda _: None)
@@ -485,7 +486,7 @@ def test_a_run_that_resumes_with_a_lower_rate(tmp_path: Path) -> None:
     data = streamed(source, max_unreadable=0.02)
     run = open_run(tmp_path / "run", QUICK, data, {}, resume=False)
     with pytest.raises(CutError):
-        fit(QUICK, data, run, CPU, cut, checkpoint_seconds=0)
+        fit(QUICK, data, run, CPU, cut, pace=Pace(seconds=0))
     data = streamed(source, max_unreadable=0.0)
     run = open_run(tmp_path / "run", QUICK, data, {}, resume=True)
     with pytest.raises(SoftaugError, match=r"of 157 images are unreadable so far"):

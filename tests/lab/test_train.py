@@ -19,7 +19,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from support import folder
+from support import folder, stripes
 from torch import Tensor, nn
 
 from softaug import Chain, Crop, Erase, Flip, Hard
@@ -40,10 +40,12 @@ from softaug_lab.training.augmentation import (
     mean_confidence,
     resolve,
 )
-from softaug_lab.training.batches import Batch, MemoryBatches
+from softaug_lab.training.batches import MemoryBatches
 from softaug_lab.training.initial import initial_model
 from softaug_lab.training.loop import fit
 from softaug_lab.training.objective import Objective
+from softaug_lab.training.pace import Pace
+from softaug_lab.training.prepared import Prepared
 from softaug_lab.training.progress import Progress
 from softaug_lab.training.schedule import Schedule
 from softaug_lab.training.signals import InterruptedRunError, caught_signals
@@ -52,16 +54,6 @@ from softaug_lab.training.supervised import build_supervised
 
 CPU = Processes(torch.device("cpu"))
 QUICK = Recipe(epochs=2, batch_size=16, precision="fp32")
-
-
-def stripes(n: int, seed: int) -> ImageSet:
-    """Three classes that any network learns: rows, columns, or a checkerboard, under noise."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(n) % 3
-    y, x = torch.meshgrid(torch.arange(12), torch.arange(12), indexing="ij")
-    patterns = torch.stack([y % 2, x % 2, (x + y) % 2])[:, None] * 120
-    noise = torch.randint(0, 120, (n, 1, 12, 12), generator=generator)
-    return ImageSet((patterns[labels] + noise).to(torch.uint8), labels)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +153,7 @@ def test_every_epoch_has_an_order_and_draws_of_its_own(data: Data) -> None:
     def epoch(number: int, batch_size: int = 16) -> tuple[list[str], list[float]]:
         augment = build_arm(QUICK, 3, 12, 12)
         batches = MemoryBatches(data.train, batch_size, 0, CPU).epoch(number, augment.transform, 0)
-        names, shifts = [], []
+        names, shifts = list[str](), list[float]()
         for batch in batches:
             names += batch.names
             shifts += batch.drawn["1"]["tx"].tolist()
@@ -258,7 +250,11 @@ def test_the_network_is_compiled_where_that_is_asked(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled: list[torch.nn.Module] = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    monkeypatch.setattr(
+        torch.nn.Module,
+        "compile",
+        lambda self, dynamic: compiled.append(self) if not dynamic else None,
+    )
     trained(QUICK, data, tmp_path / "eager")
     assert not compiled
     trained(replace(QUICK, compile=True), data, tmp_path / "compiled")
@@ -332,7 +328,7 @@ def test_a_checkpoint_within_an_epoch_is_of_the_step_that_was_taken(
 
         folder = tmp_path / str(stop_after)
         with pytest.raises(KilledError):
-            trained(recipe, data, folder, watch=kill, checkpoint_seconds=0)
+            trained(recipe, data, folder, watch=kill, pace=Pace(seconds=0))
         run, steps = open_run(folder, recipe, data, {}, resume=True), list[Progress]()
         fit(recipe, data, run, CPU, steps.append)
         assert [progress.step for progress in steps] == list(range(stop_after + 1, 16))
@@ -584,9 +580,9 @@ def test_steps_that_are_not_finite_are_left_out(
 class Overflowing(Step):
     """The gradients of the third step overflow."""
 
-    def gradients(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
-        outputs, loss = super().gradients(batch, step, ending)
-        if step == 2:
+    def gradients(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
+        outputs, loss = super().gradients(prepared)
+        if prepared.index == 2:
             for p in self.model.parameters():
                 p.grad = torch.full_like(p, math.inf)
         return outputs, loss

@@ -45,7 +45,7 @@ def batches(recipe: Recipe, loaded: Data, processes: Processes) -> list[dict[str
     kept = []
     for batch in build_batches(recipe, loaded, processes).epoch(1, augment.transform, 0):
         images, targets = augment(batch.images, batch.labels, drawn=batch.drawn)
-        one = {"names": batch.names, "images": images, "targets": targets}
+        one: dict[str, object] = {"names": [*batch.names], "images": images, "targets": targets}
         kept.append(one | {"unreadable": batch.unreadable})
     return kept
 

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Generator, Tensor
 
 from softaug.checks import check_images
+from softaug.devices import to_device
 from softaug.maps import visibility
 
 Drawn: TypeAlias = dict[str, Any]  # name: tensor with leading axis n, or a nested Drawn
@@ -82,7 +83,8 @@ def visible(
             if share is None and is_lossless(transform):
                 share = torch.ones(len(images), device=images.device)
             if share is not None:
-                return only_pixels(transform, images, drawn), share.to(images.device)
+                pixels = only_pixels(transform, images, drawn)
+                return pixels, to_device(share, images.device)
         images, seen = transform.apply(images, seen, drawn)
         return images, visibility(seen)
 
@@ -127,7 +129,7 @@ def draws(
     drawn: Drawn, name: str, images: Images, dtype: torch.dtype = torch.int64
 ) -> Shaped[Tensor, "n *rest"]:
     """Read checked draws for `apply`: one for each image, on the images' device."""
-    return check_draws(drawn, name, len(images), dtype).to(images.device, dtype)
+    return to_device(check_draws(drawn, name, len(images), dtype), images.device, dtype)
 
 
 def check_draws(

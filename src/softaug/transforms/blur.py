@@ -85,7 +85,7 @@ class GaussianBlur:
                 f"GaussianBlur: kernel_size must be below twice the side, got {self.kernel_size} "
                 f"for images of {height} x {width} pixels"
             )
-        uniform = torch.rand(2, n, generator=generator)
+        uniform = torch.rand(2, n, generator=generator, device="cpu")
         low, high = self.sigma
         sigma = low + (high - low) * uniform[0]
         return {"sigma": torch.where(uniform[1] < self.probability, sigma, 0.0)}

@@ -3,15 +3,20 @@
 n samples, c channels, h w pixels.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
+from softaug.transforms._kernels import needs_reference
 from softaug.transforms.base import Drawn, Images, Seen, call, draws
-from softaug.transforms.pixels import GREY, in_dtype_of, ones, white
+from softaug.transforms.pixels import GREY, constants, in_dtype_of, ones, white
 from softaug.transforms.policies.operations import check_range
+
+Change: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # pixels and how much to pixels
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,12 @@ class ColourJitter:
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         del height, width
-        uniform = 2 * torch.rand(n, 4, generator=generator) - 1
-        most = torch.tensor([self.brightness, self.contrast, self.saturation, self.hue])
+        uniform = 2 * torch.rand(n, 4, generator=generator, device="cpu") - 1
+        widths = [self.brightness, self.contrast, self.saturation, self.hue]
         return {
-            "change": uniform * most,
-            "order": torch.rand(n, 4, generator=generator).argsort(dim=1),
-            "applied": torch.rand(n, generator=generator) < self.probability,
+            "change": uniform * torch.tensor(widths, device="cpu"),
+            "order": torch.rand(n, 4, generator=generator, device="cpu").argsort(dim=1),
+            "applied": torch.rand(n, generator=generator, device="cpu") < self.probability,
         }
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
@@ -48,12 +53,14 @@ class ColourJitter:
         change = draws(drawn, "change", images, torch.float32)
         order = draws(drawn, "order", images)
         applied = draws(drawn, "applied", images, torch.bool)
-        changes = [_brighten, _contrast] + [_saturate, _turn] * (images.shape[1] == 3)
+        changes: Sequence[Change] = [_brighten, _contrast] + [_saturate, _turn] * (
+            images.shape[1] == 3
+        )
+        apply_to = _apply_to_all if needs_reference(images) else _apply_to_members
         for step in range(4):
             for number, function in enumerate(changes):
-                members = (applied & (order[:, step] == number)).nonzero()[:, 0]
-                amount = change[members, number, None, None, None]
-                pixels[members] = function(pixels[members], amount).clamp(0, 1)
+                members = applied & (order[:, step] == number)
+                pixels = apply_to(members, function, pixels, change[:, number, None, None, None])
         # Samples that are not changed are not rounded either.
         changed = in_dtype_of(images, pixels * white(images))
         kept = torch.where(applied[:, None, None, None], changed, images)
@@ -73,7 +80,7 @@ class Greyscale:
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         del height, width
-        return {"grey": torch.rand(n, generator=generator) < self.probability}
+        return {"grey": torch.rand(n, generator=generator, device="cpu") < self.probability}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         seen = ones(images) if seen is None else seen.clone()
@@ -84,6 +91,23 @@ class Greyscale:
         return torch.where(members, grey, images), seen
 
     __call__ = call
+
+
+def _apply_to_members(
+    members: Bool[Tensor, "n"], function: Change, pixels: Tensor, amount: Tensor
+) -> Tensor:
+    """Change some samples, which are counted; pixels are overwritten."""
+    index = members.nonzero()[:, 0]
+    pixels[index] = function(pixels[index], amount[index]).clamp(0, 1)
+    return pixels
+
+
+def _apply_to_all(
+    members: Bool[Tensor, "n"], function: Change, pixels: Tensor, amount: Tensor
+) -> Tensor:
+    """Change all samples and keep some, so that no count is read; pixels stay as they are."""
+    changed = function(pixels, amount).clamp(0, 1)
+    return torch.where(members[:, None, None, None], changed, pixels)
 
 
 def _brighten(pixels: Tensor, change: Tensor) -> Tensor:
@@ -113,10 +137,12 @@ def _turn(pixels: Tensor, change: Tensor) -> Tensor:
         (green - blue) / divisor,
         torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
     )
-    place = (sixths + 6 * change + pixels.new_tensor([5.0, 3.0, 1.0])[:, None, None]) % 6
+    place = (
+        sixths + 6 * change + constants((5.0, 3.0, 1.0), pixels, pixels.dtype)[:, None, None]
+    ) % 6
     return value - chroma * torch.minimum(place, 4 - place).clamp(0, 1)
 
 
 def _grey(pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
-    weights = pixels.new_tensor(GREY)[:, None, None]
+    weights = constants(GREY, pixels, pixels.dtype)[:, None, None]
     return (pixels * weights).sum(dim=1, keepdim=True)

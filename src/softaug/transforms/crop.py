@@ -120,8 +120,8 @@ class UniformCrop(_Shift):
             )
         low, high = -self.padding, self.padding + 1
         offsets = {
-            "tx": torch.randint(low, high, (n,), generator=generator),
-            "ty": torch.randint(low, high, (n,), generator=generator),
+            "tx": torch.randint(low, high, (n,), generator=generator, device="cpu"),
+            "ty": torch.randint(low, high, (n,), generator=generator, device="cpu"),
         }
         return offsets | draw_fill(self.fill, n, generator)
 
@@ -134,7 +134,7 @@ def truncated_normal(n: int, sigma: float, generator: Generator | None) -> Float
     Computed by the inverse of the distribution function, from one uniform number for each sample,
     whatever sigma is, so that nothing is drawn again.
     """
-    uniform = torch.rand(n, dtype=torch.float64, generator=generator).mul_(2).sub_(1)
+    uniform = torch.rand(n, dtype=torch.float64, generator=generator, device="cpu").mul_(2).sub_(1)
     if sigma == 0:
         return torch.zeros_like(uniform)
     inside = math.erf(1 / (sigma * math.sqrt(2)))

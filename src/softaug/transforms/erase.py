@@ -80,7 +80,7 @@ class Erase(_Hide):
         check_fill("Erase", self.fill)
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
-        uniform = torch.rand(5, n, dtype=torch.float64, generator=generator)
+        uniform = torch.rand(5, n, dtype=torch.float64, generator=generator, device="cpu")
         low, high = self._area()
         share = low + (high - low) * uniform[0]
         narrowest = (share * height / width).clamp(min=self.aspect[0])
@@ -127,8 +127,8 @@ class Cutout(_Hide):
         check_fill("Cutout", self.fill)
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
-        top = torch.randint(height, (n,), generator=generator) - self.side // 2
-        left = torch.randint(width, (n,), generator=generator) - self.side // 2
+        top = torch.randint(height, (n,), generator=generator, device="cpu") - self.side // 2
+        left = torch.randint(width, (n,), generator=generator, device="cpu") - self.side // 2
         return {
             "top": top,
             "left": left,

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Int, Integer, Shaped
 from torch import Generator, Tensor
 
+from softaug.devices import to_device
 from softaug.transforms._kernels import bits, needs_reference
 from softaug.transforms.base import Drawn, Images, draws
 from softaug.transforms.hashed_noise import (
@@ -59,9 +60,9 @@ def draw_choice(fill: Fill, n: int, generator: Generator | None) -> Drawn:
     """Draw what a fill needs beside a seed: `kind` for "mixed", `donor` for it and "other"."""
     drawn: Drawn = {}
     if fill == "mixed":
-        drawn["kind"] = torch.randint(4, (n,), generator=generator)
+        drawn["kind"] = torch.randint(4, (n,), generator=generator, device="cpu")
     if fill in ("mixed", "other"):
-        drawn["donor"] = torch.randint(2**62, (n,), generator=generator)
+        drawn["donor"] = torch.randint(2**62, (n,), generator=generator, device="cpu")
     return drawn
 
 
@@ -109,7 +110,7 @@ def fill_pixels(
 def _of_fill(fill: str, images: Images, drawn: Drawn) -> Drawn:
     """The draws that a fill needs, on the images' device; `donor` and `others` where given."""
     needed = ["seed", *["kind"] * (fill == "mixed"), *["donor"] * ("donor" in drawn)]
-    given = {"others": drawn["others"].to(images.device)} if "others" in drawn else {}
+    given = {"others": to_device(drawn["others"], images.device)} if "others" in drawn else {}
     return {name: draws(drawn, name, images) for name in needed} | given
 
 

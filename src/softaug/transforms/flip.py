@@ -23,7 +23,7 @@ class _Mirror:
         check_unit(type(self).__name__, "probability", self.probability)
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
-        return {"flip": torch.rand(n, generator=generator) < self.probability}
+        return {"flip": torch.rand(n, generator=generator, device="cpu") < self.probability}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         after = ones(images) if seen is None else self.pixels(seen, drawn)

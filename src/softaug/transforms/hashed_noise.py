@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 def draw_seeds(n: int, generator: Generator | None) -> Int[Tensor, "n"]:
     """Draw one seed for each sample, int64 [n] on the CPU, for noise that is computed later."""
-    return torch.randint(2**62, (n,), generator=generator)
+    return torch.randint(2**62, (n,), generator=generator, device="cpu")
 
 
 def standard_normal(

@@ -48,7 +48,7 @@ class Noise:
             )
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
-        amplitude = self.amplitude * torch.randn(n, generator=generator)
+        amplitude = self.amplitude * torch.randn(n, generator=generator, device="cpu")
         return {"amplitude": amplitude, "seed": draw_seeds(n, generator)}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
@@ -110,7 +110,7 @@ def beta_distributed(
     n: int, beta: float, probability: float, generator: Generator | None
 ) -> Float[Tensor, "n"]:
     """Draw strengths t in [0, 1] from Beta(1, beta); t is 0 with 1 less the probability."""
-    uniform = torch.rand(2, n, generator=generator)
+    uniform = torch.rand(2, n, generator=generator, device="cpu")
     t = 1 - (1 - uniform[0]) ** (1 / beta)
     return torch.where(uniform[1] < probability, t, 0.0)
 

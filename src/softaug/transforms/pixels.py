@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from softaug.devices import to_device
 from softaug.transforms.base import Images, Seen
 
 GREY = (0.2989, 0.587, 0.114)  # of red, green and blue in grey, as torchvision has it
@@ -97,7 +98,12 @@ def per_channel(
             f"{option} must be a number or one for each of the {images.shape[1]} channels, "
             f"got {values}"
         )
-    return torch.tensor(listed, dtype=dtype, device=images.device).view(1, -1, 1, 1)
+    return constants(listed, images, dtype).view(1, -1, 1, 1)
+
+
+def constants(values: Sequence[float], like: Tensor, dtype: torch.dtype) -> Shaped[Tensor, "m"]:
+    """A few numbers as a tensor on the device of another, which the host does not wait for."""
+    return to_device(torch.tensor(values, dtype=dtype, device="cpu"), like.device)
 
 
 def ones(images: Images) -> Seen:

@@ -83,7 +83,7 @@ class ResizedCrop:
     ) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
         """The windows' length along one axis of the image, and where they begin."""
         most_lost = max(0, side - (max(1, side // 2) if self.min_size is None else self.min_size))
-        normal = torch.randn(n, dtype=torch.float64, generator=generator)
+        normal = torch.randn(n, dtype=torch.float64, generator=generator, device="cpu")
         lost = (self.sigma * most_lost * normal).clamp(0, most_lost).round()
         offset = (side + side - lost) / 2 * truncated_normal(n, self.sigma, generator)
         return (side - lost).long(), (lost / 2 + offset).round().long()
@@ -118,7 +118,9 @@ class RandomResizedCrop:
         return self.size if isinstance(self.size, tuple) else (self.size, self.size)
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
-        area, ratio, down, right = torch.rand(4, n, TRIES, dtype=torch.float64, generator=generator)
+        area, ratio, down, right = torch.rand(
+            4, n, TRIES, dtype=torch.float64, generator=generator, device="cpu"
+        )
         low, high = self.scale
         area = height * width * (low + (high - low) * area)
         low, high = (math.log(end) for end in self.ratio)

@@ -88,11 +88,15 @@ class Processes:
 
     def total(self, values: Tensor) -> Tensor:
         """Sum the values over all processes (all-reduce); the result is on the CPU."""
+        return self.summed(values).cpu()
+
+    def summed(self, values: Tensor) -> Tensor:
+        """Sum as `total`, without waiting; with several processes the result is on the device."""
         if self.count == 1:
-            return values.cpu()
+            return values
         on_device = values.to(self.device, copy=True)
         dist.all_reduce(on_device)
-        return on_device.cpu()
+        return on_device
 
     def gather(self, rows: Tensor) -> Tensor:
         """Concatenate the rows [n,...] of all processes by rank; n may differ. Keeps the device."""

@@ -27,7 +27,7 @@ from softaug_lab.cli.options import (
     RunOptions,
     Source,
 )
-from softaug_lab.cli.terminal import advance, console, inert, progress_bar, quiet, show, tell
+from softaug_lab.cli.terminal import advance, console, inert, progress_bar, quiet, say, show, tell
 from softaug_lab.cli.training import (
     command_line,
     interruption_hint,
@@ -81,10 +81,11 @@ def compare(
         labels.
     """
     from softaug_lab.basics.processes import started
-    from softaug_lab.experiments import open_runs
+    from softaug_lab.experiments import open_runs, run_jobs
 
     recipe, on_ray = recipe or Recipe(), comparing.on == "ray"
     arms = _checked(arms, recipe, comparing.seeds)
+    _check_jobs(comparing, running)
     with (
         _cluster(running) if on_ray else nullcontext(),
         started("cpu" if on_ray else running.device, running.shard) as processes,
@@ -103,6 +104,8 @@ def compare(
         pairs = open_runs(recipe, arms, seeds, loaded, folder, source, processes)
         if on_ray:
             processes = _perform_on_ray(pairs, loaded, running.device, _Watch(bar))
+        elif comparing.jobs > 1:
+            run_jobs(pairs, loaded, running.device, comparing.jobs, _Watch(bar), say)
         else:
             _perform_here(pairs, loaded, processes, _Watch(bar))
         measures.measure(pairs, loaded, processes, bar)
@@ -122,6 +125,18 @@ def _checked(arms: Sequence[str], recipe: Recipe, seeds: int) -> tuple[str, ...]
         replace(recipe, arm=arm)  # a recipe checks its arm
     require_comparable(expanded)
     return expanded
+
+
+def _check_jobs(comparing: CompareOptions, running: RunOptions) -> None:
+    from softaug_lab.basics.processes import processes_begun
+
+    if comparing.jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, got {comparing.jobs}")
+    if comparing.jobs > 1 and (running.shard or processes_begun() > 1 or comparing.on == "ray"):
+        raise UsageError(
+            "--jobs gives each run a process of its own on this machine; leave out torchrun, "
+            "--shard and --on ray"
+        )
 
 
 def _seeds(recipe: Recipe, comparing: CompareOptions) -> range:

@@ -139,11 +139,15 @@ class CompareOptions:
     on
         here trains one run after another; ray trains them side by side on a Ray cluster whose
         machines all see the folder of the comparison.
+    jobs
+        Number of runs to train at a time, each in a process of its own; on a CPU they share its
+        cores, with several GPUs each takes the next one.
     """
 
     seeds: Annotated[int, WHOLE, Parameter(group=panels.RUN)] = 3
     run: Annotated[Path | None, Parameter(group=panels.RUN)] = None
     on: Annotated[Literal["here", "ray"], Parameter(group=panels.MACHINES)] = "here"
+    jobs: Annotated[int, WHOLE, Parameter(group=panels.MACHINES)] = 1
 
     def folder(self, name: str) -> Path:
         """Return the folder of the comparison on data of this name."""

@@ -6,6 +6,7 @@ extra: the command line imports `softaug_lab.experiments.ray` only where a compa
 
 from softaug_lab.experiments.compare import compare_runs, open_runs, require_comparable
 from softaug_lab.experiments.cost import epochs_within, plan
+from softaug_lab.experiments.jobs import run_jobs
 from softaug_lab.experiments.measure import measure_corruptions, measure_ood
 from softaug_lab.experiments.record import augmented_samples, collect
 from softaug_lab.experiments.run_one import RunRecord, fills_for, run_one
@@ -22,5 +23,6 @@ __all__ = [
     "open_runs",
     "plan",
     "require_comparable",
+    "run_jobs",
     "run_one",
 ]

@@ -24,10 +24,11 @@ from torch import Tensor
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes, choose_device
 from softaug_lab.data import Data
+from softaug_lab.experiments.apart import logged_warnings, name_of, report_epochs
 from softaug_lab.experiments.run_one import run_one
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder
-from softaug_lab.training import InterruptedRunError, Progress, build_batches, caught_signals
+from softaug_lab.training import InterruptedRunError, Progress, caught_signals
 
 try:
     # By default Ray retries an address without an answer for a quarter of an hour.
@@ -97,7 +98,7 @@ def run_all(
     resources = task_resources(device)
     shared = put(data)
     pending = {
-        _run_task.options(name=_name(recipe), max_retries=limits.retries, **resources).remote(
+        _run_task.options(name=name_of(recipe), max_retries=limits.retries, **resources).remote(
             recipe, shared, run.folder.resolve(), device, resources["num_cpus"]
         ): (recipe, run)
         for recipe, run in pairs
@@ -109,7 +110,7 @@ def run_all(
             while pending:
                 done, _ = ray.wait(list(pending), timeout=limits.poll_seconds)
                 for recipe, run in pending.values():
-                    epochs[run.folder] = _report(recipe, run, data, epochs[run.folder], watch)
+                    epochs[run.folder] = report_epochs(recipe, run, data, epochs[run.folder], watch)
                 for reference in done:
                     recipe, _ = pending.pop(reference)
                     _finish(reference, recipe, limits)
@@ -136,7 +137,7 @@ def _run_task(recipe: Recipe, data: Data, folder: Path, device: str, threads: in
             "that all machines of the cluster share"
         )
     torch.set_num_threads(threads)
-    with _logged_warnings() as messages:
+    with logged_warnings() as messages:
         try:
             run_one(recipe, data, run, Processes(choose_device(device)), lambda _: None)
         except InterruptedRunError as error:
@@ -144,20 +145,6 @@ def _run_task(recipe: Recipe, data: Data, folder: Path, device: str, threads: in
             if error.signal_number == signal.SIGTERM:
                 raise SystemExit from error
     return messages
-
-
-@contextlib.contextmanager
-def _logged_warnings() -> Iterator[list[str]]:
-    """Collect the warnings that the lab logs in a list."""
-    messages: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("softaug_lab")
-    logger.addHandler(handler)
-    try:
-        yield messages
-    finally:
-        logger.removeHandler(handler)
 
 
 def task_resources(device: str) -> dict[str, int]:
@@ -190,47 +177,23 @@ def _tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array)
 
 
-def _report(
-    recipe: Recipe,
-    run: RunFolder,
-    data: Data,
-    known: int,
-    watch: Callable[[Recipe, Progress], None],
-) -> int:
-    """Call `watch` if a run has more than `known` finished epochs; returns how many it has."""
-    try:
-        history = run.history()
-    except OSError:  # from NFS, if the file was replaced while it was read; the next call retries
-        return known
-    if len(history) > known:
-        last = history[-1]
-        steps = build_batches(recipe, data, Processes(torch.device("cpu"))).steps
-        done, loss, speed = last["epoch"], last["loss"], last["images_per_second"]
-        watch(recipe, Progress(done * steps, recipe.epochs * steps, done, loss, speed))
-    return len(history)
-
-
 def _finish(reference: "ray.ObjectRef[list[str]]", recipe: Recipe, limits: Limits) -> None:
     """Log a finished task's warnings, or raise its error, with the arm and the seed."""
     try:
         for message in ray.get(reference):
-            log.warning("%s: %s", _name(recipe), message)
+            log.warning("%s: %s", name_of(recipe), message)
     except RayTaskError as error:
         cause = error.cause
         if isinstance(cause, SoftaugError):
-            raise type(cause)(f"{_name(recipe)}: {cause}") from error
+            raise type(cause)(f"{name_of(recipe)}: {cause}") from error
         text = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
-        raise SoftaugError(f"{_name(recipe)}: {text}") from error
+        raise SoftaugError(f"{name_of(recipe)}: {text}") from error
     except RayError as error:
         reason, _, _ = str(error).partition("\n")
         raise SoftaugError(
-            f"{_name(recipe)}: not done in {1 + limits.retries} attempt(s) "
+            f"{name_of(recipe)}: not done in {1 + limits.retries} attempt(s) "
             f"({type(error).__name__}: {reason}); the same command goes on with it"
         ) from error
-
-
-def _name(recipe: Recipe) -> str:
-    return f"{recipe.arm} seed {recipe.seed}"
 
 
 def _cancel(references: list["ray.ObjectRef[list[str]]"], limits: Limits) -> None:

@@ -7,18 +7,20 @@ size either. n samples, c channels, h w pixels.
 
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
+from typing import Any
 
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from softaug import Drawn, Transform, take
+from softaug.devices import to_device
 from softaug.transforms.fills import donor_index
 from softaug_lab.basics.errors import SoftaugError, UsageError, listed
 from softaug_lab.basics.processes import Processes
@@ -41,8 +43,23 @@ class Batch:
     labels: Int64[Tensor, "n"]
     drawn: Drawn
     count: int
-    names: list[str]
+    names: Sequence[str]
     unreadable: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageNames(Sequence[str]):
+    """Names of training images by their numbers, int64 [N]; they are written when asked for."""
+
+    numbers: Int64[Tensor, "n"]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, at: Any) -> Any:
+        chosen = self.numbers[at].tolist()
+        many = isinstance(chosen, list)
+        return [f"training image {i}" for i in chosen] if many else f"training image {chosen}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,20 +88,23 @@ class MemoryBatches:
         for position in range(done, self.steps):
             whole = order[position * self.batch_size : (position + 1) * self.batch_size]
             index = whole[self.processes.share(len(whole))]
+            there = to_device(index, self.train.images.device)
             yield Batch(
-                self.train.images[index],
-                self.train.labels[index],
+                self.train.images.index_select(0, there),
+                self.train.labels.index_select(0, there),
                 _with_donors(take(drawn, index), partial(self._donors, index)),
                 count=len(whole),
-                names=[f"training image {i}" for i in index.tolist()],
+                names=ImageNames(index),
                 unreadable=[],
             )
 
     def _donors(self, index: Int64[Tensor, "n"], donor: Int64[Tensor, "n"]) -> Drawn:
         """Find another training image for each of these, whichever batch it is in."""
-        chosen = donor_index(donor, index, len(self.train))
-        # One training image has no other, and the transform goes by its batch.
-        return {"others": self.train.images[chosen]} if len(self.train) > 1 else {}
+        if len(self.train) < 2:
+            return {}  # one training image has no other, and the transform goes by its batch
+        images = self.train.images
+        chosen = to_device(donor_index(donor, index, len(images)), images.device)
+        return {"others": images.index_select(0, chosen)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,10 +273,28 @@ def _with_donors(drawn: Drawn, find: Callable[[Tensor], Drawn]) -> Drawn:
     } | added
 
 
+def on_device(values: Tensor, device: torch.device) -> Tensor:
+    """Copy to a device, by way of memory that it can read while the host goes on."""
+    if values.device.type == "cpu" and device.type == "cuda":
+        values = values.pin_memory()
+    return to_device(values, device)
+
+
+def resident(images: ImageSet, device: torch.device) -> ImageSet:
+    """Images on the device, if it is a GPU and they take less than a third of its free memory."""
+    if device.type != "cuda":
+        return images
+    free, _ = torch.cuda.mem_get_info(device)
+    if 3 * images.images.nbytes > free:
+        return images
+    return ImageSet(images.images.to(device), images.labels.to(device))
+
+
 def build_batches(
     recipe: Recipe, data: Data, processes: Processes
 ) -> MemoryBatches | StreamBatches:
     """Make the batches of a recipe, from memory or from a stream as the data are."""
     if data.stream is None:
-        return MemoryBatches(data.train, recipe.batch_size, recipe.seed, processes)
+        train = resident(data.train, processes.device)
+        return MemoryBatches(train, recipe.batch_size, recipe.seed, processes)
     return StreamBatches(data.stream, recipe.batch_size, recipe.seed, processes)

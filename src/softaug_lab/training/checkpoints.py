@@ -12,28 +12,27 @@ from torch.distributed.tensor import DTensor
 from softaug_lab.basics.errors import SoftaugError
 from softaug_lab.runs import RunFolder
 from softaug_lab.training.objective import Objective
+from softaug_lab.training.pace import Pace
 from softaug_lab.training.progress import State
 from softaug_lab.training.step import Step
 
 
 @dataclass
 class Checkpoints:
-    """Stores a run's model, optimiser, objective and position.
-
-    seconds: between two checkpoints within an epoch.
-    """
+    """Stores a run's model, optimiser, objective, position and history."""
 
     run: RunFolder
     objective: Objective
     step: Step
     optimizer: torch.optim.Optimizer
-    seconds: float
+    pace: Pace
     saved: float = field(default_factory=time.perf_counter)
+    logged: int = 0  # epochs in the log
 
     @property
     def due(self) -> bool:
         """Whether the main process asks for a checkpoint."""
-        return self.step.processes.main and time.perf_counter() - self.saved > self.seconds
+        return self.step.processes.main and time.perf_counter() - self.saved > self.pace.seconds
 
     def resume(self) -> tuple[State, list[dict[str, Any]]]:
         """Restore the last checkpoint, if any; return the position and the finished epochs' log.
@@ -52,17 +51,27 @@ class Checkpoints:
             )
         self.objective.load(saved.pop("objective"))
         self.step.processes.load(self.step.model, self.optimizer, saved)
+        self.logged = at.epoch
         return at, history[: at.epoch]
 
-    def save(self, at: State) -> None:
-        """Write a checkpoint. Raises SoftaugError where weights are not finite."""
-        if not all(part.isfinite().all() for part in local_parts(self.step.model.parameters())):
+    def save(self, at: State, history: list[dict[str, Any]]) -> None:
+        """Write the log of finished epochs, then a checkpoint.
+
+        Raises SoftaugError, in every process, where weights of any are not finite.
+        """
+        processes = self.step.processes
+        parts = [part.isfinite().all() for part in local_parts(self.step.model.parameters())]
+        broken = (~torch.stack(parts)).sum()
+        if processes.total(broken):
             raise SoftaugError(
                 f"{self.run.folder}: weights are not finite in epoch {at.epoch + 1}; try a "
                 f"lower --lr (now {self.step.recipe.lr})"
             )
         state = self._state()
-        if self.step.processes.main:
+        if processes.main:
+            if len(history) > self.logged:
+                self.run.save_history(history)
+                self.logged = len(history)
             progress = {"at": vars(at), "objective": self.objective.state()}
             self.run.save_checkpoint(state | progress)
         self.saved = time.perf_counter()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from softaug_lab.basics.errors import SoftaugError, listed
 from softaug_lab.basics.processes import Processes
@@ -68,17 +67,6 @@ class Faults:
             "--skip-nonfinite N to leave out N steps; the last good checkpoint: "
             f"{last if last.exists() else 'none yet'}"
         )
-
-
-def clone_buffers(model: nn.Module) -> list[Tensor]:
-    """Copy the model's buffers, such as the statistics of batch norm."""
-    return [buffer.clone() for buffer in model.buffers()]
-
-
-def restore_buffers(model: nn.Module, clones: list[Tensor]) -> None:
-    """Put back what `clone_buffers` copied; nothing for an empty list."""
-    for buffer, clone in zip(model.buffers(), clones, strict=bool(clones)):
-        buffer.copy_(clone)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -16,12 +16,16 @@ from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder
 from softaug_lab.training.batches import build_batches
 from softaug_lab.training.checkpoints import Checkpoints
-from softaug_lab.training.faults import Faults, clone_buffers, restore_buffers
+from softaug_lab.training.faults import Faults
 from softaug_lab.training.objective import Objective, build_objective
-from softaug_lab.training.progress import Progress, State, Stopwatch
+from softaug_lab.training.pace import Pace, pace_of
+from softaug_lab.training.prepared import prepare
+from softaug_lab.training.progress import Progress, State
+from softaug_lab.training.reports import Reports
 from softaug_lab.training.schedule import Schedule, set_learning_rate
 from softaug_lab.training.signals import caught_signals, interruption
-from softaug_lab.training.step import Step
+from softaug_lab.training.step import Step, finite
+from softaug_lab.training.update import Update
 
 
 def fit(
@@ -33,53 +37,53 @@ def fit(
     *,
     objective: Objective | None = None,
     make_step: type[Step] = Step,
-    checkpoint_seconds: float = 300,
+    pace: Pace | None = None,
 ) -> None:
     """Train a recipe's model in a run folder, from its last checkpoint if there is one.
 
     Writes the model of the last epoch. watch: called after each step. objective: in place of the
-    one of the recipe's arm. checkpoint_seconds: between checkpoints within an epoch.
+    one of the recipe's arm. pace: in place of the one for the device.
     Raises InterruptedRunError on Ctrl-C and SIGTERM, after writing a checkpoint, and SoftaugError
     when the loss or its gradient is not finite or memory runs out.
     """
     objective = objective or build_objective(recipe, data, processes)
+    pace = pace or pace_of(processes.device)
     step = make_step(recipe, objective, processes)
     optimizer = objective.optimizer(step.model)
     batches = build_batches(recipe, data, processes)
     schedule = Schedule(recipe, objective.lr, batches.steps)
-    faults = Faults(data, run, schedule)
-    checkpoints = Checkpoints(run, objective, step, optimizer, checkpoint_seconds)
+    checkpoints = Checkpoints(run, objective, step, optimizer, pace)
     at, history = checkpoints.resume()
-    stopwatch = Stopwatch()
+    update = Update(step.model, optimizer, recipe.skip_nonfinite, at.skipped)
+    reports = Reports(at, Faults(data, run, schedule), watch, pace.lag)
     with caught_signals() as caught, torch.random.fork_rng(devices=[]):
         for epoch in range(at.epoch, recipe.epochs):
             ending = epoch >= recipe.epochs - recipe.end_epochs
-            for batch in batches.epoch(epoch, objective.transform(ending), at.position):
-                number = at.step(schedule)
-                at.unreadable = faults.count_unreadable(at.unreadable, batch)
-                set_learning_rate(optimizer, schedule.learning_rate(number))
-                buffers = clone_buffers(step.model) if recipe.skip_nonfinite else []
-                optimizer.zero_grad()
-                outputs, loss = step.gradients(batch, number, ending)
-                sums = step.sums(outputs, loss, batch, stop=bool(caught), due=checkpoints.due)
-                if sums.finite:
-                    optimizer.step()
-                    objective.after_step(outputs, batch)
-                else:
-                    faults.skip_or_stop(number, at.skipped + 1, sums.mean_loss, batch)
-                    restore_buffers(step.model, buffers)
-                at.advance(sums, stopwatch.lap())
-                watch(at.progress(schedule, sums.mean_loss))
-                if sums.stop or sums.due:
-                    checkpoints.save(at)
-                if sums.stop:
-                    raise interruption(run.folder, number + 1, schedule.steps, caught)
+            left = batches.epoch(epoch, objective.transform(ending), at.position)
+            for prepared in prepare(left, objective, at.step(schedule), ending, pace.block):
+                set_learning_rate(optimizer, schedule.learning_rate(prepared.index))
+                update.begin()
+                outputs, loss = step.gradients(prepared)
+                sums = step.sums(
+                    outputs, loss, prepared.batch, stop=bool(caught), due=checkpoints.due
+                )
+                taken = update(finite(sums))
+                objective.after_step(outputs, prepared.batch, taken)
+                reports.add(prepared, sums)
+                if reports.stop or reports.due:
+                    reports.catch_up()
+                    checkpoints.save(at, history)
+                    reports.due = False
+                if reports.stop:
+                    raise interruption(run.folder, at.step(schedule), schedule.steps, caught)
+            reports.catch_up()
             history.append(_epoch_log(at, objective, schedule, optimizer, ending))
             at.next_epoch()
             objective.next_epoch()
-            if processes.main:
-                run.save_history(history)
-            checkpoints.save(at)
+            if pace.every_epoch or reports.stop or at.epoch == recipe.epochs:
+                checkpoints.save(at, history)
+            if reports.stop:
+                raise interruption(run.folder, at.step(schedule), schedule.steps, caught)
     weights = checkpoints.weights()
     if processes.main:
         objective.save(weights, run)

@@ -24,6 +24,10 @@ class Objective(Protocol):
     lr: float
 
     @property
+    def one_by_one(self) -> bool:
+        """Whether inputs and targets of a batch depend on which images are in it."""
+
+    @property
     def model(self) -> nn.Module:
         """The model before the first step, on the CPU."""
 
@@ -33,7 +37,10 @@ class Objective(Protocol):
         """Return the transform whose parameters are drawn for an epoch."""
 
     def inputs_and_targets(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
-        """Return the model's inputs [N,...] and the loss's targets [N,...], on the device."""
+        """Return the model's inputs [N,...] and the loss's targets [N,...], on the device.
+
+        batch: one or several as one, the first of which is that of step number `step`.
+        """
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Compute the loss, summed over samples."""
@@ -44,8 +51,8 @@ class Objective(Protocol):
     def epoch_log(self, means: list[float]) -> dict[str, float]:
         """Name the epoch's averaged `batch_sums` for the log."""
 
-    def after_step(self, outputs: Tensor, batch: Batch) -> None:
-        """Called after each step of the optimiser."""
+    def after_step(self, outputs: Tensor, batch: Batch, taken: Tensor) -> None:
+        """Called after each step; taken: whether the optimiser took it, bool [] on the device."""
 
     def next_epoch(self) -> None:
         """Called after each epoch."""

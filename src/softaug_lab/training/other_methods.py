@@ -58,7 +58,8 @@ def confusions(logits: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]) -> Floa
     """
     p = logits.float().softmax(dim=1)
     correct = p.argmax(dim=1) == labels
-    return F.one_hot(labels[correct], p.shape[1]).float().T @ p[correct]
+    # Wrong samples count 0 instead of being left out, so that no count is read from a GPU.
+    return (F.one_hot(labels, p.shape[1]) * correct[:, None]).float().T @ p
 
 
 def online_smoothing(confusion: Float[Tensor, "k k"]) -> Callable[[Tensor, Tensor], Tensor]:

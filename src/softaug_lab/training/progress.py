@@ -5,7 +5,6 @@ import time
 from dataclasses import dataclass, field
 
 from softaug_lab.training.schedule import Schedule
-from softaug_lab.training.step import StepSums
 
 
 @dataclass(frozen=True)
@@ -38,13 +37,13 @@ class State:
         """Return the mean speed of the run so far."""
         return self.step(schedule) * schedule.recipe.batch_size / self.seconds
 
-    def advance(self, sums: StepSums, seconds: float) -> None:
-        """Count a step that took so many seconds; a skipped one adds nothing to the sums."""
+    def advance(self, sums: list[float], finite: bool, seconds: float) -> None:
+        """Count a step that took so many seconds; one that is not finite adds nothing to sums."""
         self.position += 1
         self.seconds += seconds
-        self.sums = self.sums or [0.0] * len(sums.values)
-        if sums.finite:
-            self.sums = [old + new for old, new in zip(self.sums, sums.values, strict=True)]
+        self.sums = self.sums or [0.0] * len(sums)
+        if finite:
+            self.sums = [old + new for old, new in zip(self.sums, sums, strict=True)]
         else:
             self.skipped += 1
 

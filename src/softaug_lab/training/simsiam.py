@@ -23,7 +23,7 @@ from softaug_lab.models import SMALL_IMAGE, Classifier, save_model, take_head
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder
 from softaug_lab.training.augmentation import build_arm
-from softaug_lab.training.batches import Batch
+from softaug_lab.training.batches import Batch, on_device
 from softaug_lab.training.initial import initial_model
 from softaug_lab.training.two_views import TwoViews
 
@@ -144,6 +144,10 @@ class Siamese:
     def __post_init__(self) -> None:
         self.lr = self.recipe.lr * self.recipe.batch_size / 256  # section 3, baseline settings
 
+    @property
+    def one_by_one(self) -> bool:
+        return self.recipe.parsed_arm.weighted  # weights of pairs have mean 1 in a batch
+
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         trained = [p for p in model.parameters() if p.requires_grad]
         decay = self.recipe.weight_decay
@@ -160,7 +164,8 @@ class Siamese:
     def inputs_and_targets(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
         """Make the two views of each image, uint8 [N,2,C,H,W], and the pair's weights [N,2]."""
         del step, ending
-        views, seen = self.views.apply(batch.images.to(self.processes.device), None, batch.drawn)
+        images = on_device(batch.images, self.processes.device)
+        views, seen = self.views.apply(images, None, batch.drawn)
         confidence = self.curve(visibility(seen.flatten(0, 1))).view(-1, 2)
         arm = self.recipe.parsed_arm
         if not arm.weighted:
@@ -179,7 +184,7 @@ class Siamese:
             (spread(first) + spread(second)) / 2,
             alignment(first, second),
             (potential(first) + potential(second)) / 2,
-            first.new_tensor(first.shape[1]) ** -0.5,
+            first.new_full((), first.shape[1]) ** -0.5,
         ]
         return len(outputs) * torch.stack(means)
 
@@ -201,7 +206,7 @@ class Siamese:
             "uniformity": math.log(potential) if potential > 0 else math.nan,
         }
 
-    def after_step(self, outputs: Tensor, batch: Batch) -> None: ...
+    def after_step(self, outputs: Tensor, batch: Batch, taken: Tensor) -> None: ...
 
     def next_epoch(self) -> None: ...
 

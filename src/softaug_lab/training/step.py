@@ -1,39 +1,20 @@
 """One training step: the gradients of a batch, and the sums over processes that judge them."""
 
-import math
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from softaug.devices import to_device
 from softaug_lab.basics.processes import Processes, has_bf16
 from softaug_lab.basics.seeds import key
 from softaug_lab.recipes import Recipe
 from softaug_lab.training.batches import Batch
 from softaug_lab.training.faults import is_out_of_memory, out_of_memory
 from softaug_lab.training.objective import Objective
-
-
-@dataclass(frozen=True)
-class StepSums:
-    """One step's sums over all processes, equal in each of them, so that all act alike.
-
-    values: the summed loss, the objective's batch_sums, the number of images. stop: whether any
-    process caught a signal. due: whether the main process asks for a checkpoint.
-    """
-
-    values: list[float]
-    mean_loss: float
-    gradient_norm: float
-    stop: bool
-    due: bool
-
-    @property
-    def finite(self) -> bool:
-        return math.isfinite(self.mean_loss) and math.isfinite(self.gradient_norm)
+from softaug_lab.training.prepared import Prepared
 
 
 class Step:
@@ -46,19 +27,20 @@ class Step:
         self.recipe, self.objective, self.processes = recipe, objective, processes
         self.model = objective.model.to(processes.device)
         if recipe.compile:
-            self.model.compile()
+            # The last batch of an epoch is smaller: dynamic shapes would slow down all others.
+            self.model.compile(dynamic=False)
         self.wrapped = processes.wrap(self.model).train()
         self.dtype = autocast_dtype(recipe, processes.device)
 
-    def gradients(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
+    def gradients(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
         """Compute the gradients of the mean loss over the global batch.
 
         Returns this process's outputs and its summed loss, both detached. Raises SoftaugError when
         memory runs out, with the `--accumulate` that would fit.
         """
-        torch.manual_seed(key(self.recipe.seed, step, "dropout", self.processes.rank))
-        inputs, targets = self.objective.inputs_and_targets(batch, step, ending)
-        compute = partial(self._backward, inputs, targets, batch.count)
+        seed = key(self.recipe.seed, prepared.index, "dropout", self.processes.rank)
+        seed_generator(self.processes.device, seed)
+        compute = partial(self._backward, prepared.inputs, prepared.targets, prepared.batch.count)
         try:
             return compute(self.recipe.accumulate)
         except (RuntimeError, MemoryError) as error:
@@ -67,15 +49,17 @@ class Step:
         # Only here, without the error and the tensors that it references, is their memory free.
         raise out_of_memory(self.recipe, self.processes, compute)
 
-    def sums(
-        self, outputs: Tensor, loss: Tensor, batch: Batch, *, stop: bool, due: bool
-    ) -> StepSums:
-        """Exchange a step's sums: one sum over processes, and one wait for the device."""
-        flags = loss.new_tensor([len(outputs), stop, due])
+    def sums(self, outputs: Tensor, loss: Tensor, batch: Batch, *, stop: bool, due: bool) -> Tensor:
+        """Exchange a step's sums: one sum over processes, which the host need not wait for.
+
+        Returns the vector that `Report` describes, float64, on the device.
+        """
+        flags = torch.tensor([len(outputs), stop, due], dtype=loss.dtype, device="cpu")
         batch_sums = self.objective.batch_sums(outputs, batch)
-        mine = torch.cat([loss[None], batch_sums, flags, gradient_norm(self.model)[None]])
-        *values, stops, dues, norm = self.processes.total(mine.double()).tolist()
-        return StepSums(values, values[0] / batch.count, norm, bool(stops), bool(dues))
+        mine = torch.cat(
+            [loss[None], batch_sums, to_device(flags, loss.device), gradient_norm(self.model)[None]]
+        )
+        return self.processes.summed(mine.double())
 
     def _backward(
         self, inputs: Tensor, targets: Tensor, count: int, parts: int
@@ -109,3 +93,23 @@ def gradient_norm(model: nn.Module) -> Tensor:
     """Return the 2-norm of all gradients, over all shards."""
     norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+def finite(sums: Tensor) -> Tensor:
+    """Whether the loss and the gradient norm of a step's sums are finite: bool [], unread."""
+    # A sum of two float64 that were float32 cannot overflow.
+    return (sums[0] + sums[-1]).isfinite()
+
+
+def seed_generator(device: torch.device, seed: int) -> None:
+    """Seed the generator of a device, from which dropout draws.
+
+    `torch.manual_seed` would also seed the generators of all kinds of devices that torch knows,
+    which takes 100 times as long.
+    """
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    elif device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)

@@ -16,7 +16,7 @@ from softaug_lab.models import Classifier, save_model
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder
 from softaug_lab.training.augmentation import build_arm, build_end_phase
-from softaug_lab.training.batches import Batch
+from softaug_lab.training.batches import Batch, on_device
 from softaug_lab.training.initial import initial_model
 from softaug_lab.training.other_methods import confusions, loss_of, mix_batch, online_smoothing
 
@@ -43,7 +43,12 @@ class Supervised:
         self.lr, self.loss = self.recipe.lr, loss_of(self.recipe.parsed_arm)
         if self.recipe.parsed_arm.targets == "online":
             even = torch.ones(self.main_phase.num_classes, self.main_phase.num_classes)
-            self.confusion = torch.stack([even, torch.zeros_like(even)])
+            self.confusion = torch.stack([even, torch.zeros_like(even)]).to(self.processes.device)
+
+    @property
+    def one_by_one(self) -> bool:
+        weight = self.main_phase.weight
+        return self.recipe.parsed_arm.mix != "none" or weight not in (None, per_sample)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         return build_optimizer(self.recipe, model)
@@ -54,29 +59,29 @@ class Supervised:
     def inputs_and_targets(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
         """Augment the images [N,C,H,W] and make their target rows [N,K]."""
         device = self.processes.device
-        images, labels = batch.images.to(device), batch.labels.to(device)
+        images, labels = on_device(batch.images, device), on_device(batch.labels, device)
         if ending:
             return self.end_phase(images, labels, drawn=batch.drawn)
         augment = self.main_phase
         if self.confusion is not None:
-            augment = replace(augment, soften=online_smoothing(self.confusion[0].to(device)))
+            augment = replace(augment, soften=online_smoothing(self.confusion[0]))
         inputs, targets = augment(images, labels, drawn=batch.drawn)
         seed = key(self.recipe.seed, step, "mix")
         return mix_batch(self.recipe.parsed_arm, inputs, targets, seed)
 
     def batch_sums(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Count the training errors, by the original labels."""
-        wrong = outputs.argmax(dim=1) != batch.labels.to(outputs.device)
+        wrong = outputs.argmax(dim=1) != on_device(batch.labels, outputs.device)
         return wrong.sum()[None]
 
     def epoch_log(self, means: list[float]) -> dict[str, float]:
         (error,) = means
         return {"train_top1_error": error}
 
-    def after_step(self, outputs: Tensor, batch: Batch) -> None:
+    def after_step(self, outputs: Tensor, batch: Batch, taken: Tensor) -> None:
         if self.confusion is not None:
-            mine = confusions(outputs, batch.labels.to(outputs.device))
-            self.confusion[1] += self.processes.total(mine)
+            mine = confusions(outputs, on_device(batch.labels, outputs.device))
+            self.confusion[1] += torch.where(taken, self.processes.summed(mine), 0.0)
 
     def next_epoch(self) -> None:
         if self.confusion is not None:
@@ -84,10 +89,11 @@ class Supervised:
             self.confusion = torch.stack([latest, torch.zeros_like(latest)])
 
     def state(self) -> dict[str, Any]:
-        return {"confusion": self.confusion}
+        return {"confusion": None if self.confusion is None else self.confusion.cpu()}
 
     def load(self, state: dict[str, Any]) -> None:
-        self.confusion = state["confusion"]
+        confusion = state["confusion"]
+        self.confusion = confusion if confusion is None else confusion.to(self.processes.device)
 
     def save(self, weights: dict[str, Tensor], run: RunFolder) -> None:
         save_model(self.model.card, weights, run.model_file)

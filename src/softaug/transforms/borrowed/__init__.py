@@ -67,7 +67,7 @@ class Borrowed:
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         # NumPy, Python and torch all accept seeds below 2^31.
-        return {"seed": torch.randint(2**31 - 1, (n,), generator=generator)}
+        return {"seed": torch.randint(2**31 - 1, (n,), generator=generator, device="cpu")}
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         seen = ones(images) if seen is None else seen

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from softaug.transforms.base import Drawn, Images, Seen, call, check_draws
-from softaug.transforms.pixels import fill_value
+from softaug.transforms.pixels import constants, fill_value
 from softaug.transforms.policies.batch import (
     Steps,
     apply_operations,
@@ -173,9 +173,9 @@ class TrivialAugment:
 
 def _draw(size: tuple[int, int], bins: range, generator: Generator | None) -> Drawn:
     return {
-        "operation": torch.randint(len(OPERATIONS), size, generator=generator),
-        "bin": torch.randint(bins.start, bins.stop, size, generator=generator),
-        "negative": torch.randint(2, size, generator=generator).bool(),
+        "operation": torch.randint(len(OPERATIONS), size, generator=generator, device="cpu"),
+        "bin": torch.randint(bins.start, bins.stop, size, generator=generator, device="cpu"),
+        "negative": torch.randint(2, size, generator=generator, device="cpu").bool(),
     }
 
 
@@ -213,7 +213,7 @@ def _share_kept(kept: ShareKept, steps: Steps, images: Images) -> Float[Tensor, 
             share * share_by_operation.get(operation, 1.0)
             for share, operation in zip(shares, operations, strict=True)
         ]
-    return torch.tensor(shares, device=images.device)
+    return constants(shares, images, torch.float32)
 
 
 def _check_bins(policy: str, bins: int) -> None:

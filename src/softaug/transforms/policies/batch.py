@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from softaug.devices import to_device
 from softaug.transforms.base import Images, Seen
-from softaug.transforms.pixels import in_layout_of, ones
+from softaug.transforms.pixels import constants, in_layout_of, ones
 from softaug.transforms.policies.colours import recolour
 from softaug.transforms.policies.operations import (
     GEOMETRIC,
@@ -96,8 +97,9 @@ def _apply_step(
         if group == MOVE:
             return _move(operations, pixels, ones(pixels) if seen is None else seen, fill)
         return _recolour(group, operations, pixels), seen
-    order = torch.tensor([*chain(*groups.values())])
-    there, back = order.to(pixels.device), order.argsort().to(pixels.device)
+    there = torch.tensor([*chain(*groups.values())], device="cpu")
+    back = there.argsort()
+    there, back = (to_device(index, pixels.device) for index in (there, back))
     parts = pixels.index_select(0, there).split([len(samples) for samples in groups.values()])
     done = []
     for (group, samples), part in zip(groups.items(), parts, strict=True):
@@ -105,7 +107,7 @@ def _apply_step(
         if group != MOVE:
             done.append(_recolour(group, group_operations, part))
             continue
-        index = torch.tensor(samples, device=pixels.device)
+        index = constants(samples, pixels, torch.int64)
         seen = ones(pixels) if seen is None else seen
         moved, moved_seen = _move(group_operations, part, seen.index_select(0, index), fill)
         done.append(moved)
@@ -122,8 +124,12 @@ def _recolour(name: str, operations: Sequence[Operation], pixels: Images) -> Ima
 def _move(
     operations: Sequence[Operation], pixels: Images, seen: Seen, fill: Tensor
 ) -> tuple[Tensor, Tensor]:
-    sources = [source_index(*operation, *pixels.shape[-2:]) for operation in operations]
-    index = torch.stack(sources).to(pixels.device).long()
+    height, width = pixels.shape[-2:]
+    sources = [
+        source_index(name, magnitude, height, width, pixels.device)
+        for name, magnitude in operations
+    ]
+    index = torch.stack(sources).long()
     return gather_pixels(pixels, index, fill), _move_map(seen, index)
 
 

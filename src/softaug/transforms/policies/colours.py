@@ -2,7 +2,8 @@
 
 Steps that round each pixel by itself are computed for all images at once. Sums of floats round
 differently for each batch size, and `add_` with a factor rounds once on some processors and twice
-on others: these run image by image, as in torchvision.
+on others: on a CPU these run image by image, as in torchvision; on a GPU, where that would be
+hundreds of launches, all at once, equal to torchvision's to rounding.
 
 torchvision is imported on first use. n samples, c channels, h w pixels.
 """
@@ -16,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softaug.transforms.base import Images
-from softaug.transforms.pixels import GREY, as_float, white
+from softaug.transforms.pixels import GREY, as_float, constants, white
 
 Factors: TypeAlias = Sequence[float]  # one for each image; 1 changes nothing
 
@@ -51,12 +52,14 @@ def _brightness(pixels: Images, factors: Factors) -> Float[Tensor, "n c h w"]:
 
 
 def _color(pixels: Images, factors: Factors) -> Float[Tensor, "n c h w"]:
-    return _blend(pixels, list(_grey(pixels)), factors)
+    return _blend(pixels, _grey(pixels), factors)
 
 
 def _contrast(pixels: Images, factors: Factors) -> Float[Tensor, "n c h w"]:
-    means = [grey.mean(dim=(-3, -2, -1), keepdim=True) for grey in _grey(pixels)]
-    return _blend(pixels, means, factors)
+    if _on_cpu(pixels):
+        means = [grey.mean(dim=(-3, -2, -1), keepdim=True) for grey in _grey(pixels)]
+        return _blend(pixels, torch.stack(means), factors)
+    return _blend(pixels, _grey(pixels).mean(dim=(-3, -2, -1), keepdim=True), factors)
 
 
 def _sharpness(pixels: Images, factors: Factors) -> Float[Tensor, "n c h w"]:
@@ -64,19 +67,17 @@ def _sharpness(pixels: Images, factors: Factors) -> Float[Tensor, "n c h w"]:
     out = as_float(pixels).clone()
     inner = out[:, :, 1:-1, 1:-1]
     smooth = _smooth_floats(pixels) if pixels.is_floating_point() else _smooth_integers(pixels)
-    difference = smooth - inner
-    for i, (change, factor) in enumerate(zip(difference, factors, strict=True)):
-        inner[i].add_(change, alpha=1.0 - factor)
+    _add_for_each(inner, smooth - inner, factors)
     return out
 
 
 def _smooth_floats(pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c y x"]:
     around, middle = 1.0 / 13.0, 5.0 / 13.0
     kernel = pixels.new_full((3, 3), around)
-    kernel[1, 1] = middle
+    kernel[1, 1].fill_(middle)
     channels = pixels.shape[1]
     kernel = kernel.expand(channels, 1, 3, 3)
-    if channels == 1 or pixels.dtype == torch.float64:
+    if _on_cpu(pixels) and (channels == 1 or pixels.dtype == torch.float64):
         return torch.stack([F.conv2d(image, kernel, groups=channels) for image in pixels])
     # In float32 a kernel for each channel rounds each pixel by itself, for any layout and batch;
     # channels_last makes torch 10 times faster.
@@ -93,12 +94,25 @@ def _smooth_integers(pixels: Images) -> Float[Tensor, "n c y x"]:
     return (nine + 4 * whole[:, :, 1:-1, 1:-1]).float().mul_(1.0 / 13.0).round_()
 
 
-def _blend(pixels: Images, others: list[Tensor], factors: Factors) -> Float[Tensor, "n c h w"]:
+def _blend(pixels: Images, other: Tensor, factors: Factors) -> Float[Tensor, "n c h w"]:
     """factor * pixels + (1 - factor) * other."""
     out = _brightness(pixels, factors)
-    for i, (other, factor) in enumerate(zip(others, factors, strict=True)):
-        out[i].add_(other, alpha=1.0 - factor)
+    _add_for_each(out, other, factors)
     return out
+
+
+def _add_for_each(out: Tensor, other: Tensor, factors: Factors) -> None:
+    """Add (1 - factor) * other to each image, in place."""
+    shares = [1.0 - factor for factor in factors]
+    if not _on_cpu(out):
+        out.add_(other * _for_each(shares, out.dtype, out))
+        return
+    for i, share in enumerate(shares):
+        out[i].add_(other[i], alpha=share)
+
+
+def _on_cpu(pixels: Images) -> bool:
+    return pixels.device.type == "cpu"
 
 
 def _grey(pixels: Images) -> Float[Tensor, "n 1 h w"]:
@@ -140,7 +154,7 @@ def _stretch(operation: str, pixels: Images) -> Images:
 
 def _for_each(values: Sequence[float], dtype: torch.dtype, like: Images) -> Tensor:
     """Numbers as a tensor [n,1,1,1]."""
-    return torch.tensor(values, dtype=dtype, device=like.device).view(-1, 1, 1, 1)
+    return constants(values, like, dtype).view(-1, 1, 1, 1)
 
 
 FACTORS: dict[str, Callable[[Images, Factors], Tensor]] = {

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from softaug.devices import to_device
 from softaug.transforms.base import Images
 from softaug.transforms.policies.confidences import LOSSY
 
@@ -103,27 +104,29 @@ def _bins(name: str, bins: int, largest: float) -> list[tuple[Operation, Operati
     last bit decides.
     """
     if name == "Posterize":
-        values = (8 - torch.arange(bins) / ((bins - 1) / (8 - largest))).round()
+        values = (8 - torch.arange(bins, device="cpu") / ((bins - 1) / (8 - largest))).round()
     elif name == "Solarize":
-        values = torch.linspace(1.0, 0.0, bins)
+        values = torch.linspace(1.0, 0.0, bins, device="cpu")
     else:
-        values = torch.linspace(0.0, largest, bins)
+        values = torch.linspace(0.0, largest, bins, device="cpu")
     sign = -1 if name in SIGNED else 1
     return [(Operation(name, value), Operation(name, sign * value)) for value in values.tolist()]
 
 
-def source_index(name: str, magnitude: float, height: int, width: int) -> Int[Tensor, "h w"]:
+def source_index(
+    name: str, magnitude: float, height: int, width: int, device: torch.device
+) -> Int[Tensor, "h w"]:
     """Number of the source pixel that each output pixel shows, from 1, or 0 for none; int32.
 
     torchvision moves an image of these numbers, on the CPU and in float32 whatever the images are,
-    so that pixels and map agree, and all devices too. Results are cached, up to 62 MB of them: all
-    moves of TrivialAugment for images of up to 224 x 224.
+    so that pixels and map agree, and all devices too. Results are cached on each device, up to
+    62 MB of them: all moves of TrivialAugment for images of up to 224 x 224.
     """
     if height * width > 2**24:
         raise ValueError(f"{name}: expected at most 2^24 pixels, got {height} x {width}")
     if height * width > CACHED_PIXELS:
-        return _source_index(name, magnitude, height, width)
-    return cached_source_index(name, magnitude, height, width)
+        return _source_index(name, magnitude, height, width, device)
+    return cached_source_index(name, magnitude, height, width, device)
 
 
 def gather_pixels(pixels: Images, source: Int[Tensor, "n h w"], fill: Tensor) -> Images:
@@ -134,7 +137,9 @@ def gather_pixels(pixels: Images, source: Int[Tensor, "n h w"], fill: Tensor) ->
     return torch.cat([nothing, pixels.flatten(2)], dim=2).gather(2, index).view_as(pixels)
 
 
-def _source_index(name: str, magnitude: float, height: int, width: int) -> Int[Tensor, "h w"]:
+def _source_index(
+    name: str, magnitude: float, height: int, width: int, device: torch.device
+) -> Int[Tensor, "h w"]:
     from torchvision.transforms.v2 import functional as tv
 
     # Cached tensors are used outside of inference mode and of autocast too.
@@ -142,14 +147,15 @@ def _source_index(name: str, magnitude: float, height: int, width: int) -> Int[T
         numbers = torch.arange(1, height * width + 1, dtype=torch.float32, device="cpu")
         numbers = numbers.view(1, height, width)
         if name == "Rotate":
-            return tv.rotate(numbers, magnitude)[0].int()
+            return to_device(tv.rotate(numbers, magnitude)[0].int(), device)
         shear, shift, center = [0.0, 0.0], [0.0, 0.0], None
         axis = "XY".index(name[-1])
         if name.startswith("Shear"):
             shear[axis], center = math.degrees(math.atan(magnitude)), [0.0, 0.0]
         else:
             shift[axis] = float(int(magnitude))
-        return tv.affine(numbers, 0.0, shift, 1.0, shear, center=center)[0].int()
+        moved = tv.affine(numbers, 0.0, shift, 1.0, shear, center=center)
+        return to_device(moved[0].int(), device)
 
 
 cached_source_index = lru_cache(maxsize=310)(_source_index)

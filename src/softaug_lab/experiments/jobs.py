@@ -1,0 +1,153 @@
+"""Run a comparison in several processes of this machine, each run in one of its own.
+
+A run depends on its recipe and data alone, so its results are those of runs one after another: bit
+for bit on a CPU with as many threads for each.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import torch
+from torch.multiprocessing import get_context
+
+from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.basics.processes import Processes, choose_device
+from softaug_lab.data import Data
+from softaug_lab.experiments.apart import logged_warnings, name_of, report_epochs
+from softaug_lab.experiments.run_one import run_one
+from softaug_lab.recipes import Recipe
+from softaug_lab.runs import RunFolder
+from softaug_lab.training import InterruptedRunError, Progress, caught_signals
+
+POLL_SECONDS = 0.5
+STOP_SECONDS = 60  # for runs to finish their step and write a checkpoint, before they are killed
+
+
+@dataclass
+class _Job:
+    """A run in a process, which sends what it had to say when it is over."""
+
+    recipe: Recipe
+    run: RunFolder
+    process: Any
+    results: Connection
+    epochs: int = 0
+
+
+def run_jobs(
+    pairs: Sequence[tuple[Recipe, RunFolder]],
+    data: Data,
+    device: str,
+    jobs: int,
+    watch: Callable[[Recipe, Progress], None],
+    warn: Callable[[str], None],
+) -> None:
+    """Run every unfinished run, `jobs` at a time, in this order.
+
+    device: by its name; of several GPUs each run takes the next one. On a CPU the threads are
+    divided among the runs. watch: called after each epoch; warn: with the warnings of each run.
+
+    The first error stops the other runs, which write a checkpoint. Raises SoftaugError, naming arm
+    and seed, for a run that failed, InterruptedRunError on Ctrl-C and SIGTERM.
+    """
+    waiting = [(recipe, run) for recipe, run in pairs if not run.finished]
+    running: list[_Job] = []
+    begun = 0
+    with caught_signals() as caught:
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    running.append(_begin(*waiting.pop(0), data, device_of(device, begun), jobs))
+                    begun += 1
+                wait([job.process.sentinel for job in running], POLL_SECONDS)
+                if caught:
+                    finished = sum(run.finished for _, run in pairs)
+                    raise InterruptedRunError(
+                        f"stopped after {finished} of {len(pairs)} runs, those under way "
+                        "with a checkpoint",
+                        caught[0],
+                    )
+                for job in running:
+                    job.epochs = report_epochs(job.recipe, job.run, data, job.epochs, watch)
+                for job in [job for job in running if not job.process.is_alive()]:
+                    running.remove(job)
+                    _finish(job, warn)
+        finally:
+            _stop(running)
+
+
+def device_of(device: str, number: int) -> str:
+    """Choose the device of a run by its number: of several GPUs the next one."""
+    chosen = choose_device(device)
+    if chosen.type == "cuda" and chosen.index is None and torch.cuda.device_count() > 1:
+        return f"cuda:{number % torch.cuda.device_count()}"
+    return str(chosen)
+
+
+def threads_of(jobs: int) -> int:
+    """Divide the threads of this process among so many runs."""
+    return max(1, torch.get_num_threads() // jobs)
+
+
+def _begin(recipe: Recipe, run: RunFolder, data: Data, device: str, jobs: int) -> _Job:
+    # A forked process can use neither CUDA nor OpenMP. Tensors are in memory that all share.
+    context = get_context("spawn")
+    results, there = context.Pipe(duplex=False)
+    arguments = (recipe, run, data, device, threads_of(jobs), there)
+    process = context.Process(target=_perform, args=arguments, daemon=True)
+    process.start()
+    there.close()  # so that the end of the process is the end of the pipe
+    return _Job(recipe, run, process, results)
+
+
+def _perform(
+    recipe: Recipe, run: RunFolder, data: Data, device: str, threads: int, results: Connection
+) -> None:
+    """Perform one run in a process of its own; send its error, or None, and its warnings."""
+    # Ctrl-C reaches all processes of a terminal; the first one decides, and sends SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    error: str | None = None
+    with logged_warnings() as messages:
+        try:
+            run_one(recipe, data, run, Processes(choose_device(device)), lambda _: None)
+        except SoftaugError as caught:
+            error = str(caught)
+    results.send((error, messages))
+
+
+def _finish(job: _Job, warn: Callable[[str], None]) -> None:
+    """Tell a finished run's warnings; raise its error, with the arm and the seed."""
+    name = name_of(job.recipe)
+    try:
+        error, messages = job.results.recv()
+    except EOFError:
+        ending = _ending(job.process.exitcode)
+        error = f"its process ended with {ending}; the same command goes on with it"
+        messages = []
+    for message in messages:
+        warn(f"{name}: {message}")
+    if error:
+        raise SoftaugError(f"{name}: {error}")
+
+
+def _ending(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+
+
+def _stop(running: Sequence[_Job]) -> None:
+    """Let runs finish their step and write a checkpoint; kill those that take too long."""
+    for job in running:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(job.process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    for job in running:
+        job.process.join(max(0.0, deadline - time.monotonic()))
+        if job.process.is_alive():
+            job.process.kill()

@@ -1,0 +1,65 @@
+"""Batches with what the model gets to see of them: inputs and targets, on the device."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softaug import Drawn
+from softaug_lab.training.batches import Batch
+from softaug_lab.training.objective import Objective
+from softaug_lab.training.pace import BLOCK_BYTES
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch with its inputs [N,...] and targets [N,...]; index: of its step in the run."""
+
+    batch: Batch
+    inputs: Tensor
+    targets: Tensor
+    index: int
+
+
+def prepare(
+    batches: Iterator[Batch], objective: Objective, first: int, ending: bool, block: int
+) -> Iterator[Prepared]:
+    """Augment batches, so many at once, and yield them one by one.
+
+    first: the index of the first batch's step. ending: whether the epoch is one of the recipe's
+    `end_epochs`. A block costs as many launches as a batch, and gives the same pixels.
+    """
+    for leading in batches:
+        fitting = BLOCK_BYTES // max(1, leading.images.nbytes)
+        size = 1 if objective.one_by_one else max(1, min(block, fitting))
+        group = [leading, *islice(batches, size - 1)]
+        inputs, targets = objective.inputs_and_targets(_joined(group), first, ending)
+        sizes = [len(batch.labels) for batch in group]
+        parts = zip(group, inputs.split(sizes), targets.split(sizes), strict=True)
+        for index, (batch, some_inputs, some_targets) in enumerate(parts, first):
+            yield Prepared(batch, some_inputs, some_targets, index)
+        first += len(group)
+
+
+def _joined(group: list[Batch]) -> Batch:
+    """Several batches as one."""
+    first, *others = group
+    if not others:
+        return first
+    return replace(
+        first,
+        images=torch.cat([batch.images for batch in group]),
+        labels=torch.cat([batch.labels for batch in group]),
+        drawn=_joined_draws([batch.drawn for batch in group]),
+        count=sum(batch.count for batch in group),
+    )
+
+
+def _joined_draws(group: list[Drawn]) -> Drawn:
+    def join(values: list[Any]) -> Any:
+        return _joined_draws(values) if isinstance(values[0], dict) else torch.cat(values)
+
+    return {name: join([drawn[name] for drawn in group]) for name in group[0]}

@@ -1,0 +1,66 @@
+"""A made-up CUDA device: counts its launches, and names what makes the host wait for it."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from softaug import Drawn
+
+COPIES = ("aten._to_copy.default", "aten.copy_.default")
+# They change or make no memory on the device.
+FREE = ("aten.empty", "aten.new_empty", "aten._unsafe_view", "aten.lift", "aten._reshape", "prim.")
+
+
+class Watched(TorchDispatchMode):
+    """What was launched on the device, by name, and the copies that the host waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.launched: Counter[str] = Counter()
+        self.waits: list[str] = []
+
+    @property
+    def launches(self) -> int:
+        return sum(self.launched.values())
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = str(func)
+        # Fake tensors do not know the fused optimisers, which change tensors and return nothing.
+        out = None if name.startswith("aten._fused") else func(*args, **kwargs)
+        tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor)]
+        devices = {tensor.device.type for tensor in tensors}
+        if name in COPIES and devices == {"cpu", "cuda"}:
+            # The third argument of `copy_` is non_blocking.
+            hurried = kwargs.get("non_blocking", len(args) > 2 and args[2])
+            if not hurried:
+                self.waits.append(f"{name} {[tuple(tensor.shape) for tensor in tensors]}")
+        if "cuda" in devices and not func.is_view and not name.startswith(FREE):
+            self.launched[name] += 1
+        return out
+
+
+@contextmanager
+def watched() -> Iterator[Watched]:
+    """Make tensors fake within, so that `device="cuda"` is one that can be watched."""
+    with FakeTensorMode(allow_non_fake_inputs=True), Watched() as seen:
+        yield seen
+
+
+def fake_draws(drawn: Drawn) -> Drawn:
+    """Draws without values, on the CPU; to be called within `watched`."""
+    return {
+        name: fake_draws(value)
+        if isinstance(value, dict)
+        else torch.zeros(value.shape, dtype=value.dtype)
+        for name, value in drawn.items()
+    }
