@@ -294,7 +294,7 @@ def test_an_ensemble_averages_its_members(data: Data, tmp_path: Path) -> None:
     assert seconds == sorted(seconds)
     assert len(run.model_files) == 3
     # Under corruptions too, once.
-    measure_corruptions(run, data, CPU)
+    measure_corruptions([run], data, CPU)
     found = json.loads(run.corruptions_file.read_text())
     corrupted = corrupt(data.test.images, "contrast", 5, range(len(data.test)))
     models = [load_model(file) for file in run.model_files if file.exists()]
@@ -302,7 +302,7 @@ def test_an_ensemble_averages_its_members(data: Data, tmp_path: Path) -> None:
     wrong = (p.mean(dim=0).argmax(dim=1) != data.test.labels).float().mean().item()
     assert found["corruptions"]["contrast"][4]["top1_error"] == pytest.approx(wrong)
     run.corruptions_file.write_text(json.dumps({**found, "mean": {"top1_error": 0.125}}))
-    measure_corruptions(run, data, CPU)
+    measure_corruptions([run], data, CPU)
     assert run_as_dict(read_record(run))["evaluation"]["corruption_error"] == 0.125
 
 

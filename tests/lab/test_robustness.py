@@ -20,10 +20,11 @@ from softaug_lab.cli.tables import corruption_table
 from softaug_lab.corruptions.apply import corrupt
 from softaug_lab.corruptions.constants import COMMON, EXTRA, GROUPS, SEVERITIES
 from softaug_lab.corruptions.files import open_corrupted
-from softaug_lab.corruptions.source import computed
+from softaug_lab.corruptions.source import CorruptedSet, Source, computed
 from softaug_lab.data.dataset import ImageSet
 from softaug_lab.evaluation.robustness import (
     evaluate_corruptions,
+    evaluate_corruptions_of,
     evaluate_sets,
     summarise_corruptions,
 )
@@ -44,6 +45,13 @@ class Bright(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         self.shown.append(images.clone())
         return -((images.float().mean((1, 2, 3))[:, None] - torch.tensor([30, 90, 150, 210])) ** 2)
+
+
+class Dark(Bright):
+    """A model that takes the darkest class for the brightest."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).flip(1)
 
 
 @pytest.fixture
@@ -133,6 +141,29 @@ def test_all_models_see_the_same_images(test_set: ImageSet) -> None:
     assert len(torch.cat(one.shown)) == 24 * 95
 
 
+def test_several_models_see_images_that_are_made_once(
+    test_set: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = 0
+
+    def counted(test: ImageSet, seed: int) -> Source:
+        source = computed(test, seed)
+
+        def count(name: str, severity: int) -> CorruptedSet:
+            nonlocal made
+            made += 1
+            return source(name, severity)
+
+        return count
+
+    monkeypatch.setattr("softaug_lab.evaluation.robustness.computed", counted)
+    bright, other = Bright(), Dark()
+    both = evaluate_corruptions_of([bright, other], test_set)
+    assert made == 95
+    assert both == [evaluate_corruptions(model, test_set) for model in (Bright(), Dark())]
+    assert both[0] != both[1]
+
+
 def test_large_images_are_corrupted_a_few_at_a_time(test_set: ImageSet) -> None:
     whole, in_fives = computed(test_set, 3), computed(test_set, 3, values_at_once=5 * 3 * 16 * 12)
     one_by_one = computed(test_set, 3, values_at_once=1)
@@ -200,7 +231,7 @@ def test_cifar_c_is_read_severity_by_severity(tmp_path: Path) -> None:
     numbered = tuple(str(i) for i in (10, 2, 1, 3))
     labels = open_corrupted(tmp_path, numbered, 3, 8, 8)[0]("fog", 1).labels.tolist()
     assert [numbered[i] for i in labels] == ["3", "1", "2", "10"]
-    result = evaluate_sets(Bright(), source, names)
+    (result,) = evaluate_sets([Bright()], source, names)
     assert (result["images"], result["mean"]) == (4, None)
 
 
@@ -280,7 +311,7 @@ def test_imagenet_c_is_read_by_class(tmp_path: Path) -> None:
     assert images.shape == (2, 3, 8, 8)
     assert (images[:, 0].float() - 150).abs().max() <= 3
     assert images[:, 1].float().mean((1, 2)).tolist() == pytest.approx([0, 100], abs=3)
-    result = evaluate_sets(Bright(), source, names, batch_size=3)
+    (result,) = evaluate_sets([Bright()], source, names, batch_size=3)
     assert result["images"] == 4
 
 

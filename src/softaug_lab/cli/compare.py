@@ -172,14 +172,16 @@ class _Measures:
         from softaug_lab.experiments import measure_corruptions, measure_ood
 
         if self.corruptions:
-            task = bar.add_task("corruptions", total=len(runs), figures="")
-            for recipe, run in runs:
-                bar.update(task, figures=_name(recipe))
-                measure_corruptions(run, data, processes)
-                bar.advance(task)
+            task = bar.add_task("corruptions", total=None, figures="")
+            show_progress = partial(_show_corruption, bar, task)
+            measure_corruptions([run for _, run in runs], data, processes, show_progress)
         if self.ood is not None and self.other is not None:
             for _, run in runs:
                 measure_ood(run, self.other, self.ood, processes)
+
+
+def _show_corruption(bar: "Progress", task: "TaskID", name: str, severity: int) -> None:
+    bar.update(task, figures=f"{name} {severity}", advance=1)
 
 
 def _measures(data: "Data", read: DataOptions, corruptions: bool, ood: str | None) -> _Measures:

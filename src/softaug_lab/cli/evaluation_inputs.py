@@ -70,8 +70,8 @@ def under_corruptions(subject: Subject, asked: Corruptions) -> dict[str, Any]:
 
         if asked.folder is not None:
             source, names = open_corrupted(asked.folder, subject.classes, channels, height, width)
-            measured = evaluate_sets(
-                subject.model,
+            (measured,) = evaluate_sets(
+                [subject.model],
                 source,
                 names,
                 baseline=baseline.get("corrupted"),

@@ -52,9 +52,37 @@ def evaluate_corruptions(
     function for another model, to normalise by. watch: called with each name and severity that
     is done.
     """
+    (result,) = evaluate_corruptions_of(
+        [model],
+        test,
+        processes,
+        seed=seed,
+        bins=bins,
+        batch_size=batch_size,
+        baseline=baseline,
+        watch=watch,
+    )
+    return result
+
+
+def evaluate_corruptions_of(
+    models: Sequence[nn.Module],
+    test: ImageSet,
+    processes: Processes | None = None,
+    *,
+    seed: int = 0,
+    bins: int = BINS,
+    batch_size: int = 500,
+    baseline: Mapping[str, Any] | None = None,
+    watch: Progress = lambda *_: None,
+) -> list[dict[str, Any]]:
+    """Measure several models as `evaluate_corruptions` does, on images that are made once.
+
+    To make them takes much longer than a small model takes to see them.
+    """
     channels, height, width = test.images.shape[1:]
-    result = evaluate_sets(
-        model,
+    results = evaluate_sets(
+        models,
         computed(test, seed),
         names_for(channels),
         processes,
@@ -64,11 +92,12 @@ def evaluate_corruptions(
         watch=watch,
     )
     constants = BENCHMARKS[benchmark(height, width)]
-    return {"source": "made", "constants": constants, "seed": seed, **result}
+    made = {"source": "made", "constants": constants, "seed": seed}
+    return [made | result for result in results]
 
 
 def evaluate_sets(
-    model: nn.Module,
+    models: Sequence[nn.Module],
     source: Source,
     names: Sequence[str],
     processes: Processes | None = None,
@@ -77,31 +106,33 @@ def evaluate_sets(
     batch_size: int = 500,
     baseline: Mapping[str, Any] | None = None,
     watch: Progress = lambda *_: None,
-) -> dict[str, Any]:
-    """Measure the model on corrupted images from any source, by name and severity.
+) -> list[dict[str, Any]]:
+    """Measure each model on corrupted images from any source, by name and severity.
 
     processes, baseline: as in `evaluate_corruptions`. Raises SoftaugError for logits that are not
     finite.
     """
     processes = processes or Processes(torch.device("cpu"))
-    corruptions: dict[str, list[dict[str, Any]]] = {}
+    measured: list[dict[str, list[dict[str, Any]]]] = [{n: [] for n in names} for _ in models]
     images = 0
     for name in names:
-        corruptions[name] = []
         for severity in SEVERITIES:
             corrupted = source(name, severity)
             images = len(corrupted.labels)
-            logits = _predict_set(model, corrupted, processes, batch_size)
-            corruptions[name].append(
-                {"severity": severity, **_level_metrics(logits, corrupted.labels, bins, name)}
-            )
+            predicted = _predict_set(models, corrupted, processes, batch_size)
+            for corruptions, logits in zip(measured, predicted, strict=True):
+                metrics = _level_metrics(logits, corrupted.labels, bins, name)
+                corruptions[name].append({"severity": severity, **metrics})
             watch(name, severity)
-    return {
-        "images": images,
-        "ece_bins": bins,
-        "corruptions": corruptions,
-        **summarise_corruptions(corruptions, baseline),
-    }
+    return [
+        {
+            "images": images,
+            "ece_bins": bins,
+            "corruptions": corruptions,
+            **summarise_corruptions(corruptions, baseline),
+        }
+        for corruptions in measured
+    ]
 
 
 def summarise_corruptions(
@@ -149,16 +180,17 @@ def _normalised_error(
 
 
 def _predict_set(
-    model: nn.Module, corrupted: CorruptedSet, processes: Processes, batch_size: int
-) -> Float[Tensor, "n k"]:
-    """Predict corrupted images, which are made or read a batch at a time."""
+    models: Sequence[nn.Module], corrupted: CorruptedSet, processes: Processes, batch_size: int
+) -> list[Float[Tensor, "n k"]]:
+    """Predict corrupted images, which are made or read a batch at a time, by each model."""
     count = len(corrupted.labels)
     mine = range(count)[processes.share(count)]
-    logits = [
-        predict_logits(model, corrupted.images(slice(i, min(i + batch_size, mine.stop))))
-        for i in range(mine.start, mine.stop, batch_size)
-    ]
-    return processes.gather(torch.cat(logits))
+    logits: list[list[Tensor]] = [[] for _ in models]
+    for i in range(mine.start, mine.stop, batch_size):
+        images = corrupted.images(slice(i, min(i + batch_size, mine.stop)))
+        for model, predicted in zip(models, logits, strict=True):
+            predicted.append(predict_logits(model, images))
+    return [processes.gather(torch.cat(predicted)) for predicted in logits]
 
 
 def _level_metrics(

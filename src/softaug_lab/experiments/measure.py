@@ -1,37 +1,48 @@
 """Further measurements of finished runs: corrupted images, out-of-distribution images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.storage import read_json, write_json
 from softaug_lab.data import Data
-from softaug_lab.evaluation import Ensemble, Predictions, evaluate_corruptions, predict_logits
+from softaug_lab.evaluation import Ensemble, Predictions, evaluate_corruptions_of, predict_logits
 from softaug_lab.metrics import detect
 from softaug_lab.models import load_model
 from softaug_lab.runs import RunFolder
 
+AT_ONCE = 8  # models in memory; a kill loses the measurements of so many
+
 
 def measure_corruptions(
-    run: RunFolder,
+    runs: Sequence[RunFolder],
     data: Data,
     processes: Processes,
     watch: Callable[[str, int], None] = lambda *_: None,
 ) -> None:
-    """Evaluate a finished run on corrupted test images, once."""
-    measured = run.corruptions_file.exists()
+    """Evaluate finished runs on corrupted test images, those that are not measured yet.
+
+    The images are made once for AT_ONCE runs, whose results are then written.
+    """
+    left = [run for run in runs if not run.corruptions_file.exists()]
     processes.wait()  # until all processes have looked, since one is about to write
-    if measured:
-        return
-    models = [load_model(file).to(processes.device) for file in run.model_files if file.exists()]
-    model = models[0] if len(models) == 1 else Ensemble(models)
-    results = evaluate_corruptions(model, data.test, processes, watch=watch)
-    if processes.main:
-        write_json(run.corruptions_file, results)
-    processes.wait()
+    for first in range(0, len(left), AT_ONCE):
+        group = left[first : first + AT_ONCE]
+        models = [_model_of(run).to(processes.device) for run in group]
+        results = evaluate_corruptions_of(models, data.test, processes, watch=watch)
+        if processes.main:
+            for run, result in zip(group, results, strict=True):
+                write_json(run.corruptions_file, result)
+        processes.wait()
+
+
+def _model_of(run: RunFolder) -> nn.Module:
+    """Load the model of a run, or the ensemble of its members."""
+    models = [load_model(file) for file in run.model_files if file.exists()]
+    return models[0] if len(models) == 1 else Ensemble(models)
 
 
 def measure_ood(run: RunFolder, other: Tensor, name: str, processes: Processes) -> None:
