@@ -32,7 +32,7 @@ def opened(folder: Path, *recipes: Recipe) -> list[tuple[Recipe, RunFolder]]:
 
 
 def test_jobs_end_as_runs_one_after_another(tmp_path: Path) -> None:
-    recipes = [replace(RECIPE, seed=seed) for seed in range(3)]
+    recipes = [replace(RECIPE, seed=seed) for seed in range(2)]
     told: list[tuple[int, int]] = []
     pairs = opened(tmp_path / "jobs", *recipes)
     before = torch.get_num_threads()
@@ -51,7 +51,7 @@ def test_jobs_end_as_runs_one_after_another(tmp_path: Path) -> None:
             assert run.finished
     finally:
         torch.set_num_threads(before)
-    assert {seed for seed, _ in told} == {0, 1, 2}
+    assert {seed for seed, _ in told} == {0, 1}
     # Finished runs are not begun again.
     run_jobs(pairs, data(), "cpu", 2, lambda *_: pytest.fail("begun"), lambda _: None)
 
@@ -80,7 +80,9 @@ def test_a_killed_process_is_named(tmp_path: Path) -> None:
         run_jobs(pairs, data(), "cpu", 1, kill, lambda _: None)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_comparison_goes_on(number: signal.Signals, tmp_path: Path) -> None:
     """Ctrl-C in a terminal reaches every process of the command."""
     command = (

@@ -23,7 +23,7 @@ from softaug_lab.training.pace import Pace, pace_of
 from softaug_lab.training.prepared import Prepared
 from softaug_lab.training.step import Step
 
-STEPS, BLOCK = 32, 16
+STEPS, BLOCK = 12, 8
 CLASSES = ("rows", "columns", "checks")
 
 
