@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from softaug import Drawn
 
 COPIES = ("aten._to_copy.default", "aten.copy_.default")
+INDEXING = "aten.index.Tensor"
 # They change or make no memory on the device.
 FREE = ("aten.empty", "aten.new_empty", "aten._unsafe_view", "aten.lift", "aten._reshape", "prim.")
 
@@ -39,8 +40,8 @@ class Watched(TorchDispatchMode):
         out = None if name.startswith("aten._fused") else func(*args, **kwargs)
         tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor)]
         devices = {tensor.device.type for tensor in tensors}
-        if name in COPIES and devices == {"cpu", "cuda"}:
-            # The third argument of `copy_` is non_blocking.
+        if devices == {"cpu", "cuda"} and name in (*COPIES, INDEXING):
+            # The third argument of `copy_` is non_blocking; an index is copied without it.
             hurried = kwargs.get("non_blocking", len(args) > 2 and args[2])
             if not hurried:
                 self.waits.append(f"{name} {[tuple(tensor.shape) for tensor in tensors]}")
