@@ -81,11 +81,12 @@ def compare(
         labels.
     """
     from softaug_lab.basics.processes import started
-    from softaug_lab.experiments import open_runs, run_jobs
+    from softaug_lab.experiments import open_runs
 
+    if comparing.jobs > 1:
+        _refuse_beside_jobs(comparing, running)
     recipe, on_ray = recipe or Recipe(), comparing.on == "ray"
-    arms = _checked(arms, recipe, comparing.seeds)
-    _check_jobs(comparing, running)
+    arms = _checked(arms, recipe, comparing)
     with (
         _cluster(running) if on_ray else nullcontext(),
         started("cpu" if on_ray else running.device, running.shard) as processes,
@@ -102,24 +103,20 @@ def compare(
         measures = _measures(loaded, read, corruptions, ood)
         seeds, source = _seeds(recipe, comparing), source_of(data, read)
         pairs = open_runs(recipe, arms, seeds, loaded, folder, source, processes)
-        if on_ray:
-            processes = _perform_on_ray(pairs, loaded, running.device, _Watch(bar))
-        elif comparing.jobs > 1:
-            run_jobs(pairs, loaded, running.device, comparing.jobs, _Watch(bar), say)
-        else:
-            _perform_here(pairs, loaded, processes, _Watch(bar))
+        processes = _perform(pairs, loaded, processes, comparing, running.device, _Watch(bar))
         measures.measure(pairs, loaded, processes, bar)
         if not processes.main:
             return
     _report(pairs, arms, loaded, folder)
 
 
-def _checked(arms: Sequence[str], recipe: Recipe, seeds: int) -> tuple[str, ...]:
+def _checked(arms: Sequence[str], recipe: Recipe, comparing: CompareOptions) -> tuple[str, ...]:
     """Expand `all`; raises UsageError for wrong arms, arms that cannot be compared, and no seed."""
     from softaug_lab.experiments import require_comparable
 
-    if seeds < 1:
-        raise UsageError(f"--seeds must be at least 1, got {seeds}")
+    for option, count in (("--seeds", comparing.seeds), ("--jobs", comparing.jobs)):
+        if count < 1:
+            raise UsageError(f"{option} must be at least 1, got {count}")
     expanded = tuple(name for arm in arms for name in (SUPERVISED if arm == "all" else [arm]))
     for arm in expanded:
         replace(recipe, arm=arm)  # a recipe checks its arm
@@ -127,12 +124,10 @@ def _checked(arms: Sequence[str], recipe: Recipe, seeds: int) -> tuple[str, ...]
     return expanded
 
 
-def _check_jobs(comparing: CompareOptions, running: RunOptions) -> None:
+def _refuse_beside_jobs(comparing: CompareOptions, running: RunOptions) -> None:
     from softaug_lab.basics.processes import processes_begun
 
-    if comparing.jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, got {comparing.jobs}")
-    if comparing.jobs > 1 and (running.shard or processes_begun() > 1 or comparing.on == "ray"):
+    if running.shard or processes_begun() > 1 or comparing.on == "ray":
         raise UsageError(
             "--jobs gives each run a process of its own on this machine; leave out torchrun, "
             "--shard and --on ray"
@@ -194,15 +189,28 @@ def _measures(data: "Data", read: DataOptions, corruptions: bool, ood: str | Non
     return _Measures(corruptions, ood, other)
 
 
-def _perform_here(runs: "Runs", data: "Data", processes: "Processes", watch: _Watch) -> None:
-    from softaug_lab.experiments import run_one
+def _perform(
+    runs: "Runs",
+    data: "Data",
+    processes: "Processes",
+    comparing: CompareOptions,
+    device: str,
+    watch: _Watch,
+) -> "Processes":
+    """Train where the options say; return the process that measures the finished runs here."""
+    from softaug_lab.experiments import run_jobs, run_one
 
+    if comparing.on == "ray":
+        return _perform_on_ray(runs, data, device, watch)
+    if comparing.jobs > 1:
+        run_jobs(runs, data, device, comparing.jobs, watch, say)
+        return processes
     for recipe, run in runs:
         run_one(recipe, data, run, processes, partial(watch, recipe))
+    return processes
 
 
 def _perform_on_ray(runs: "Runs", data: "Data", device: str, watch: _Watch) -> "Processes":
-    """Train on the cluster; return the process that measures the finished runs here."""
     from softaug_lab.basics.processes import Processes, choose_device
     from softaug_lab.experiments.ray import run_all
 
