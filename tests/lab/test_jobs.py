@@ -12,8 +12,9 @@ import pytest
 import torch
 from two_processes import data
 
-from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes
+from softaug_lab.basics.storage import held
 from softaug_lab.cli.app import main
 from softaug_lab.experiments.jobs import device_of, run_jobs, threads_of
 from softaug_lab.experiments.run_one import run_one
@@ -63,6 +64,12 @@ def test_a_run_that_fails_is_named_and_stops_the_others(tmp_path: Path) -> None:
     with pytest.raises(SoftaugError, match=r"soft seed 3: .*loss is nan at step"):
         run_jobs(pairs, data(), "cpu", 2, lambda *_: None, lambda _: None)
     assert not pairs[1][1].finished
+
+
+def test_a_run_that_another_process_holds_is_a_wrong_request(tmp_path: Path) -> None:
+    pairs = opened(tmp_path, RECIPE)
+    with held(pairs[0][1].folder), pytest.raises(UsageError, match=r"soft seed 0: .*process"):
+        run_jobs(pairs, data(), "cpu", 1, lambda *_: None, lambda _: None)
 
 
 def test_a_killed_process_is_named(tmp_path: Path) -> None:

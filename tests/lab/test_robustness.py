@@ -24,7 +24,6 @@ from softaug_lab.corruptions.source import CorruptedSet, Source, computed
 from softaug_lab.data.dataset import ImageSet
 from softaug_lab.evaluation.robustness import (
     evaluate_corruptions,
-    evaluate_corruptions_of,
     evaluate_sets,
     summarise_corruptions,
 )
@@ -113,8 +112,8 @@ def test_no_mean_where_a_common_corruption_lacks() -> None:
 
 def test_figures_are_of_the_corrupted_images(test_set: ImageSet) -> None:
     told: list[tuple[str, int]] = []
-    result = evaluate_corruptions(
-        Bright(), test_set, seed=3, bins=10, watch=lambda *done: told.append(done)
+    (result,) = evaluate_corruptions(
+        [Bright()], test_set, seed=3, bins=10, watch=lambda *done: told.append(done)
     )
     assert list(result["corruptions"]) == [*COMMON, *EXTRA]
     assert told == [(name, s) for name in (*COMMON, *EXTRA) for s in SEVERITIES]
@@ -134,9 +133,9 @@ def test_figures_are_of_the_corrupted_images(test_set: ImageSet) -> None:
 
 def test_all_models_see_the_same_images(test_set: ImageSet) -> None:
     one, other = Bright(), Bright()
-    evaluate_corruptions(one, test_set)
+    evaluate_corruptions([one], test_set)
     torch.manual_seed(7)
-    evaluate_corruptions(other, test_set, batch_size=7)
+    evaluate_corruptions([other], test_set, batch_size=7)
     assert torch.equal(torch.cat(one.shown), torch.cat(other.shown))
     assert len(torch.cat(one.shown)) == 24 * 95
 
@@ -158,9 +157,9 @@ def test_several_models_see_images_that_are_made_once(
 
     monkeypatch.setattr("softaug_lab.evaluation.robustness.computed", counted)
     bright, other = Bright(), Dark()
-    both = evaluate_corruptions_of([bright, other], test_set)
+    both = evaluate_corruptions([bright, other], test_set)
     assert made == 95
-    assert both == [evaluate_corruptions(model, test_set) for model in (Bright(), Dark())]
+    assert both == [evaluate_corruptions([model], test_set)[0] for model in (Bright(), Dark())]
     assert both[0] != both[1]
 
 
@@ -178,7 +177,7 @@ def test_large_images_are_corrupted_a_few_at_a_time(test_set: ImageSet) -> None:
 
 def test_grey_images_have_all_but_saturate(test_set: ImageSet) -> None:
     grey = ImageSet(test_set.images[:, :1], test_set.labels)
-    result = evaluate_corruptions(Bright(), grey)
+    (result,) = evaluate_corruptions([Bright()], grey)
     assert set(EXTRA) - set(result["corruptions"]) == {"saturate"}
     assert result["mean"] is not None
 
@@ -189,13 +188,13 @@ def test_a_diverged_model_is_a_message(test_set: ImageSet) -> None:
             return torch.full((len(images), 4), torch.nan)
 
     with pytest.raises(SoftaugError, match="not finite for 24 of 24 images under gaussian_noise"):
-        evaluate_corruptions(Diverged(), test_set)
+        evaluate_corruptions([Diverged()], test_set)
 
 
 def test_the_table_has_all_figures(test_set: ImageSet) -> None:
     wrong = ImageSet(test_set.images, test_set.labels.roll(1))  # some error to normalise by
-    first = evaluate_corruptions(Bright(), wrong)
-    result = evaluate_corruptions(Bright(), wrong, baseline=first)
+    (first,) = evaluate_corruptions([Bright()], wrong)
+    (result,) = evaluate_corruptions([Bright()], wrong, baseline=first)
     console = Console(width=80, file=io.StringIO(), record=True)
     console.print(corruption_table(result))
     text = console.export_text()

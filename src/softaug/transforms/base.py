@@ -129,15 +129,16 @@ def draws(
     drawn: Drawn, name: str, images: Images, dtype: torch.dtype = torch.int64
 ) -> Shaped[Tensor, "n *rest"]:
     """Read checked draws for `apply`: one for each image, on the images' device."""
-    return to_device(check_draws(drawn, name, len(images), dtype), images.device, dtype)
+    return to_device(host_draws(drawn, name, len(images), dtype), images.device, dtype)
 
 
-def check_draws(
+def host_draws(
     drawn: Drawn, name: str, n: int, dtype: torch.dtype = torch.int64
 ) -> Shaped[Tensor, "n *rest"]:
-    """Return the draws of a name, where they are of n samples and of the kind of dtype.
+    """Read checked draws where they are, for transforms whose host looks them up.
 
-    Raises ValueError otherwise; kinds are whole numbers, real numbers, true and false.
+    Raises ValueError unless they are of n samples and of the kind of dtype: whole numbers, real
+    numbers, or true and false.
     """
     found: Tensor = named(drawn, name)
     if found.ndim == 0 or len(found) != n or _kind(found.dtype) != _kind(dtype):

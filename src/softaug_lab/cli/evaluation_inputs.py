@@ -79,8 +79,8 @@ def under_corruptions(subject: Subject, asked: Corruptions) -> dict[str, Any]:
             )
             figures["corrupted"] = {"source": str(asked.folder), **measured}
         if asked.made:
-            figures["corruptions"] = evaluate_corruptions(
-                subject.model,
+            (figures["corruptions"],) = evaluate_corruptions(
+                [subject.model],
                 subject.test,
                 baseline=baseline.get("corruptions"),
                 watch=watch("corruptions", len(names_for(channels))),

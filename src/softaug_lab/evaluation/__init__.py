@@ -18,11 +18,7 @@ from softaug_lab.evaluation.probe import (
     save_probed,
 )
 from softaug_lab.evaluation.record import Evaluation, ProbeErrors, has_views
-from softaug_lab.evaluation.robustness import (
-    evaluate_corruptions,
-    evaluate_corruptions_of,
-    evaluate_sets,
-)
+from softaug_lab.evaluation.robustness import evaluate_corruptions, evaluate_sets
 from softaug_lab.evaluation.views import example_views
 
 __all__ = [
@@ -36,7 +32,6 @@ __all__ = [
     "cached_features",
     "evaluate",
     "evaluate_corruptions",
-    "evaluate_corruptions_of",
     "evaluate_sets",
     "example_views",
     "features_of",

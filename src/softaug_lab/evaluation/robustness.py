@@ -34,38 +34,6 @@ Progress = Callable[[str, int], None]  # is called with each name and severity t
 
 
 def evaluate_corruptions(
-    model: nn.Module,
-    test: ImageSet,
-    processes: Processes | None = None,
-    *,
-    seed: int = 0,
-    bins: int = BINS,
-    batch_size: int = 500,
-    baseline: Mapping[str, Any] | None = None,
-    watch: Progress = lambda *_: None,
-) -> dict[str, Any]:
-    """Measure the model on the test images under every corruption that fits their channels.
-
-    The corrupted images depend only on the test images and `seed`: all models see the same.
-
-    processes: share the work, and all receive the whole result. baseline: the result of this
-    function for another model, to normalise by. watch: called with each name and severity that
-    is done.
-    """
-    (result,) = evaluate_corruptions_of(
-        [model],
-        test,
-        processes,
-        seed=seed,
-        bins=bins,
-        batch_size=batch_size,
-        baseline=baseline,
-        watch=watch,
-    )
-    return result
-
-
-def evaluate_corruptions_of(
     models: Sequence[nn.Module],
     test: ImageSet,
     processes: Processes | None = None,
@@ -76,9 +44,14 @@ def evaluate_corruptions_of(
     baseline: Mapping[str, Any] | None = None,
     watch: Progress = lambda *_: None,
 ) -> list[dict[str, Any]]:
-    """Measure several models as `evaluate_corruptions` does, on images that are made once.
+    """Measure each model on the test images under every corruption that fits their channels.
 
-    To make them takes much longer than a small model takes to see them.
+    The corrupted images depend only on the test images and `seed`, and are made once for all
+    models: to make them takes much longer than a small model takes to see them.
+
+    processes: share the work, and all receive the whole result. baseline: the result of this
+    function for another model, to normalise by. watch: called with each name and severity that
+    is done.
     """
     channels, height, width = test.images.shape[1:]
     results = evaluate_sets(

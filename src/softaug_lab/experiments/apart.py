@@ -1,8 +1,8 @@
-"""What runs in processes of their own share: their names, their warnings, their progress."""
+"""What runs in processes of their own share: names, warnings, progress, and how they end."""
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -10,12 +10,21 @@ from softaug_lab.basics.processes import Processes
 from softaug_lab.data import Data
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder
-from softaug_lab.training import Progress, build_batches
+from softaug_lab.training import InterruptedRunError, Progress, build_batches
 
 
 def name_of(recipe: Recipe) -> str:
     """Name a run in messages."""
     return f"{recipe.arm} seed {recipe.seed}"
+
+
+def stopped(pairs: Sequence[tuple[Recipe, RunFolder]], signal_number: int) -> InterruptedRunError:
+    """Make the error of a comparison that a signal stopped."""
+    finished = sum(run.finished for _, run in pairs)
+    return InterruptedRunError(
+        f"stopped after {finished} of {len(pairs)} runs, those under way with a checkpoint",
+        signal_number,
+    )
 
 
 @contextlib.contextmanager

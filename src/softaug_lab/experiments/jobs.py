@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch.multiprocessing import get_context
 
-from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes, choose_device
 from softaug_lab.data import Data
-from softaug_lab.experiments.apart import logged_warnings, name_of, report_epochs
+from softaug_lab.experiments.apart import logged_warnings, name_of, report_epochs, stopped
 from softaug_lab.experiments.run_one import run_one
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder
-from softaug_lab.training import InterruptedRunError, Progress, caught_signals
+from softaug_lab.training import Progress, caught_signals
 
 POLL_SECONDS = 0.5
 STOP_SECONDS = 60  # for runs to finish their step and write a checkpoint, before they are killed
@@ -67,12 +67,7 @@ def run_jobs(
                     begun += 1
                 wait([job.process.sentinel for job in running], POLL_SECONDS)
                 if caught:
-                    finished = sum(run.finished for _, run in pairs)
-                    raise InterruptedRunError(
-                        f"stopped after {finished} of {len(pairs)} runs, those under way "
-                        "with a checkpoint",
-                        caught[0],
-                    )
+                    raise stopped(pairs, caught[0])
                 for job in running:
                     job.epochs = report_epochs(job.recipe, job.run, data, job.epochs, watch)
                 for job in [job for job in running if not job.process.is_alive()]:
@@ -113,12 +108,15 @@ def _perform(
     # Ctrl-C reaches all processes of a terminal; the first one decides, and sends SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
-    error: str | None = None
+    error: tuple[type[SoftaugError], str] | None = None
     with logged_warnings() as messages:
         try:
             run_one(recipe, data, run, Processes(choose_device(device)), lambda _: None)
         except SoftaugError as caught:
-            error = str(caught)
+            kind = UsageError if isinstance(caught, UsageError) else SoftaugError
+            error = kind, str(caught)
+        except Exception as caught:  # as from a task on Ray: one line, and no traceback
+            error = SoftaugError, f"{type(caught).__name__}: {' '.join(str(caught).split())}"
     results.send((error, messages))
 
 
@@ -129,12 +127,13 @@ def _finish(job: _Job, warn: Callable[[str], None]) -> None:
         error, messages = job.results.recv()
     except EOFError:
         ending = _ending(job.process.exitcode)
-        error = f"its process ended with {ending}; the same command goes on with it"
-        messages = []
+        text = f"its process ended with {ending}; the same command goes on with it"
+        error, messages = (SoftaugError, text), []
     for message in messages:
         warn(f"{name}: {message}")
-    if error:
-        raise SoftaugError(f"{name}: {error}")
+    if error is not None:
+        kind, text = error
+        raise kind(f"{name}: {text}")
 
 
 def _ending(code: int) -> str:

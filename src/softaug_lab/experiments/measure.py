@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.storage import read_json, write_json
 from softaug_lab.data import Data
-from softaug_lab.evaluation import Ensemble, Predictions, evaluate_corruptions_of, predict_logits
+from softaug_lab.evaluation import Ensemble, Predictions, evaluate_corruptions, predict_logits
 from softaug_lab.metrics import detect
 from softaug_lab.models import load_model
 from softaug_lab.runs import RunFolder
@@ -32,7 +32,7 @@ def measure_corruptions(
     for first in range(0, len(left), AT_ONCE):
         group = left[first : first + AT_ONCE]
         models = [_model_of(run).to(processes.device) for run in group]
-        results = evaluate_corruptions_of(models, data.test, processes, watch=watch)
+        results = evaluate_corruptions(models, data.test, processes, watch=watch)
         if processes.main:
             for run, result in zip(group, results, strict=True):
                 write_json(run.corruptions_file, result)

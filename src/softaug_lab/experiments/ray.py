@@ -24,7 +24,7 @@ from torch import Tensor
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes, choose_device
 from softaug_lab.data import Data
-from softaug_lab.experiments.apart import logged_warnings, name_of, report_epochs
+from softaug_lab.experiments.apart import logged_warnings, name_of, report_epochs, stopped
 from softaug_lab.experiments.run_one import run_one
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder
@@ -115,12 +115,7 @@ def run_all(
                     recipe, _ = pending.pop(reference)
                     _finish(reference, recipe, limits)
                 if caught:
-                    finished = sum(run.finished for _, run in pairs)
-                    raise InterruptedRunError(
-                        f"stopped after {finished} of {len(pairs)} runs, those under way "
-                        "with a checkpoint",
-                        caught[0],
-                    )
+                    raise stopped(pairs, caught[0])
         finally:
             _cancel(list(pending), limits)
     await_files([run for _, run in pairs], limits)

@@ -273,13 +273,6 @@ def _with_donors(drawn: Drawn, find: Callable[[Tensor], Drawn]) -> Drawn:
     } | added
 
 
-def on_device(values: Tensor, device: torch.device) -> Tensor:
-    """Copy to a device, by way of memory that it can read while the host goes on."""
-    if values.device.type == "cpu" and device.type == "cuda":
-        values = values.pin_memory()
-    return to_device(values, device)
-
-
 def resident(images: ImageSet, device: torch.device) -> ImageSet:
     """Images on the device, if it is a GPU and they take less than a third of its free memory."""
     if device.type != "cuda":

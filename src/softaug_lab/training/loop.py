@@ -60,7 +60,7 @@ def fit(
         for epoch in range(at.epoch, recipe.epochs):
             ending = epoch >= recipe.epochs - recipe.end_epochs
             left = batches.epoch(epoch, objective.transform(ending), at.position)
-            for prepared in prepare(left, objective, at.step(schedule), ending, pace.block):
+            for prepared in prepare(left, objective, at.step(schedule), ending, pace, processes):
                 set_learning_rate(optimizer, schedule.learning_rate(prepared.index))
                 update.begin()
                 outputs, loss = step.gradients(prepared)

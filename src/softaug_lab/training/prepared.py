@@ -9,14 +9,19 @@ import torch
 from torch import Tensor
 
 from softaug import Drawn
+from softaug.devices import to_device
+from softaug_lab.basics.processes import Processes
 from softaug_lab.training.batches import Batch
 from softaug_lab.training.objective import Objective
-from softaug_lab.training.pace import BLOCK_BYTES
+from softaug_lab.training.pace import BLOCK_BYTES, Pace
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A batch with its inputs [N,...] and targets [N,...]; index: of its step in the run."""
+    """A batch, its labels on the device, with inputs [N,...] and targets [N,...].
+
+    index: of its step in the run.
+    """
 
     batch: Batch
     inputs: Tensor
@@ -25,23 +30,48 @@ class Prepared:
 
 
 def prepare(
-    batches: Iterator[Batch], objective: Objective, first: int, ending: bool, block: int
+    batches: Iterator[Batch],
+    objective: Objective,
+    first: int,
+    ending: bool,
+    pace: Pace,
+    processes: Processes,
 ) -> Iterator[Prepared]:
-    """Augment batches, so many at once, and yield them one by one.
+    """Augment batches on the device, several at once, and yield them one by one.
 
     first: the index of the first batch's step. ending: whether the epoch is one of the recipe's
     `end_epochs`. A block costs as many launches as a batch, and gives the same pixels.
     """
     for leading in batches:
         fitting = BLOCK_BYTES // max(1, leading.images.nbytes)
-        size = 1 if objective.one_by_one else max(1, min(block, fitting))
+        size = 1 if objective.one_by_one else max(1, min(pace.block, fitting))
         group = [leading, *islice(batches, size - 1)]
-        inputs, targets = objective.inputs_and_targets(_joined(group), first, ending)
+        whole = _moved(_joined(group), processes.device)
+        inputs, targets = objective.inputs_and_targets(whole, first, ending)
         sizes = [len(batch.labels) for batch in group]
-        parts = zip(group, inputs.split(sizes), targets.split(sizes), strict=True)
-        for index, (batch, some_inputs, some_targets) in enumerate(parts, first):
-            yield Prepared(batch, some_inputs, some_targets, index)
+        parts = zip(
+            group,
+            whole.labels.split(sizes),
+            inputs.split(sizes),
+            targets.split(sizes),
+            strict=True,
+        )
+        for index, (batch, labels, some_inputs, some_targets) in enumerate(parts, first):
+            yield Prepared(replace(batch, labels=labels), some_inputs, some_targets, index)
         first += len(group)
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    """Copy images and labels to a device, unless they are there."""
+    return replace(
+        batch, images=_copied(batch.images, device), labels=_copied(batch.labels, device)
+    )
+
+
+def _copied(values: Tensor, device: torch.device) -> Tensor:
+    """Copy to a device; for CUDA by way of pinned memory, so that the host can go on."""
+    pinned = device.type == "cuda" and values.device.type == "cpu"
+    return to_device(values.pin_memory() if pinned else values, device)
 
 
 def _joined(group: list[Batch]) -> Batch:

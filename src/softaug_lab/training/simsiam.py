@@ -23,7 +23,7 @@ from softaug_lab.models import SMALL_IMAGE, Classifier, save_model, take_head
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder
 from softaug_lab.training.augmentation import build_arm
-from softaug_lab.training.batches import Batch, on_device
+from softaug_lab.training.batches import Batch
 from softaug_lab.training.initial import initial_model
 from softaug_lab.training.two_views import TwoViews
 
@@ -164,8 +164,7 @@ class Siamese:
     def inputs_and_targets(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
         """Make the two views of each image, uint8 [N,2,C,H,W], and the pair's weights [N,2]."""
         del step, ending
-        images = on_device(batch.images, self.processes.device)
-        views, seen = self.views.apply(images, None, batch.drawn)
+        views, seen = self.views.apply(batch.images, None, batch.drawn)
         confidence = self.curve(visibility(seen.flatten(0, 1))).view(-1, 2)
         arm = self.recipe.parsed_arm
         if not arm.weighted:

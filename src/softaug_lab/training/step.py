@@ -9,7 +9,7 @@ from torch.distributed.tensor import DTensor
 
 from softaug.devices import to_device
 from softaug_lab.basics.processes import Processes, has_bf16
-from softaug_lab.basics.seeds import key
+from softaug_lab.basics.seeds import key, seed_generator
 from softaug_lab.recipes import Recipe
 from softaug_lab.training.batches import Batch
 from softaug_lab.training.faults import is_out_of_memory, out_of_memory
@@ -99,17 +99,3 @@ def finite(sums: Tensor) -> Tensor:
     """Whether the loss and the gradient norm of a step's sums are finite: bool [], unread."""
     # A sum of two float64 that were float32 cannot overflow.
     return (sums[0] + sums[-1]).isfinite()
-
-
-def seed_generator(device: torch.device, seed: int) -> None:
-    """Seed the generator of a device, from which dropout draws.
-
-    `torch.manual_seed` would also seed the generators of all kinds of devices that torch knows,
-    which takes 100 times as long.
-    """
-    if device.type == "cpu":
-        torch.default_generator.manual_seed(seed)
-    elif device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-    else:
-        torch.manual_seed(seed)

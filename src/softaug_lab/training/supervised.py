@@ -16,7 +16,7 @@ from softaug_lab.models import Classifier, save_model
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder
 from softaug_lab.training.augmentation import build_arm, build_end_phase
-from softaug_lab.training.batches import Batch, on_device
+from softaug_lab.training.batches import Batch
 from softaug_lab.training.initial import initial_model
 from softaug_lab.training.other_methods import confusions, loss_of, mix_batch, online_smoothing
 
@@ -58,20 +58,18 @@ class Supervised:
 
     def inputs_and_targets(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
         """Augment the images [N,C,H,W] and make their target rows [N,K]."""
-        device = self.processes.device
-        images, labels = on_device(batch.images, device), on_device(batch.labels, device)
         if ending:
-            return self.end_phase(images, labels, drawn=batch.drawn)
+            return self.end_phase(batch.images, batch.labels, drawn=batch.drawn)
         augment = self.main_phase
         if self.confusion is not None:
             augment = replace(augment, soften=online_smoothing(self.confusion[0]))
-        inputs, targets = augment(images, labels, drawn=batch.drawn)
+        inputs, targets = augment(batch.images, batch.labels, drawn=batch.drawn)
         seed = key(self.recipe.seed, step, "mix")
         return mix_batch(self.recipe.parsed_arm, inputs, targets, seed)
 
     def batch_sums(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Count the training errors, by the original labels."""
-        wrong = outputs.argmax(dim=1) != on_device(batch.labels, outputs.device)
+        wrong = outputs.argmax(dim=1) != batch.labels
         return wrong.sum()[None]
 
     def epoch_log(self, means: list[float]) -> dict[str, float]:
@@ -80,7 +78,7 @@ class Supervised:
 
     def after_step(self, outputs: Tensor, batch: Batch, taken: Tensor) -> None:
         if self.confusion is not None:
-            mine = confusions(outputs, on_device(batch.labels, outputs.device))
+            mine = confusions(outputs, batch.labels)
             self.confusion[1] += torch.where(taken, self.processes.summed(mine), 0.0)
 
     def next_epoch(self) -> None:

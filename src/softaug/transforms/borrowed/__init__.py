@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Generator, Tensor
 
-from softaug.transforms.base import Drawn, Images, Seen, call, check_draws
+from softaug.transforms.base import Drawn, Images, Seen, call, host_draws
 from softaug.transforms.borrowed.measure import measure
 from softaug.transforms.pixels import in_layout_of, ones
 
@@ -75,7 +75,7 @@ class Borrowed:
             blank = self._run(images.new_zeros(images.shape[1:]), seed=0)
             moved = blank.new_empty(len(images), *blank.shape)
             moved_seen = seen.new_empty(len(images), 1, *blank.shape[1:])
-            for i, seed in enumerate(check_draws(drawn, "seed", len(images)).tolist()):
+            for i, seed in enumerate(host_draws(drawn, "seed", len(images)).tolist()):
                 out = self._run(images[i], seed)
                 if out.shape != blank.shape:
                     raise ValueError(

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from softaug.transforms.base import Drawn, Images, Seen, call, check_draws
+from softaug.transforms.base import Drawn, Images, Seen, call, host_draws
 from softaug.transforms.pixels import constants, fill_value
 from softaug.transforms.policies.batch import (
     Steps,
@@ -186,9 +186,9 @@ def _apply(
     fill = fill_value(policy.fill, at_least_single(images[:0]))
     n = len(images)
     columns = (
-        check_draws(drawn, "operation", n),
-        check_draws(drawn, "bin", n),
-        check_draws(drawn, "negative", n, torch.bool),
+        host_draws(drawn, "operation", n),
+        host_draws(drawn, "bin", n),
+        host_draws(drawn, "negative", n, torch.bool),
     )
     if torch.compiler.is_compiling():
         # Imported here because it loads the compiler, which takes longer than softaug itself.
