@@ -244,6 +244,7 @@ def test_the_confusion_of_an_epoch_smooths_the_next_one(data: Data) -> None:
     logits = torch.tensor([[3.0, 2.0, 0.0], [0.0, 3.0, 0.0], [0.0, 1.0, 0.0]])
     for _ in range(2):
         objective.after_step(logits, batch, torch.tensor(True))
+    objective.after_step(logits, batch, torch.tensor(False))  # a step that was left out
     assert objective.confusion is not None
     assert torch.equal(objective.confusion[0], torch.ones(3, 3))
     objective.next_epoch()

@@ -88,12 +88,19 @@ def test_a_killed_process_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+    ("number", "epochs", "begun"),
+    [
+        (signal.SIGINT, 3000, "metrics.jsonl"),
+        (signal.SIGINT, 1, "model.safetensors"),  # while it is evaluated
+        pytest.param(signal.SIGTERM, 3000, "metrics.jsonl", marks=pytest.mark.slow),
+    ],
 )
-def test_an_interrupted_comparison_goes_on(number: signal.Signals, tmp_path: Path) -> None:
+def test_an_interrupted_comparison_goes_on(
+    number: signal.Signals, epochs: int, begun: str, tmp_path: Path
+) -> None:
     """Ctrl-C in a terminal reaches every process of the command."""
     command = (
-        "compare demo --train-images 200 --epochs 3000 --seeds 1 --arms standard soft "
+        f"compare demo --train-images 200 --epochs {epochs} --seeds 1 --arms standard soft "
         f"--batch-size 50 --jobs 2 --run {tmp_path / 'c'}"
     ).split()
     with subprocess.Popen(
@@ -102,7 +109,7 @@ def test_an_interrupted_comparison_goes_on(number: signal.Signals, tmp_path: Pat
         text=True,
         start_new_session=True,
     ) as process:
-        while len(list(tmp_path.glob("c/runs/*/metrics.jsonl"))) < 2:
+        while len(list(tmp_path.glob(f"c/runs/*/{begun}"))) < 2:
             time.sleep(0.1)
             assert process.poll() is None, process.communicate()[1]
         if number == signal.SIGINT:

@@ -113,7 +113,7 @@ class Spoilt(Step):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_steps_are_left_out_alike(optimizer: Any, data: Data, tmp_path: Path) -> None:
-    """The first step of all too, before there are momenta; the confusion does not count them."""
+    """The first step of all too, before there are momenta."""
     recipe = replace(QUICK, arm="online-smoothed", skip_nonfinite=4, optimizer=optimizer, lr=1e-3)
     runs = [
         trained(recipe, data, tmp_path / str(pace.lag), pace, make_step=Spoilt)
@@ -146,6 +146,7 @@ def test_an_interrupted_run_goes_on(stop_after: int, data: Data, tmp_path: Path)
     with pytest.raises(InterruptedRunError, match=r"after step \d+ of 10, with a checkpoint"):
         trained(QUICK, data, tmp_path / "cut", AHEAD, interrupt)
     run = open_run(tmp_path / "cut", QUICK, data, {}, resume=True)
+    assert run.checkpoint_files[0].exists()
     fit(QUICK, data, run, CPU, ignore, pace=AHEAD)
     assert_alike(run, whole)
 
