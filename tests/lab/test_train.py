@@ -41,6 +41,7 @@ from softaug_lab.training.augmentation import (
     resolve,
 )
 from softaug_lab.training.batches import MemoryBatches
+from softaug_lab.training.faults import out_of_memory
 from softaug_lab.training.initial import initial_model
 from softaug_lab.training.loop import fit
 from softaug_lab.training.objective import Objective
@@ -610,6 +611,39 @@ def test_out_of_memory_says_what_fits(data: Data, tmp_path: Path) -> None:
     in_parts = open_run(tmp_path / "b", recipe, data, {}, resume=False)
     fit(recipe, data, in_parts, CPU, ignore, objective=with_fault(recipe, data, fault))
     assert len(in_parts.history()) == 2
+
+
+def test_a_compiled_step_that_is_too_large_is_tried_uncompiled() -> None:
+    """A compilation for each number of parts would take minutes."""
+    compiled: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        compiled.append(1)
+        return graph
+
+    model = torch.nn.Linear(2, 2)
+    model.compile(backend=backend, dynamic=False)
+
+    def compute(parts: int) -> None:
+        if model(torch.ones(8 // parts, 2)).shape[0] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        compute(1)
+    error = out_of_memory(replace(QUICK, batch_size=8), CPU, compute)
+    assert "--accumulate 4 fits" in str(error)
+    assert len(compiled) == 1
+
+
+def test_a_run_records_the_device_it_trains_on(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine with a GPU, `--device cpu` still means the CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    for i, (device, name) in enumerate({"cpu": "cpu", "cuda:1": "GPU 1"}.items()):
+        run = open_run(tmp_path / str(i), QUICK, data, {}, False, torch.device(device))
+        assert run.description()["environment"]["machine"]["device"] == name
 
 
 def test_parts_of_a_batch_add_up(data: Data, tmp_path: Path) -> None:

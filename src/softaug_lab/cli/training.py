@@ -44,7 +44,9 @@ def train_one(
             return
         run = RunFolder(path)
         if processes.main:
-            run = open_run(path, recipe, loaded, source_of(data, read), folder.resume)
+            run = open_run(
+                path, recipe, loaded, source_of(data, read), folder.resume, processes.device
+            )
         processes.wait()
         with interruption_hint("--resume goes on with it"), progress_bar() as bar:
             task = bar.add_task(inert(recipe.arm), total=None, figures="")

@@ -79,7 +79,7 @@ def open_runs(
     runs = [RunFolder(folder / "runs" / folder_name(run_recipe)) for run_recipe in recipes]
     if processes.main:
         for run_recipe, run in zip(recipes, runs, strict=True):
-            open_run(run.folder, run_recipe, data, source, resume=True)
+            open_run(run.folder, run_recipe, data, source, True, processes.device)
     processes.wait()
     return list(zip(recipes, runs, strict=True))
 

@@ -202,7 +202,7 @@ def _run_members(
         member_recipe = replace(recipe, arm=member_of(recipe.arm), seed=seed)
         if processes.main:
             source = run.description()["data"]["source"]
-            open_run(member.folder, member_recipe, data, source, resume=True)
+            open_run(member.folder, member_recipe, data, source, True, processes.device)
         processes.wait()
         run_one(member_recipe, data, member, processes, watch, train)
         members.append(member)

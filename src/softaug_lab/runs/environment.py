@@ -11,8 +11,11 @@ import torch
 import softaug
 
 
-def environment() -> dict[str, Any]:
-    """Return the versions of packages, the machine and the commit of softaug's sources."""
+def environment(device: torch.device) -> dict[str, Any]:
+    """Return the versions of packages, the machine and the commit of softaug's sources.
+
+    device: the device that the run trains on.
+    """
     packages = ("torch", "torchvision", "timm", "numpy")
     versions = {"softaug": softaug.__version__, "python": platform.python_version()}
     return {
@@ -20,7 +23,7 @@ def environment() -> dict[str, Any]:
         "machine": {
             "processor": _processor(),
             "cores": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         },
         "commit": _commit(),
     }

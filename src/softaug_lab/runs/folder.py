@@ -19,6 +19,7 @@ from softaug_lab.recipes import Recipe
 from softaug_lab.runs.checkpoint import read_first_checkpoint, write_checkpoint
 from softaug_lab.runs.environment import environment
 
+CPU = torch.device("cpu")
 MAX_LENGTH = 120  # characters of an arm in the name of its folder
 FILES = (  # of a run
     "recipe.json", "training-keys.npy", "metrics.jsonl", "checkpoint.pt", "backbone.safetensors",
@@ -195,11 +196,17 @@ def folder_name(recipe: Recipe) -> str:
 
 
 def open_run(
-    folder: Path, recipe: Recipe, data: Data, source: dict[str, Any], resume: bool
+    folder: Path,
+    recipe: Recipe,
+    data: Data,
+    source: dict[str, Any],
+    resume: bool,
+    device: torch.device = CPU,
 ) -> RunFolder:
     """Create a run folder, or with `resume` reopen one of the same recipe and data.
 
-    source: the DATA argument and the options it was read with, for the record. Raises UsageError
+    source: the DATA argument and the options it was read with, for the record; so is device, which
+    the run is to train on. Raises UsageError
     for a folder that exists (without `resume`), that has another recipe or other data (with it),
     naming the differences, or that another process holds; SoftaugError for a folder that cannot be
     created.
@@ -233,7 +240,7 @@ def open_run(
         raise SoftaugError(f"{folder}: could not be made ({error.strerror})") from error
     with held(folder):
         run.remove_leftovers()
-        write_json(folder / "recipe.json", {**wanted, "environment": environment()})
+        write_json(folder / "recipe.json", {**wanted, "environment": environment(device)})
         run.save_training_keys(data)
     return run
 

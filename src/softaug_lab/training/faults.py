@@ -98,7 +98,9 @@ def out_of_memory(
 
 def _fits(compute: Callable[[int], Any], parts: int) -> bool:
     try:
-        compute(parts)
+        # Compiled, each number of parts would cost a compilation before its answer.
+        with torch.compiler.set_stance("force_eager"):
+            compute(parts)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
