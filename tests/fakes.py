@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from softaug import Drawn
 
-COPIES = ("aten._to_copy.default", "aten.copy_.default")
+COPIES = ("aten._to_copy.default", "aten.copy_.default", "aten.to.dtype_layout")
 INDEXING = "aten.index.Tensor"
 # They change or make no memory on the device.
 FREE = ("aten.empty", "aten.new_empty", "aten._unsafe_view", "aten.lift", "aten._reshape", "prim.")

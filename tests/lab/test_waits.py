@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from softaug_lab.basics.processes import Processes
 from softaug_lab.data.dataset import Data
+from softaug_lab.evaluation.predictions import predict_logits
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import open_run
 from softaug_lab.training import reports
@@ -111,3 +112,14 @@ def test_no_step_waits(arm: str, most: int, data: Data, tmp_path: Path, gpu: Non
     usual, with_a_block = median(launches), max(launches)
     block = pace_of(torch.device("cuda")).block
     assert usual + (with_a_block - usual) / block <= most
+
+
+def test_an_evaluation_reads_its_logits_once(data: Data, gpu: None) -> None:
+    del gpu
+    objective = build_objective(Recipe(epochs=1), data, Processes(torch.device("cpu")))
+    with watched() as seen:
+        model = objective.model.to("cuda")
+        seen.waits.clear()
+        logits = predict_logits(model, data.test.images, batch_size=8)
+    assert logits.shape == (30, 3)
+    assert seen.waits == ["aten.to.dtype_layout [(30, 3), (30, 3)]"]

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor, nn
 
+from softaug.devices import to_device
 from softaug_lab.basics.errors import SoftaugError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.storage import write_atomically
@@ -128,11 +129,12 @@ def predict_logits(
         device = torch.device("cpu") if first is None else first.device
     with _eval_mode(model), torch.inference_mode():
         batches = [
-            model(images[rows].to(device)).float().cpu()
+            model(to_device(images[rows], torch.device(device))).float()
             for rows in batch_slices(len(images), batch_size)
         ]
+        logits = torch.cat(batches).cpu()  # once, so that no batch waits for the device
     # Tensors made in inference mode never take part in autograd; a copy made outside does.
-    return torch.cat(batches)
+    return logits.clone()
 
 
 def predict_shared(
