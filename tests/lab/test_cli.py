@@ -1,6 +1,7 @@
 """The command line as a user has it: a folder of pictures in, figures and a model out."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -498,3 +499,21 @@ def test_a_comparison_under_corruptions(tmp_path: Path, capsys: pytest.CaptureFi
     assert "Under corruptions" in (tmp_path / "run" / "report.html").read_text()
     after = (tmp_path / "run" / "runs" / "soft-seed-0" / "model.safetensors").stat().st_mtime_ns
     assert after == before
+
+
+def test_completion_is_installed_for_a_shell(tmp_path: Path) -> None:
+    """Bash itself completes a command and an option by what was installed."""
+    environment = {**os.environ, "HOME": str(tmp_path), "SHELL": "/bin/bash"}
+    for name in ("XDG_DATA_HOME", "BASH_COMPLETION_USER_DIR", "ZDOTDIR", "XDG_CONFIG_HOME"):
+        environment.pop(name, None)
+    install = [sys.executable, "-m", "softaug", "--install-completion"]
+    subprocess.run(install, env=environment, check=True, capture_output=True)
+    program = f"""
+    . {tmp_path}/.bashrc
+    COMP_WORDS=(softaug eval) COMP_CWORD=1; _softaug; echo "$COMPREPLY"
+    COMP_WORDS=(softaug train --sigm) COMP_CWORD=2; _softaug; echo "$COMPREPLY"
+    """
+    done = subprocess.run(
+        ["bash", "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["evaluate", "--sigma"]

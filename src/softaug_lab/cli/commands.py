@@ -121,6 +121,9 @@ app = App(
 )
 for order, (name, shown) in enumerate(HELP.items()):
     app.command(f"softaug_lab.cli.{name}:{name}", help_formatter=shown, sort_key=order)
+app.register_install_completion_command(
+    help="Install completion of commands and options for bash, zsh or fish."
+)
 
 
 def import_commands() -> None:
