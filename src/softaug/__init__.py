@@ -7,6 +7,7 @@ transforms/base, transforms/chain, transforms/crop.
 
 from softaug import transforms
 from softaug.augment import SoftAugment
+from softaug.calibrated import CalibratedCurve
 from softaug.curves import Constant, Curve, Gated, PowerCurve, TableCurve
 from softaug.maps import as_seen, visibility
 from softaug.recommend import recommended
@@ -22,6 +23,7 @@ from softaug.targets import (
 from softaug.transforms import *  # noqa: F403  the names that its door lists
 
 __all__ = [
+    "CalibratedCurve",
     "Constant",
     "Curve",
     "Gated",

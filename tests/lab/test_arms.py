@@ -17,11 +17,12 @@ from torch import Tensor
 from softaug_lab.basics.errors import UsageError
 from softaug_lab.corruptions.apply import corrupt
 from softaug_lab.data.dataset import Data
-from softaug_lab.evaluation.predictions import Predictions, predict_logits
+from softaug_lab.evaluation.predictions import Predictions
 from softaug_lab.experiments.measure import measure_corruptions
 from softaug_lab.experiments.record import run_as_dict
 from softaug_lab.experiments.run_one import read_record, run_one
 from softaug_lab.models.classifier import load_model
+from softaug_lab.models.logits import predict_logits
 from softaug_lab.recipes import arms as arms_module
 from softaug_lab.recipes.arms import (
     ARMS,

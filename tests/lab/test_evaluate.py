@@ -17,7 +17,7 @@ from softaug_lab.basics.storage import read_json
 from softaug_lab.data.dataset import ImageSet
 from softaug_lab.evaluation.evaluate import PASSES, evaluate, summarise
 from softaug_lab.evaluation.fills import Fills
-from softaug_lab.evaluation.predictions import Predictions, predict_logits
+from softaug_lab.evaluation.predictions import Predictions
 from softaug_lab.evaluation.record import Evaluation, Mix, ProbeErrors, has_views
 from softaug_lab.evaluation.views import actual_share
 from softaug_lab.metrics import proper
@@ -27,6 +27,7 @@ from softaug_lab.metrics.record import measure
 from softaug_lab.metrics.selective import Risk
 from softaug_lab.metrics.table import recorded
 from softaug_lab.metrics.temperature import fit_temperature
+from softaug_lab.models.logits import predict_logits
 
 
 class Fixed(nn.Module):

@@ -13,8 +13,8 @@ from PIL import Image
 
 from softaug_lab.cli.app import main
 from softaug_lab.data.load import load
-from softaug_lab.evaluation.predictions import predict_logits
 from softaug_lab.models.classifier import load_model
+from softaug_lab.models.logits import predict_logits
 
 Array = npt.NDArray[np.float64]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "results-json.md"

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from softaug_lab.basics.processes import Processes
 from softaug_lab.data.dataset import Data
-from softaug_lab.evaluation.predictions import predict_logits
+from softaug_lab.models.logits import predict_logits
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import open_run
 from softaug_lab.training import reports

@@ -121,8 +121,8 @@ def _of_model(
 ) -> dict[str, Any]:
     from softaug_lab.corruptions import require_size
     from softaug_lab.evaluation import evaluate as measure
-    from softaug_lab.evaluation import predict_logits
     from softaug_lab.experiments import fills_for
+    from softaug_lab.models import predict_logits
 
     # Raised before the work: images may be too small for corruptions, other data may not exist.
     if asked.made:

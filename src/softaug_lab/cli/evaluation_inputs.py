@@ -213,8 +213,7 @@ def foreign_model(
     """Load a model that softaug did not train, and the data to test it on."""
     from softaug_lab.basics.processes import choose_device
     from softaug_lab.data import BUILT_IN
-    from softaug_lab.evaluation import predict_logits
-    from softaug_lab.models import load_foreign, read_classes
+    from softaug_lab.models import load_foreign, predict_logits, read_classes
 
     if data is None:
         raise UsageError(f"{model}: a model of others names no data; add DATA after it")

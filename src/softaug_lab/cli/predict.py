@@ -37,8 +37,7 @@ def predict(
     """
     from softaug_lab.basics.processes import choose_device
     from softaug_lab.data import read_image
-    from softaug_lab.evaluation import predict_logits
-    from softaug_lab.models import load_model
+    from softaug_lab.models import load_model, predict_logits
 
     if top < 1:
         raise UsageError(f"--top must be at least 1, got {top}")

@@ -100,12 +100,15 @@ def prepare(
 ) -> Recipe:
     """Set the epochs that `--minutes` allows, and say what a rule chooses for the arms auto.
 
-    A folder that has runs keeps their epochs. Raises UsageError for an unknown model.
+    A folder that has runs keeps their epochs. Raises UsageError for an unknown model, and where the
+    data lack what an arm needs.
     """
-    from softaug_lab.experiments import epochs_within
+    from softaug_lab.experiments import epochs_within, require_trainable
     from softaug_lab.models import require_known
 
     require_known(recipe.model)
+    for arm in arms:
+        require_trainable(replace(recipe, arm=arm), data)
     if running.minutes is not None:
         if processes.count > 1:
             raise UsageError("--minutes measures one process; leave torchrun out, or set --epochs")

@@ -13,7 +13,7 @@ from softaug_lab.data.decode import (
     decoders,
     read_image,
 )
-from softaug_lab.data.held_out import hold_out, share_to_hold_out
+from softaug_lab.data.held_out import halves, hold_out, share_to_hold_out
 from softaug_lab.data.identity import content_keys
 from softaug_lab.data.load import load, read_images
 from softaug_lab.data.resize import centre_crop, fit, with_channels
@@ -38,6 +38,7 @@ __all__ = [
     "decode_image",
     "decoders",
     "fit",
+    "halves",
     "hold_out",
     "is_address",
     "load",

@@ -61,6 +61,12 @@ def hold_out(data: Data, share: float, seed: int) -> Data:
     return replace(data, train=train, held_out=held_out)
 
 
+def halves(images: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """Split held-out images into every other one: for a learned curve, and for the temperature."""
+    first, second = (ImageSet(images.images[start::2], images.labels[start::2]) for start in (0, 1))
+    return first, second
+
+
 def _of_stream(data: Data, stream: Stream, share: float, seed: int) -> Data:
     counts = stream.part.counts
     # Rounded by chance, since a shard may be a single image.

@@ -6,7 +6,7 @@ Imports `softaug` and the lab's basics, data, metrics, models, corruptions, reci
 from softaug_lab.evaluation.ensembles import Ensemble, mean_of
 from softaug_lab.evaluation.evaluate import PASSES, evaluate, summarise
 from softaug_lab.evaluation.fills import Fills
-from softaug_lab.evaluation.predictions import Predictions, predict_logits
+from softaug_lab.evaluation.predictions import Predictions
 from softaug_lab.evaluation.probe import (
     Probe,
     cached_features,
@@ -37,7 +37,6 @@ __all__ = [
     "features_of",
     "has_views",
     "mean_of",
-    "predict_logits",
     "probe_errors",
     "probe_run",
     "refuse_stream",

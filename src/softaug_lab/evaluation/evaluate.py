@@ -17,9 +17,6 @@ from softaug_lab.evaluation.fills import Fills
 from softaug_lab.evaluation.predictions import (
     LevelLogits,
     Predictions,
-    batch_slices,
-    predict_logits,
-    predict_shared,
     require_finite,
 )
 from softaug_lab.evaluation.record import Evaluation, Mix, ViewLevel
@@ -39,6 +36,7 @@ from softaug_lab.metrics import (
     top_confidence,
     top_k_error,
 )
+from softaug_lab.models import batch_slices, predict_logits, predict_shared
 
 PASSES = 2 + len(KINDS) * len(FILL_GROUPS) * len(LOST_SHARES)  # over the test images, by `evaluate`
 

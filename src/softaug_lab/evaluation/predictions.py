@@ -4,19 +4,16 @@ n test images, m held-out images, k classes, c channels, h w pixels.
 """
 
 import io
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
-from softaug.devices import to_device
 from softaug_lab.basics.errors import SoftaugError
-from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.storage import write_atomically
 
 OPTIONAL = ("mix_logits", "held_out_labels", "held_out_logits")
@@ -111,43 +108,6 @@ def _levels(arrays: Mapping[str, np.ndarray]) -> dict[Level, LevelLogits]:
     return levels
 
 
-def predict_logits(
-    model: nn.Module,
-    images: UInt8[Tensor, "n c h w"],
-    batch_size: int = 500,
-    device: torch.device | str | None = None,
-) -> Float32[Tensor, "n k"]:
-    """Compute the model's logits for uint8 images, float32 [N,K] on the CPU.
-
-    The model runs in eval mode without gradients; afterwards every module is in its former mode.
-    device: where the batches are moved; by default to the device of the model's parameters.
-    """
-    if len(images) == 0:
-        raise ValueError("predict_logits needs at least one image, got none")
-    if device is None:
-        first = next(model.parameters(), None)
-        device = torch.device("cpu") if first is None else first.device
-    with _eval_mode(model), torch.inference_mode():
-        batches = [
-            model(to_device(images[rows], torch.device(device))).float()
-            for rows in batch_slices(len(images), batch_size)
-        ]
-        logits = torch.cat(batches).cpu()  # once, so that no batch waits for the device
-    # Tensors made in inference mode never take part in autograd; a copy made outside does.
-    return logits.clone()
-
-
-def predict_shared(
-    model: nn.Module,
-    images: UInt8[Tensor, "n c h w"],
-    processes: Processes,
-    batch_size: int = 500,
-) -> Float32[Tensor, "n k"]:
-    """Split `predict_logits` over the processes of a run; all receive all logits."""
-    mine = images[processes.share(len(images))]
-    return processes.gather(predict_logits(model, mine, batch_size))
-
-
 def require_finite(logits: Tensor, images: str = "test images") -> Tensor:
     """Return logits [N,K] of some images; raise SoftaugError where one is not finite."""
     bad = int((~logits.isfinite()).any(dim=1).sum())
@@ -157,22 +117,3 @@ def require_finite(logits: Tensor, images: str = "test images") -> Tensor:
             "probably diverged: lower the learning rate"
         )
     return logits
-
-
-def batch_slices(n: int, size: int) -> Iterator[slice]:
-    """Split n samples, in order, into slices of `size`; the last one may be shorter."""
-    if size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {size}")
-    return (slice(start, start + size) for start in range(0, n, size))
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """Set eval mode for the block, then restore each module's own mode (frozen ones stay so)."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

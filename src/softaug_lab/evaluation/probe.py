@@ -20,10 +20,16 @@ from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.seeds import key, keyed
 from softaug_lab.basics.storage import write_atomically
 from softaug_lab.data import Data
-from softaug_lab.evaluation.predictions import predict_shared
 from softaug_lab.evaluation.record import ProbeErrors
 from softaug_lab.metrics import top_k_error
-from softaug_lab.models import Classifier, build, load_model, save_model, take_head
+from softaug_lab.models import (
+    Classifier,
+    build,
+    load_model,
+    predict_shared,
+    save_model,
+    take_head,
+)
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder
 

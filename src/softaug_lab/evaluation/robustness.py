@@ -26,8 +26,8 @@ from softaug_lab.corruptions import (
     names_for,
 )
 from softaug_lab.data import ImageSet
-from softaug_lab.evaluation.predictions import predict_logits
 from softaug_lab.metrics import BINS, basic_metrics
+from softaug_lab.models import predict_logits
 
 KEYS = ("top1_error", "nll", "ece")  # of `basic_metrics`
 Progress = Callable[[str, int], None]  # is called with each name and severity that is done

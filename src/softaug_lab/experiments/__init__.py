@@ -9,7 +9,7 @@ from softaug_lab.experiments.cost import epochs_within, plan
 from softaug_lab.experiments.jobs import run_jobs
 from softaug_lab.experiments.measure import measure_corruptions, measure_ood
 from softaug_lab.experiments.record import augmented_samples, collect
-from softaug_lab.experiments.run_one import RunRecord, fills_for, run_one
+from softaug_lab.experiments.run_one import RunRecord, fills_for, require_trainable, run_one
 
 __all__ = [
     "RunRecord",
@@ -23,6 +23,7 @@ __all__ = [
     "open_runs",
     "plan",
     "require_comparable",
+    "require_trainable",
     "run_jobs",
     "run_one",
 ]

@@ -18,9 +18,9 @@ from torch import nn
 from softaug_lab.basics.errors import UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.data import Data
-from softaug_lab.evaluation import PASSES, predict_logits
+from softaug_lab.evaluation import PASSES
 from softaug_lab.experiments.run_one import require_trainable
-from softaug_lab.models import Classifier, ModelCard, build
+from softaug_lab.models import Classifier, ModelCard, build, predict_logits
 from softaug_lab.recipes import Recipe, read_arm
 from softaug_lab.runs import RunFolder
 from softaug_lab.training import Progress, SimSiam, fit, resolve

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.storage import read_json, write_json
 from softaug_lab.data import Data
-from softaug_lab.evaluation import Ensemble, Predictions, evaluate_corruptions, predict_logits
+from softaug_lab.evaluation import Ensemble, Predictions, evaluate_corruptions
 from softaug_lab.metrics import detect
-from softaug_lab.models import load_model
+from softaug_lab.models import load_model, predict_logits
 from softaug_lab.runs import RunFolder
 
 AT_ONCE = 8  # models in memory; a kill loses the measurements of so many

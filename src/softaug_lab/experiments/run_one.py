@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from softaug_lab.basics.errors import UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.storage import held, read_json
-from softaug_lab.data import Data, ImageSet, load
+from softaug_lab.data import Data, ImageSet, halves, load
 from softaug_lab.evaluation import (
     Evaluation,
     Fills,
@@ -131,9 +132,17 @@ def read_record(run: RunFolder) -> RunRecord:
 
 
 def require_trainable(recipe: Recipe, data: Data) -> None:
-    """Raise UsageError, before any work, for a self-supervised recipe on streamed data."""
+    """Raise UsageError, before any work, where the data lack what the recipe's arm needs.
+
+    Without labels that is all images in memory; to learn a curve, held-out images.
+    """
     if recipe.parsed_arm.self_supervised:
         refuse_stream(data)
+    if recipe.parsed_arm.targets == "learned" and data.held_out is None:
+        raise UsageError(
+            f"arm {recipe.arm!r} learns its curve from held-out images, and there are none; "
+            "--held-out 0.05 sets 5 % of the training images aside"
+        )
 
 
 def fills_for(data: Data, test: ImageSet | None = None) -> Fills:
@@ -175,12 +184,19 @@ def _evaluate(run: RunFolder, data: Data, processes: Processes) -> tuple[Evaluat
         data.test,
         fills=fills_for(data),
         processes=processes,
-        held_out=data.held_out,
+        held_out=_for_temperature(run.recipe(), data),
     )
     if processes.main and evaluation.temperature is not None:
         card = replace(model.card, temperature=evaluation.temperature)
         save_model(card, model.state_dict(), run.model_file)
     return evaluation, predictions
+
+
+def _for_temperature(recipe: Recipe, data: Data) -> ImageSet | None:
+    """The held-out images; in an arm that learns its curve, the half that the curve ignores."""
+    if data.held_out is None or recipe.parsed_arm.targets != "learned":
+        return data.held_out
+    return halves(data.held_out)[1]
 
 
 def _run_members(

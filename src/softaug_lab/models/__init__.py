@@ -13,6 +13,7 @@ from softaug_lab.models.foreign import (
     read_classes,
     read_logits,
 )
+from softaug_lab.models.logits import batch_slices, predict_logits, predict_shared
 from softaug_lab.models.network import require_known
 
 __all__ = [
@@ -20,11 +21,14 @@ __all__ = [
     "Classifier",
     "Columns",
     "ModelCard",
+    "batch_slices",
     "build",
     "class_columns",
     "load_foreign",
     "load_model",
     "model_kind",
+    "predict_logits",
+    "predict_shared",
     "read_classes",
     "read_logits",
     "require_known",

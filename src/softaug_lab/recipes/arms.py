@@ -15,7 +15,7 @@ from softaug_lab.recipes.plain_yaml import load_yaml
 Role = Literal[
     "plain", "standard", "smoothed", "harsh", "constant", "soft", "rival", "variant"
 ]  # fmt: skip
-Targets = Literal["hard", "smoothed", "constant", "soft", "online"]
+Targets = Literal["hard", "smoothed", "constant", "soft", "learned", "online"]
 Mix = Literal["none", "mixup", "cutmix"]
 Loss = Literal["cross_entropy", "focal"]
 Method = Literal["supervised", "simsiam"]

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 
 from softaug import (
+    CalibratedCurve,
     Chain,
     Constant,
     Crop,
@@ -67,6 +68,7 @@ def build_arm(recipe: Recipe, num_classes: int, height: int, width: int) -> Soft
         "online": lambda: Constant(1 - arm.alpha),
         "constant": lambda: Constant(mean_confidence(transform, soft, height, width)),
         "soft": lambda: soft,
+        "learned": lambda: CalibratedCurve(chance),
     }
     if arm.self_supervised:
         transform = Chain([transform, *_view_changes(recipe, height, width)])

@@ -18,6 +18,7 @@ from softaug_lab.runs import RunFolder
 from softaug_lab.training.augmentation import build_arm, build_end_phase
 from softaug_lab.training.batches import Batch
 from softaug_lab.training.initial import initial_model
+from softaug_lab.training.learned import LearnedCurve, learned_curve
 from softaug_lab.training.other_methods import confusions, loss_of, mix_batch, online_smoothing
 
 
@@ -27,7 +28,7 @@ class Supervised:
 
     main_phase: the augmentation until the end phase, end_phase: the one within it. confusion: for
     an online arm the confusion of the last epoch, by which targets are smoothed, and that of the
-    current epoch so far, [2,K,K]; None for other arms.
+    current epoch so far, [2,K,K]; None for other arms. learned: what learns the curve, if anything.
     """
 
     recipe: Recipe
@@ -35,6 +36,7 @@ class Supervised:
     model: Classifier
     main_phase: SoftAugment
     end_phase: SoftAugment
+    learned: LearnedCurve | None = None
     lr: float = field(init=False)
     loss: Callable[[Tensor, Tensor], Tensor] = field(init=False)
     confusion: Tensor | None = field(init=False, default=None)
@@ -74,7 +76,10 @@ class Supervised:
 
     def epoch_log(self, means: list[float]) -> dict[str, float]:
         (error,) = means
-        return {"train_top1_error": error}
+        log = {"train_top1_error": error}
+        if self.learned is not None:
+            log |= {"ceiling": self.learned.curve.ceiling, "k": self.learned.curve.k}
+        return log
 
     def after_step(self, outputs: Tensor, batch: Batch, taken: Tensor) -> None:
         if self.confusion is not None:
@@ -85,13 +90,20 @@ class Supervised:
         if self.confusion is not None:
             latest = self.confusion[1]
             self.confusion = torch.stack([latest, torch.zeros_like(latest)])
+        if self.learned is not None:
+            self.learned.next_epoch(self.model)
 
     def state(self) -> dict[str, Any]:
-        return {"confusion": None if self.confusion is None else self.confusion.cpu()}
+        state: dict[str, Any] = {
+            "confusion": None if self.confusion is None else self.confusion.cpu()
+        }
+        return state if self.learned is None else state | {"learned": self.learned.state()}
 
     def load(self, state: dict[str, Any]) -> None:
         confusion = state["confusion"]
         self.confusion = confusion if confusion is None else confusion.to(self.processes.device)
+        if self.learned is not None:
+            self.learned.load(state["learned"])
 
     def save(self, weights: dict[str, Tensor], run: RunFolder) -> None:
         save_model(self.model.card, weights, run.model_file)
@@ -101,12 +113,14 @@ def build_supervised(recipe: Recipe, data: Data, processes: Processes) -> Superv
     """Build the objective with the recipe's initial model."""
     _, height, width = data.image_shape
     augment = build_arm(recipe, data.num_classes, height, width)
+    learned = learned_curve(recipe, data, processes, augment.curve, augment.transform)
     return Supervised(
         recipe,
         processes,
         initial_model(recipe, data),
         weighted_over_processes(augment, processes),
         build_end_phase(recipe, data.num_classes),
+        learned,
     )
 
 
