@@ -23,8 +23,9 @@ ALLOWED = {
         "training": "basics data models recipes runs metrics",
         "evaluation": "basics data metrics models corruptions recipes runs",
         "experiments": "basics data metrics models recipes runs training evaluation",
+        "tuning": "basics data metrics recipes runs training evaluation experiments",
         "cli": "basics data metrics models corruptions recipes runs training evaluation "
-        "experiments report",
+        "experiments report tuning",
     }.items()
 }
 # Modules that others import beside a package's door: those of basics are doors themselves (recipes

@@ -14,7 +14,7 @@ NEEDED = (
     "torchvision", "yaml",
 )  # fmt: skip
 
-TRAINING = ("train", "compare", "sweep", "pretrain")  # commands
+TRAINING = ("train", "compare", "sweep", "tune", "pretrain")  # commands
 
 
 def main(arguments: list[str] | None = None) -> None:

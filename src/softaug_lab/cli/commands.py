@@ -49,6 +49,14 @@ HELP = {
         ),
         hidden=WITHOUT_LABELS,
     ),
+    "tune": Help(
+        examples=(
+            "softaug tune photos/ --size 64 --minutes 30",
+            "softaug tune demo --minutes 10 --run runs/tuned",
+            "softaug tune cifar10 --minutes 60 --objective error",
+        ),
+        hidden=(*WITHOUT_LABELS, "--epochs", "--augment", "--sigma"),
+    ),
     "preview": Help(
         examples=(
             "softaug preview demo",

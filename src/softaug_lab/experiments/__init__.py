@@ -5,7 +5,7 @@ extra: the command line imports `softaug_lab.experiments.ray` only where a compa
 """
 
 from softaug_lab.experiments.compare import compare_runs, open_runs, require_comparable
-from softaug_lab.experiments.cost import epochs_within, plan
+from softaug_lab.experiments.cost import epochs_within, pace, plan
 from softaug_lab.experiments.jobs import run_jobs
 from softaug_lab.experiments.measure import measure_corruptions, measure_ood
 from softaug_lab.experiments.record import augmented_samples, collect
@@ -21,6 +21,7 @@ __all__ = [
     "measure_corruptions",
     "measure_ood",
     "open_runs",
+    "pace",
     "plan",
     "require_comparable",
     "require_trainable",

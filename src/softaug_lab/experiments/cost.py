@@ -118,14 +118,7 @@ def epochs_within(
 
     Raises UsageError where not even one does.
     """
-    channels, height, width = data.image_shape
-    card = ModelCard(recipe.model, data.classes, channels, height, width)
-    if not 0 < minutes < math.inf:
-        raise UsageError(f"--minutes must be finite and above 0, got {minutes:g}")
-    model = build(card, *data.pixel_statistics).to(processes.device)
-    evaluation = _evaluation_seconds(model, recipe, data)
-    costs = _costs(recipe, arms, data, processes).values()
-    epoch = max(cost.seconds for cost in costs) / recipe.epochs
+    epoch, evaluation = pace(minutes, recipe, arms, data, processes)
     epochs = int((60 * minutes - evaluation) / epoch)
     if epochs < 1:
         least = (epoch + evaluation) / 60
@@ -134,6 +127,23 @@ def epochs_within(
             f"evaluation, got {minutes:g}"
         )
     return epochs
+
+
+def pace(
+    minutes: float, recipe: Recipe, arms: Sequence[str], data: Data, processes: Processes
+) -> tuple[float, float]:
+    """Measure the seconds of an epoch of the slowest arm, and of a run's evaluation.
+
+    minutes: what they are measured for. Raises UsageError where these are no time.
+    """
+    if not 0 < minutes < math.inf:
+        raise UsageError(f"--minutes must be finite and above 0, got {minutes:g}")
+    channels, height, width = data.image_shape
+    card = ModelCard(recipe.model, data.classes, channels, height, width)
+    model = build(card, *data.pixel_statistics).to(processes.device)
+    evaluation = _evaluation_seconds(model, recipe, data)
+    costs = _costs(recipe, arms, data, processes).values()
+    return max(cost.seconds for cost in costs) / recipe.epochs, evaluation
 
 
 def _costs(

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from softaug_lab.report.looks import Look
+from softaug_lab.report.looks import LOOKS, Look
 from softaug_lab.report.prepare import Array, Lines, Reliability, mean_over
 
 # Drawings have this colour, which `_svg` replaces by the page's own, so that dark pages work.
@@ -151,6 +151,32 @@ def plot_reliability(bins: Reliability, look: Look, name: str) -> str:
     axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence", ylabel="accuracy")
     for ticks in (axis.set_xticks, axis.set_yticks):
         ticks([0, 0.5, 1], labels=["0", "0.5", "1"])
+    return _svg(figure, name)
+
+
+@styled
+def plot_direction(
+    x: Array,
+    difference: Array,
+    error: Array,
+    tried: Sequence[tuple[float, float]],
+    taken: float,
+    name: str,
+    xlabel: str,
+) -> str:
+    """Draw a search's fit of score differences with its error band, and the runs behind it.
+
+    tried: (x, difference) of single runs. taken: where the search went. name: prefix of the ids.
+    """
+    figure, axis = _panel()
+    colour = LOOKS["soft"].colour
+    axis.fill_between(x, difference - error, difference + error, color=colour, alpha=0.16, lw=0)
+    axis.plot(x, difference, color=colour, linewidth=1.6)
+    axis.plot([0.0], [0.0], "o", color=INK, markersize=4)
+    for place, value in tried:
+        axis.plot([place], [value], "o", color=colour, markersize=4)
+    axis.axvline(taken, color=INK, linewidth=0.8, alpha=0.5)
+    axis.set_xlabel(xlabel)
     return _svg(figure, name)
 
 

@@ -1,0 +1,150 @@
+"""softaug tune"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from softaug_lab.basics.errors import UsageError, plural
+from softaug_lab.cli.options import (
+    READ,
+    DataOptions,
+    Device,
+    ReadOptions,
+    RecipeFile,
+    RecipeOptions,
+    Source,
+)
+from softaug_lab.cli.terminal import advance, console, inert, progress_bar, say, show, tell
+from softaug_lab.cli.training import command_line, interruption_hint, load_to_train, source_of
+from softaug_lab.recipes import Recipe, panels
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from softaug_lab.basics.processes import Processes
+    from softaug_lab.training import Progress as StepProgress
+    from softaug_lab.tuning import Plan, Study
+
+PLAN = "plan.json"
+
+
+def tune(
+    data: Source,
+    /,
+    *,
+    minutes: Annotated[float, Parameter(group=panels.SCHEDULE)],
+    objective: Annotated[
+        Literal["mix_nll", "error", "cut_off_error"], Parameter(group=panels.MEASURES)
+    ] = "mix_nll",
+    recipe: RecipeOptions = None,
+    read: ReadOptions = READ,
+    _file: RecipeFile = None,
+    run: Annotated[Path | None, Parameter(group=panels.RUN)] = None,
+    device: Device = "auto",
+) -> None:
+    """Find the strength of the arm auto that suits the data, train with it, and write a report.
+
+    Half of the time goes to short runs around the rule of the arm auto, a quarter as long as the
+    last one; a part of the training images scores them. The rule's strength is left only where the
+    gain is above its standard error. The winner is trained beside the standard arm, and tested on
+    images that the search never used. The same command continues after a crash.
+
+    Parameters
+    ----------
+    minutes
+        Time for everything, on this machine.
+    objective
+        What the short runs are scored by: mix_nll is the NLL of whole, cut-off and hidden images
+        under one confidence, error that on whole images, cut_off_error that on cut-off ones.
+    run
+        Folder of the search (default: runs/tune-DATA).
+    """
+    from softaug_lab.basics.processes import Processes, choose_device
+
+    recipe = recipe or Recipe(arm="auto")
+    for name in ("augment", "sigma"):
+        if getattr(recipe, name) is not None:
+            raise UsageError(f"tune chooses --{name}, leave it out; got {getattr(recipe, name)}")
+    processes = Processes(choose_device(device))
+    with interruption_hint("the same command goes on with it"):
+        study = _open(data, read, recipe, run, minutes, objective, processes)
+        _perform(study, processes)
+
+
+def _open(
+    data: str,
+    read: DataOptions,
+    recipe: Recipe,
+    run: Path | None,
+    minutes: float,
+    objective: str,
+    processes: "Processes",
+) -> "Study":
+    """Load the data; make the plan of a search, or read that of one that goes on."""
+    from softaug_lab.basics.storage import held
+    from softaug_lab.models import require_known
+    from softaug_lab.tuning import Study, make_plan, read_plan
+
+    require_known(recipe.model)
+
+    def folder_of(name: str) -> Path:
+        return run or Path("runs") / f"tune-{name}"
+
+    loaded, read = load_to_train(data, read, lambda name: folder_of(name) / "last")
+    folder = folder_of(loaded.name)
+    path = folder / PLAN
+    if path.exists():
+        plan = read_plan(path, minutes, objective)
+    else:
+        if folder.exists() and any(folder.iterdir()):
+            raise UsageError(f"{folder}: exists and is no search; --run names another folder")
+        plan = make_plan(minutes, objective, recipe, loaded, processes)
+        folder.mkdir(parents=True, exist_ok=True)
+        with held(folder):
+            plan.save(path)
+    _announce(plan)
+    return Study(folder, plan, recipe, loaded, source_of(data, read))
+
+
+def _announce(plan: "Plan") -> None:
+    say(
+        f"{plan.trials} short runs of {plural(plan.trial_epochs, 'epoch')}, scored on "
+        f"{plan.scored:,} training images that they do not train on; "
+        f"then 2 runs of {plural(plan.epochs, 'epoch')}"
+    )
+
+
+def _perform(study: "Study", processes: "Processes") -> None:
+    from softaug_lab.basics.storage import held, write_json
+    from softaug_lab.cli.tables import arms_table
+    from softaug_lab.experiments import collect, compare_runs
+    from softaug_lab.report import tuning_sentences, write_report, write_tuning_report
+    from softaug_lab.tuning import as_record
+
+    with held(study.folder), progress_bar() as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def watch(name: str, of: Recipe, step: "StepProgress") -> None:
+            title = inert(f"{name}: {of.arm}")
+            if title not in tasks:
+                tasks[title] = bar.add_task(title, total=None, figures="")
+            advance(bar, tasks[title], step)
+
+        trials = study.run_trials(processes, watch)
+        surface = study.fit(trials)
+        arms = study.last_arms(surface)
+        pairs = study.run_last(arms, processes, watch)
+        runs = [one for _, one in pairs]
+        title = f"The winner of a search beside the standard arm, on {study.data.name}"
+        results = collect(title, command_line(), runs, study.data, compare_runs(runs, arms))
+        write_json(study.folder / "last" / "results.json", results)
+        write_report(results, study.folder / "last" / "report.html")
+        record = {"command": command_line(), **as_record(study, trials, surface, arms)}
+        write_json(study.folder / "tuning.json", record)
+        write_tuning_report(record, study.folder / "report.html")
+    show(arms_table(results))
+    for sentence in tuning_sentences(record):
+        console.print(inert(sentence), markup=False, highlight=False)
+    tell(f"model   {runs[0].model_file}")
+    tell(f"report  {study.folder / 'report.html'}")

@@ -1,0 +1,108 @@
+"""The page of a search for a strength: what it chose and why, its fit, and every short run."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from softaug_lab.basics.storage import write_atomically
+
+# How one step away from the rule reads, by direction.
+STEPS = {
+    "sigma": "strength of the crop, in factors of 1.6 of the rule's sigma",
+    "erase": "rectangles hidden, in steps of 15 of 100 images",
+    "smoothing": "label smoothing on top, in steps of 5 % of the confidence",
+}
+
+
+def write_tuning_report(record: dict[str, Any], path: Path) -> None:
+    """Write one self-contained HTML page from the content of tuning.json.
+
+    Raises SoftaugError where the page cannot be written.
+    """
+    environment = Environment(
+        loader=PackageLoader("softaug_lab.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("tuning.html.jinja").render(
+        record=record,
+        sentences=tuning_sentences(record),
+        panels=[_panel(direction, record) for direction in record["directions"]],
+        trials=[_row(trial, record) for trial in record["trials"]],
+    )
+    write_atomically(path, page)
+
+
+def tuning_sentences(record: dict[str, Any]) -> list[str]:
+    """Say what a search chose and how sure it is, in a sentence for each direction."""
+    plan = record["plan"]
+    taken = [direction for direction in record["directions"] if direction["taken"]]
+    first = (
+        f"Trained with {record['winner']}: {len(record['trials'])} short runs gained "
+        + ", ".join(f"{_value(d['gain'], record)} by {d['direction']}" for d in taken)
+        + f" in the {record['about']}."
+        if taken
+        else f"Trained with auto, the rule: in {len(record['trials'])} short runs no step away "
+        f"from it gained more than its standard error in the {record['about']}."
+    )
+    return [
+        first,
+        *(_sentence(direction, record) for direction in record["directions"]),
+        f"A short run of {plan['trial_epochs']} epochs has a noise of "
+        f"{_value(record['noise'], record)}; the last runs have {plan['epochs']} epochs, and one "
+        "seed, which supports no claim of its own.",
+    ]
+
+
+def _sentence(direction: dict[str, Any], record: dict[str, Any]) -> str:
+    gain, error = (_value(direction[key], record) for key in ("gain", "error"))
+    if not direction["tried"]:
+        return (
+            f"{direction['direction']}: not tried, the time did not suffice; the rule's is taken."
+        )
+    verdict = "taken" if direction["taken"] else "not more than that, so the rule's is taken"
+    if direction["gain"] == 0:
+        verdict = "the rule's is the best"
+    return (
+        f"{direction['direction']}: {direction['best']:+.2f} steps gain {gain} with a standard "
+        f"error of {error}; {verdict}."
+    )
+
+
+def _value(value: float, record: dict[str, Any]) -> str:
+    return f"{100 * value:.2f} points" if record["percent"] else f"{value:.3f}"
+
+
+def _row(trial: dict[str, Any], record: dict[str, Any]) -> dict[str, str]:
+    """A short run as a line of the table; steps of 0 are left blank."""
+    score = f"{100 * trial['score']:.2f} %" if record["percent"] else f"{trial['score']:.4f}"
+    steps = {name: f"{x:+g}" if x else "" for name, x in trial["point"].items()}
+    return {**steps, "arm": trial["arm"], "seed": str(trial["seed"]), "score": score}
+
+
+def _panel(direction: dict[str, Any], record: dict[str, Any]) -> dict[str, str]:
+    """The drawing of one direction: the fit with its standard error, and the short runs."""
+    # matplotlib is imported here: commands that write no report need not wait for it.
+    from softaug_lab.report.drawings import plot_direction
+
+    factor = 100 if record["percent"] else 1
+    curve = {name: np.asarray(values) for name, values in direction["curve"].items()}
+    name = direction["direction"]
+    return {
+        "title": name,
+        "says": f"{name}: score against steps away from the rule, with the fit; best at "
+        f"{direction['best']:+.2f} steps",
+        "svg": plot_direction(
+            curve["x"],
+            factor * curve["difference"],
+            factor * curve["error"],
+            [(x, factor * y) for x, y in direction["tried"]],
+            direction["best"] if direction["taken"] else 0.0,
+            f"tuning-{name}",
+            STEPS[name],
+        ),
+    }

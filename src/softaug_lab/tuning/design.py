@@ -1,0 +1,69 @@
+"""The settings that a search tries: the rule's own, and steps away from it in three directions."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass, fields
+from itertools import count, islice
+
+from softaug.recommend import Strength
+
+FACTOR = 1.6  # of sigma, for one step
+STEP_OF_Q, STEP_OF_ALPHA = 0.15, 0.05
+MOST_SIGMA, MOST_Q = 0.4, 0.5
+
+
+@dataclass(frozen=True)
+class Point:
+    """A setting, in steps away from the rule's: 0 is the rule.
+
+    sigma: steps of a factor 1.6 of the crop's strength. erase: steps of 0.15 of the probability
+    that a rectangle is hidden. smoothing: steps of 0.05 below 1 of the ceiling of the confidence.
+    """
+
+    sigma: float = 0.0
+    erase: float = 0.0
+    smoothing: float = 0.0
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(astuple(self))
+
+
+DIRECTIONS = tuple(field.name for field in fields(Point))
+# How far a winner may go: hardly further than the points that were tried.
+BOUNDS = {"sigma": (-1.5, 1.5), "erase": (-1.0, 1.5), "smoothing": (0.0, 2.0)}
+# In the order of what they are expected to gain. The first three already tell about sigma.
+ROUND = (
+    Point(),
+    Point(sigma=1),
+    Point(sigma=-1),
+    Point(erase=1),
+    Point(smoothing=1),
+    Point(erase=-1),
+)
+
+
+def design(trials: int) -> list[tuple[Point, int]]:
+    """List so many (point, seed) to try: the same points again and again, each time a new seed.
+
+    Points of one round share their seed, so that differences between them are paired.
+    """
+    rounds = ((point, seed) for seed in count() for point in ROUND)
+    return list(islice(rounds, trials))
+
+
+def arm_at(point: Point, rule: Strength) -> str:
+    """Write the arm `auto` at a point around the rule's strength; at 0 it is `auto` itself."""
+    if point == Point():
+        return "auto"
+    sigma = min(rule.sigma * FACTOR**point.sigma, MOST_SIGMA)
+    erase = min(max(rule.erase + STEP_OF_Q * point.erase, 0.0), MOST_Q)
+    ceiling = 1 - STEP_OF_ALPHA * point.smoothing
+    crop = f"crop({_short(sigma)}, fill=mixed)"
+    hidden = f"+erase({rule.area}, fill=mixed, probability={_short(erase)})" if erase else ""
+    changed = "" if ceiling == 1 else f"(ceiling={_short(ceiling)})"
+    return f"auto{changed}@{crop}{hidden}"
+
+
+def _short(value: float) -> str:
+    digits = 2 - math.floor(math.log10(value))  # three that count
+    return f"{round(value, digits):g}"

@@ -1,0 +1,122 @@
+"""The plan of a search: its short runs and its last ones, and the data of the short ones."""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import softaug
+from softaug_lab.basics.errors import SoftaugError, UsageError
+from softaug_lab.basics.processes import Processes
+from softaug_lab.basics.storage import read_json, write_json
+from softaug_lab.data import Data, hold_out
+from softaug_lab.experiments import pace
+from softaug_lab.recipes import Recipe
+
+LAST_ARMS = (
+    "auto",
+    "standard",
+)  # the winner, which costs what auto does, and what it is shown beside
+SHARE, LEAST, MOST = 0.15, 300, 3000  # of the training images that score the short runs
+MOST_SHARE = 0.3
+SHORTEST = 8  # epochs; shorter runs tell little about long ones
+FEWEST = 3  # short runs: with fewer nothing is known about the direction that matters most
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search does with its time; written before its first run and kept.
+
+    epochs: of the last runs. trial_epochs, trials: length and number of the short ones. scored: the
+    number of training images that score them. epoch_seconds: measured, over all training images.
+    """
+
+    minutes: float
+    objective: str
+    epochs: int
+    trial_epochs: int
+    trials: int
+    scored: int
+    epoch_seconds: float
+    version: str = softaug.__version__
+
+    def save(self, path: Path) -> None:
+        """Write the plan as JSON."""
+        write_json(path, asdict(self))
+
+
+def read_plan(path: Path, minutes: float, objective: str) -> Plan:
+    """Read the plan of a search that goes on.
+
+    Raises UsageError where it was made for other minutes, another objective, or by another version;
+    SoftaugError where the file is broken.
+    """
+    saved: Any = read_json(path)
+    try:
+        plan = Plan(**saved)
+    except TypeError as error:
+        raise SoftaugError(
+            f"{path}: is no plan of a search ({error}); remove its folder"
+        ) from error
+    now = {"minutes": minutes, "objective": objective, "version": softaug.__version__}
+    for name, value in now.items():
+        if getattr(plan, name) != value:
+            raise UsageError(
+                f"{path.parent}: a search with {name} {getattr(plan, name)}, now {value}; "
+                "go on with the same, or name another folder with --run"
+            )
+    return plan
+
+
+def search_data(data: Data, seed: int) -> Data:
+    """Make the data of the short runs: a part of the training images scores them instead of a test.
+
+    Neither data.test nor data.held_out is in them. Raises UsageError for streams, for fewer images
+    than a search needs, and for classes that have none to score.
+    """
+    if data.stream is not None:
+        raise UsageError(f"{data.name}: tune needs all images in memory; leave out --stream")
+    images = data.train_images
+    share = min(max(SHARE, LEAST / images), MOST / images)
+    if share > MOST_SHARE:
+        raise UsageError(
+            f"{data.name}: {images:,} training images are too few to tune on: {LEAST} must be set "
+            f"aside to score short runs, at most {MOST_SHARE:.0%} of them; train takes the rule"
+        )
+    single = (data.train.labels.bincount(minlength=data.num_classes) < 2).nonzero().flatten()
+    if len(single):
+        raise UsageError(
+            f"{data.name}: class {data.classes[int(single[0])]!r} has no image to score short runs "
+            "with; leave it out, or add images"
+        )
+    split = hold_out(replace(data, held_out=None), share, seed)
+    assert split.held_out is not None
+    return replace(split, test=split.held_out, held_out=None)
+
+
+def make_plan(
+    minutes: float, objective: str, recipe: Recipe, data: Data, processes: Processes
+) -> Plan:
+    """Measure the pace, and share the time: half for the last two runs, half for short ones.
+
+    Short runs have a quarter of the epochs. Raises UsageError where the time is too short.
+    """
+    search = search_data(data, recipe.seed)
+    epoch, evaluation = pace(minutes, recipe, LAST_ARMS, data, processes)
+    trial_epoch = epoch * search.train_images / data.train_images
+    trial_evaluation = evaluation * len(search.test) / len(data.test)
+    budget = 60 * minutes
+    last = len(LAST_ARMS)
+    epochs = int((budget / 2 / last - evaluation) / epoch)
+    trial_epochs = min(max(SHORTEST, round(epochs / 4)), epochs)
+    trial = trial_epochs * trial_epoch + trial_evaluation
+    left = budget - last * (epochs * epoch + evaluation)
+    trials = int(left / trial) if epochs > 0 else 0
+    if epochs < SHORTEST or trials < FEWEST:
+        shortest = SHORTEST * trial_epoch + trial_evaluation
+        least = 2 * max(FEWEST * shortest, last * (SHORTEST * epoch + evaluation)) / 60
+        raise UsageError(
+            f"--minutes must be at least {math.ceil(least)} here, for {FEWEST} short runs and "
+            f"{last} last ones of {SHORTEST} epochs, got {minutes:g}"
+        )
+    return Plan(minutes, objective, epochs, trial_epochs, trials, len(search.test), epoch)

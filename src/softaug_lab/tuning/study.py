@@ -1,0 +1,137 @@
+"""Perform a search: the short runs of its plan, the choice, and the last runs at full length."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from softaug.recommend import Strength, strength
+from softaug_lab.basics.processes import Processes
+from softaug_lab.data import Data
+from softaug_lab.evaluation import Predictions
+from softaug_lab.experiments import open_runs, run_one
+from softaug_lab.recipes import Recipe
+from softaug_lab.runs import RunFolder, folder_name, open_run
+from softaug_lab.training import Progress, resolve
+from softaug_lab.tuning.design import BOUNDS, DIRECTIONS, ROUND, Point, arm_at, design
+from softaug_lab.tuning.plan import Plan, search_data
+from softaug_lab.tuning.score import OBJECTIVES, score
+from softaug_lab.tuning.surface import Surface, fit_surface
+
+DRAWN = 31  # places at which the report draws a curve
+Watch = Callable[[str, Recipe, Progress], None]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A short run: its point and seed, and the score of its model."""
+
+    point: Point
+    seed: int
+    arm: str
+    score: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """A search in its folder.
+
+    data: all images; the last runs train on data.train and test on data.test. source: DATA and its
+    options, for the records of runs.
+    """
+
+    folder: Path
+    plan: Plan
+    recipe: Recipe
+    data: Data
+    source: dict[str, Any]
+
+    def run_trials(self, processes: Processes, watch: Watch) -> list[Trial]:
+        """Train and score the short runs; those that are finished are only read."""
+        search = search_data(self.data, self.recipe.seed)
+        rule = self._rule(search, self.plan.trial_epochs)
+        points = design(self.plan.trials)
+        trials = []
+        for i, (point, number) in enumerate(points):
+            arm, seed = arm_at(point, rule), self.recipe.seed + number
+            recipe = replace(self.recipe, arm=arm, seed=seed, epochs=self.plan.trial_epochs)
+            recipe = resolve(recipe, search)
+            folder = self.folder / "trials" / folder_name(recipe)
+            run = open_run(folder, recipe, search, self.source, True, processes.device)
+            name = f"short run {i + 1} of {len(points)}"
+            record = run_one(recipe, search, run, processes, partial(watch, name, recipe))
+            value = score(self.plan.objective, Predictions.load(run.predictions_file))
+            trials.append(Trial(point, seed, arm, value, record.seconds))
+        return trials
+
+    def fit(self, trials: Sequence[Trial]) -> Surface:
+        """Fit the quadratic of the objective to the short runs."""
+        return fit_surface(
+            [trial.point for trial in trials],
+            [trial.seed for trial in trials],
+            [trial.score for trial in trials],
+            OBJECTIVES[self.plan.objective].prior,
+        )
+
+    def last_arms(self, surface: Surface) -> tuple[str, str]:
+        """Return the winner, as far from the rule at full length as it was at the short one."""
+        rule = self._rule(self.data, self.plan.epochs)
+        return arm_at(surface.winner(), rule), "standard"
+
+    def run_last(
+        self, arms: Sequence[str], processes: Processes, watch: Watch
+    ) -> list[tuple[Recipe, RunFolder]]:
+        """Train and evaluate the winner and the standard arm at full length."""
+        recipe = replace(self.recipe, epochs=self.plan.epochs)
+        folder = self.folder / "last"
+        pairs = open_runs(recipe, arms, (recipe.seed,), self.data, folder, self.source, processes)
+        for last, run in pairs:
+            run_one(last, self.data, run, processes, partial(watch, "last run", last))
+        return pairs
+
+    def _rule(self, data: Data, epochs: int) -> Strength:
+        side = min(data.image_shape[1:])
+        return strength(
+            epochs=epochs, images=data.train_images, side=side, robust=self.recipe.robust
+        )
+
+
+def as_record(
+    study: Study, trials: Sequence[Trial], surface: Surface, arms: Sequence[str]
+) -> dict[str, Any]:
+    """Make the content of tuning.json: every short run, the fit, and what it chose."""
+    objective = OBJECTIVES[study.plan.objective]
+    return {
+        "data": study.data.name,
+        "plan": asdict(study.plan),
+        "about": objective.about,
+        "percent": objective.percent,
+        "noise": surface.noise,
+        "trials": [asdict(trial) for trial in trials],
+        "directions": [_direction(name, trials, surface) for name in DIRECTIONS],
+        "winner": arms[0],
+        "beside": list(arms[1:]),
+    }
+
+
+def _direction(name: str, trials: Sequence[Trial], surface: Surface) -> dict[str, Any]:
+    """The fit in one direction, and the short runs that differ from the rule in it alone."""
+    choice = surface.choice(name)
+    x = np.linspace(*BOUNDS[name], DRAWN)
+    difference, error = surface.difference(name, x)
+    rules = {trial.seed: trial.score for trial in trials if trial.point == ROUND[0]}
+    tried = [
+        (getattr(trial.point, name), trial.score - rules[trial.seed])
+        for trial in trials
+        if getattr(trial.point, name) and trial.seed in rules
+    ]
+    return {
+        **asdict(choice),
+        "taken": choice.taken,
+        "curve": {"x": x.tolist(), "difference": difference.tolist(), "error": error.tolist()},
+        "tried": tried,
+    }

@@ -1,0 +1,114 @@
+"""A quadratic around the rule, fitted to the scores of few runs, and what it allows to conclude."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softaug_lab.tuning.design import BOUNDS, DIRECTIONS, Point
+
+Array = NDArray[np.float64]
+DEGREES = 3.0  # runs that the noise thought likely is worth
+GRID = 301
+TOLERANCE = 1e-9  # relative, of the noise
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is thought likely before any run, as shares of the mean score of the runs.
+
+    curvature: what one step away from the optimum costs. slope: how much the rule may be off, as a
+    difference between neighbouring points. noise: standard deviation of a run's score, after that
+    of its seed.
+    """
+
+    curvature: float
+    slope: float
+    noise: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the fit says about one direction: the best place, its gain there, and how sure.
+
+    best: steps from the rule. gain: of the score against the rule, >= 0; error: its standard error.
+    """
+
+    direction: str
+    best: float
+    gain: float
+    error: float
+
+    @property
+    def taken(self) -> bool:
+        """Whether the gain is larger than its standard error."""
+        return self.gain > self.error
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """score = a of the seed + sum over directions of (slope x + curvature x^2), lower is better.
+
+    mean: slopes and curvatures, [2 D] in the order of DIRECTIONS. covariance: theirs, [2 D, 2 D].
+    noise: standard deviation of a run's score.
+    """
+
+    mean: Array
+    covariance: Array
+    noise: float
+
+    def difference(self, direction: str, x: Array) -> tuple[Array, Array]:
+        """Return the score at places x minus that of the rule, and its standard error."""
+        i = 2 * DIRECTIONS.index(direction)
+        basis = np.stack([x, x**2], axis=-1)
+        variance = np.einsum(
+            "...i,ij,...j->...", basis, self.covariance[i : i + 2, i : i + 2], basis
+        )
+        return basis @ self.mean[i : i + 2], np.sqrt(variance)
+
+    def choice(self, direction: str) -> Choice:
+        """Find the best place in one direction, within its bounds."""
+        x = np.linspace(*BOUNDS[direction], GRID)
+        difference, error = self.difference(direction, x)
+        best = int(difference.argmin())
+        return Choice(direction, float(x[best]), float(-difference[best]), float(error[best]))
+
+    def winner(self) -> Point:
+        """Return the point to train at: the rule's, moved only in directions that surely gain."""
+        choices = [self.choice(direction) for direction in DIRECTIONS]
+        return Point(**{choice.direction: choice.best for choice in choices if choice.taken})
+
+
+def fit_surface(
+    points: Sequence[Point], seeds: Sequence[int], scores: Sequence[float], prior: Prior
+) -> Surface:
+    """Fit the quadratic to the scores of runs by Bayesian linear regression with known priors.
+
+    Each seed has a level of its own, so that only differences within a seed tell about the points.
+    The noise is what the runs leave unexplained, joined with that thought likely before.
+    """
+    levels = np.equal.outer(np.asarray(seeds), np.unique(seeds)).astype(float)
+    steps = np.array([[value for x in point for value in (x, x * x)] for point in points])
+    design = np.concatenate([levels, steps], axis=1)
+    free = levels.shape[1]
+    directions = len(DIRECTIONS)
+    expected = np.concatenate([np.zeros(free), np.tile([0.0, prior.curvature], directions)])
+    # A level may be anything; a quadratic opens upward with the curvature that is likely.
+    spread = np.concatenate(
+        [np.full(free, 100.0), np.tile([prior.slope, prior.curvature], directions)]
+    )
+    y = np.asarray(scores, dtype=float)
+    level = abs(float(y.mean()))
+    expected, spread, likely_noise = level * expected, level * spread, level * prior.noise
+    y = y - y.mean()
+    noise, before = likely_noise, 0.0
+    while abs(noise - before) > TOLERANCE * noise:
+        before = noise
+        precision = design.T @ design / noise**2 + np.diag(1 / spread**2)
+        covariance = np.linalg.inv(precision)
+        mean = covariance @ (design.T @ y / noise**2 + expected / spread**2)
+        used = np.trace(covariance @ (design.T @ design)) / noise**2
+        left = float(((y - design @ mean) ** 2).sum())
+        noise = ((DEGREES * likely_noise**2 + left) / (DEGREES + max(0.0, len(y) - used))) ** 0.5
+    return Surface(mean[free:], covariance[free:, free:], float(noise))

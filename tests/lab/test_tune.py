@@ -1,0 +1,314 @@
+"""A search: its design and fit against references, its promises, and the command from outside."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from support import folder as write_images
+from support import stripes
+
+from softaug.recommend import Strength
+from softaug_lab.basics.errors import UsageError
+from softaug_lab.basics.processes import Processes
+from softaug_lab.cli.app import main
+from softaug_lab.data.dataset import Data
+from softaug_lab.evaluation.predictions import LevelLogits, Predictions
+from softaug_lab.metrics import fit_temperature
+from softaug_lab.recipes.arms import read_arm
+from softaug_lab.recipes.recipe import Recipe
+from softaug_lab.report.tuning import tuning_sentences, write_tuning_report
+from softaug_lab.tuning import plan as planning
+from softaug_lab.tuning.design import ROUND, Point, arm_at, design
+from softaug_lab.tuning.plan import Plan, make_plan, read_plan, search_data
+from softaug_lab.tuning.score import OBJECTIVES, score
+from softaug_lab.tuning.study import Study, as_record
+from softaug_lab.tuning.surface import Prior, fit_surface
+
+CPU = Processes(torch.device("cpu"))
+NAMES = ("rows", "columns", "checks")
+PRIOR = Prior(curvature=0.02, slope=0.1, noise=0.02)
+RULE = Strength(sigma=0.1, erase=0.1)
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    return Data("stripes", NAMES, stripes(1200, 0), stripes(60, 1))
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a search be content with few images to score its short runs."""
+    monkeypatch.setattr(planning, "LEAST", 30)
+
+
+def test_points_of_a_round_share_a_seed_and_the_first_three_are_of_sigma() -> None:
+    chosen = design(9)
+    assert [seed for _, seed in chosen] == [0] * 6 + [1] * 3
+    assert [point for point, _ in chosen] == [*ROUND, *ROUND[:3]]
+    assert {(p.erase, p.smoothing) for p, _ in chosen[:3]} == {(0, 0)}
+
+
+def test_the_arm_at_a_point_is_read_as_an_arm() -> None:
+    assert arm_at(Point(), RULE) == "auto"
+    text = arm_at(Point(sigma=1, erase=1, smoothing=1), RULE)
+    expected = "crop(0.16, fill=mixed)+erase((0.02, 0.4), fill=mixed, probability=0.25)"
+    assert text == f"auto(ceiling=0.95)@{expected}"
+    arm = read_arm(text)
+    assert (arm.role, arm.ceiling, arm.targets) == ("soft", 0.95, "soft")
+    assert arm_at(Point(erase=-1), RULE) == "auto@crop(0.1, fill=mixed)"
+    assert "crop(0.4," in arm_at(Point(sigma=9), RULE)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_fit_is_that_of_a_long_way_round(seed: int) -> None:
+    """With the noise it found, it is least squares with the priors as further rows."""
+    rng = np.random.default_rng(seed)
+    chosen = design(int(rng.integers(3, 20)))
+    scores = rng.normal(1.5, 0.1, len(chosen))
+    seeds = [s for _, s in chosen]
+    surface = fit_surface([p for p, _ in chosen], seeds, scores.tolist(), PRIOR)
+    rows = []
+    for point, s in chosen:
+        levels = [float(s == other) for other in sorted(set(seeds))]
+        rows.append(levels + [v for x in point for v in (x, x**2)])
+    free = len(rows[0]) - 6
+    level = scores.mean()
+    spread = level * np.array([100.0] * free + [0.1, 0.02] * 3)
+    likely = level * np.array([0.0] * free + [0.0, 0.02] * 3)
+    a = np.concatenate([np.array(rows) / surface.noise, np.diag(1 / spread)])
+    b = np.concatenate([(scores - level) / surface.noise, likely / spread])
+    mean, *_ = np.linalg.lstsq(a, b, rcond=None)
+    assert surface.mean == pytest.approx(mean[free:], abs=1e-7)
+    covariance = np.linalg.inv(a.T @ a)[free:, free:]
+    assert surface.covariance == pytest.approx(covariance, abs=1e-8)
+
+
+def test_the_rule_is_left_for_evidence_alone() -> None:
+    rng = np.random.default_rng(0)
+
+    def share_that_leaves(truth: float, runs: int) -> tuple[float, float]:
+        left, loss = 0, 0.0
+        for _ in range(200):
+            chosen = design(runs)
+            level = rng.normal(0, 0.05, 20)
+            scores = [
+                1.5 + level[s] + 0.02 * (p.sigma - truth) ** 2
+                + 0.02 * (p.erase**2 + p.smoothing**2) + rng.normal(0, 0.02)
+                for p, s in chosen
+            ]  # fmt: skip
+            points, seeds = zip(*chosen, strict=True)
+            winner = fit_surface(points, seeds, scores, PRIOR).winner()
+            left += winner != Point()
+            loss += (winner.sigma - truth) ** 2 + winner.erase**2 + winner.smoothing**2 - truth**2
+        return left / 200, 0.02 * loss / 200
+
+    never, no_loss = share_that_leaves(0, 12)
+    assert never < 0.1
+    assert no_loss < 0.001
+    mostly, gain = share_that_leaves(1, 18)
+    assert mostly > 0.8
+    assert gain < -0.01  # of 0.02 that are there
+
+
+def made_up(n: int = 400) -> Predictions:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (n,), generator=generator)
+    logits = 3 * torch.eye(3)[labels] + 2 * torch.randn(n, 3, generator=generator)
+    level = LevelLogits(logits / 2, torch.zeros(n, dtype=torch.uint8), 0.4)
+    wrong = LevelLogits(-logits, torch.zeros(n, dtype=torch.uint8), 0.4)
+    levels = {("cut_off", "unseen", 0.4): level, ("hidden", "unseen", 0.4): wrong}
+    return Predictions(labels, logits, levels, {"unseen": ("white",)}, mix_logits=logits * 2)
+
+
+def test_scores_are_those_computed_by_hand() -> None:
+    made = made_up()
+    wrong = (made.logits.argmax(dim=1) != made.labels).double().mean().item()
+    assert score("error", made) == pytest.approx(wrong)
+    assert score("cut_off_error", made) == pytest.approx(wrong)  # half the logits, the same class
+    assert made.mix_logits is not None
+    losses = []
+    for fitted, scored in ((slice(0, None, 2), slice(1, None, 2)),
+                           (slice(1, None, 2), slice(0, None, 2))):  # fmt: skip
+        t = fit_temperature(made.logits[fitted], made.labels[fitted])
+        mixed = made.mix_logits[scored].double() / t
+        losses.append(torch.nn.functional.cross_entropy(mixed, made.labels[scored]).item())
+    assert score("mix_nll", made) == pytest.approx(sum(losses) / 2)
+
+
+def test_short_runs_are_scored_on_training_images_that_they_lack(data: Data) -> None:
+    search = search_data(replace(data, held_out=stripes(50, 5)), seed=0)
+    assert search.held_out is None
+    assert len(search.test) == 300
+    assert search.train_images == 900
+    together = torch.cat([search.train.images, search.test.images]).flatten(1)
+    assert len(together.unique(dim=0)) == len(data.train.images.flatten(1).unique(dim=0))
+    test = {bytes(image.numpy()) for image in search.test.images}
+    assert not test & {bytes(image.numpy()) for image in search.train.images}
+    assert not test & {bytes(image.numpy()) for image in data.test.images}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": stripes(900, 0)}, "900 training images are too few to tune on"),
+        ({"classes": (*NAMES, "dots")}, "class 'dots' has no image to score"),
+    ],
+)
+def test_data_that_cannot_be_tuned_on(change: dict[str, object], message: str, data: Data) -> None:
+    with pytest.raises(UsageError, match=message):
+        search_data(replace(data, **change), seed=0)  # type: ignore[arg-type]
+
+
+def timed(monkeypatch: pytest.MonkeyPatch, epoch: float, evaluation: float) -> None:
+    monkeypatch.setattr(planning, "pace", lambda *_: (epoch, evaluation))
+
+
+@pytest.mark.parametrize("minutes", [2, 10, 60])
+def test_a_plan_fits_into_its_time(
+    minutes: float, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed(monkeypatch, 1.0, 2.0)
+    plan = make_plan(minutes, "mix_nll", Recipe(), data, CPU)
+    last = 2 * (plan.epochs * 1.0 + 2.0)
+    short = plan.trials * (plan.trial_epochs * 0.75 + 2.0 * 300 / 60)
+    assert 0.8 * 60 * minutes < last + short <= 60 * minutes
+    assert plan.trials >= 3
+    assert plan.trial_epochs == max(8, round(plan.epochs / 4))
+
+
+def test_too_little_time_is_told_before_work(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed(monkeypatch, 10.0, 2.0)
+    with pytest.raises(UsageError, match=r"--minutes must be at least (\d+) here") as error:
+        make_plan(2, "mix_nll", Recipe(), data, CPU)
+    enough = int(str(error.value).split("at least ")[1].split()[0])
+    assert make_plan(enough, "mix_nll", Recipe(), data, CPU).trials >= 3
+
+
+PLAN = Plan(5, "mix_nll", epochs=3, trial_epochs=1, trials=4, scored=300, epoch_seconds=1.0)
+
+
+def test_a_plan_is_kept_and_only_its_own_search_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    PLAN.save(path)
+    assert read_plan(path, 5, "mix_nll") == PLAN
+    with pytest.raises(UsageError, match="a search with minutes 5, now 6"):
+        read_plan(path, 6, "mix_nll")
+    with pytest.raises(UsageError, match="a search with objective mix_nll, now error"):
+        read_plan(path, 5, "error")
+    replace(PLAN, version="0.0.1").save(path)
+    with pytest.raises(UsageError, match=r"a search with version 0\.0\.1"):
+        read_plan(path, 5, "mix_nll")
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_search_that_is_killed_trains_nothing_twice(tmp_path: Path, few: None) -> None:
+    del few
+    data = Data("stripes", NAMES, stripes(200, 0), stripes(30, 1))
+    recipe = Recipe(arm="auto", batch_size=34, precision="fp32")
+
+    def study(folder: Path) -> Study:
+        return Study(folder, PLAN, recipe, data, {})
+
+    steps: list[tuple[str, str, int]] = []
+
+    def watch(name: str, of: Recipe, step: object) -> None:
+        steps.append((name, of.arm, getattr(step, "step", 0)))
+
+    whole = study(tmp_path / "whole").run_trials(CPU, watch)
+    assert [trial.point for trial in whole] == list(ROUND[:4])
+    expected, seen = list(steps), []
+
+    def kill(name: str, of: Recipe, step: object) -> None:
+        seen.append((name, of.arm, getattr(step, "step", 0)))
+        if len(seen) == 13:  # within the third of 5 steps each
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        study(tmp_path / "cut").run_trials(CPU, kill)
+    steps.clear()
+    again = study(tmp_path / "cut").run_trials(CPU, watch)
+    assert [(t.arm, t.score) for t in again] == [(t.arm, t.score) for t in whole]
+    assert {name for name, *_ in steps} == {"short run 3 of 4", "short run 4 of 4"}
+    assert len(seen) + len(steps) - len(expected) <= 3  # the steps of a run without a checkpoint
+
+    surface = study(tmp_path / "cut").fit(again)
+    arms = study(tmp_path / "cut").last_arms(surface)
+    record = json.loads(json.dumps(as_record(study(tmp_path / "cut"), again, surface, arms)))
+    write_tuning_report({"command": "softaug tune", **record}, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<svg") == 3
+    assert all(f"{trial.score:.4f}" in page for trial in again)
+    said = tuning_sentences(record)
+    assert said[0].startswith("Trained with auto")
+    assert "erase: not tried" not in said[2]  # the fourth short run is of it
+    assert "smoothing: not tried" in said[3]
+
+
+def test_objectives_are_those_of_the_command_line() -> None:
+    from typing import get_args, get_type_hints
+
+    from softaug_lab.cli.tune import tune
+
+    hint = get_type_hints(tune, include_extras=True)["objective"]
+    assert set(get_args(get_args(hint)[0])) == set(OBJECTIVES)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--minutes", "1", "--sigma", "0.2"], "tune chooses --sigma, leave it out; got 0.2"),
+        (["--minutes", "0"], "--minutes must be finite and above 0, got 0"),
+        (["--minutes", "1", "--train-images", "500"], "500 training images are too few to tune on"),
+    ],
+)
+def test_wrong_requests(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["tune", "demo", "--run", str(tmp_path / "run"), *options]
+    with pytest.raises(SystemExit) as stopped:
+        main(command)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_trains_the_winner_and_writes_a_report(
+    tmp_path: Path,
+    few: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With a plan of one epoch each, since time is not what is tested."""
+    del few
+    write_images(tmp_path / "pictures", range(150))
+    folder = tmp_path / "run"
+    monkeypatch.setattr("softaug_lab.tuning.make_plan", lambda *_: replace(PLAN, trials=3))
+    command = ["tune", str(tmp_path / "pictures"), "--minutes", "5", "--run", str(folder)]
+    main([*command, "--batch-size", "64"])
+    assert {path.name for path in folder.iterdir()} == {
+        "plan.json", "trials", "last", "tuning.json", "report.html"
+    }  # fmt: skip
+    record = json.loads((folder / "tuning.json").read_text())
+    assert len(record["trials"]) == 3
+    (winner,) = folder.glob("last/runs/auto*/model.safetensors")
+    said = capsys.readouterr()
+    assert str(winner) in said.out
+    assert "3 short runs of 1 epoch," in said.err
+    models = {path: path.stat().st_mtime_ns for path in folder.rglob("model.safetensors")}
+    assert len(models) == 5
+    main([*command, "--batch-size", "64"])  # nothing is trained twice
+    assert {path: path.stat().st_mtime_ns for path in models} == models
+    shutil.rmtree(folder / "trials")
+    (folder / "plan.json").unlink()
+    with pytest.raises(SystemExit):
+        main([*command, "--batch-size", "64"])
+    assert "exists and is no search" in capsys.readouterr().err
