@@ -1,7 +1,7 @@
 """SoftAugment: transform, visibility, curve, targets; the method in one call."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import FrozenInstanceError, dataclass, field
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from softaug.transforms.base import Drawn, Transform, visible
 from softaug.transforms.pixels import from_pil
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class SoftAugment:
     """Augment a batch and soften its targets by what the augmentation destroyed.
 
@@ -30,6 +30,9 @@ class SoftAugment:
         the rows; with soften=False it is the paper's soft weight, with soften=True its eq. 6.
     generator: on the CPU; None for torch's own. In a DataLoader worker it is mixed with the
         worker's seed, so that workers and epochs differ.
+
+    mixup_enabled: set it to False, as timm's `train.py` does at `--mixup-off-epoch`: images pass
+        unchanged with hard rows. It is the one attribute that may be set; others raise.
 
     The targets go to `F.cross_entropy` as they are. Rows cannot do everything: `ignore_index`
     doesn't apply, `weight=` divides by N, and `label_smoothing=` smears weighted rows.
@@ -49,6 +52,7 @@ class SoftAugment:
     soften: bool | Callable[[Tensor, Tensor], Tensor] = True
     weight: Callable[[Tensor], Tensor] | None = None
     generator: Generator | None = field(default=None, repr=False)
+    mixup_enabled: bool = field(default=True, init=False, repr=False)
     # Generators by worker seed, so that a worker that lives for many epochs goes on drawing.
     _by_worker_seed: dict[int, Generator] = field(default_factory=dict, init=False, repr=False)
 
@@ -63,6 +67,12 @@ class SoftAugment:
             raise ValueError(f"soften must be True, False or a function, got {self.soften!r}")
         if self.curve is None:
             object.__setattr__(self, "curve", PowerCurve(k=2, chance=1 / self.num_classes))
+        object.__setattr__(self, "_made", True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "mixup_enabled" and "_made" in self.__dict__:
+            raise FrozenInstanceError(f"cannot assign to field {name!r}; use dataclasses.replace")
+        object.__setattr__(self, name, value)
 
     def __call__(
         self,
@@ -93,6 +103,8 @@ class SoftAugment:
             return batch[0], rows[0]
         labels = as_labels(labels)
         check_batch(images, labels, seen)
+        if not self.mixup_enabled:
+            return images, as_rows(labels, self.num_classes)
         if drawn is None:
             height, width = images.shape[-2:]
             drawn = self.transform.draw(len(images), height, width, self._generator())

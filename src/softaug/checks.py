@@ -33,9 +33,11 @@ def check_batch(images: Tensor, labels: Tensor, seen: Tensor | None) -> None:
     """Images, labels and map have the same N, the map the images' size, and pixels are finite."""
     check_images(images)
     if labels.ndim == 0 or len(labels) != len(images):
+        # timm's Mixup takes the entries of rows [N,K] for labels, and returns [N K, K].
+        mixed = labels.ndim == 2 and len(labels) == len(images) * labels.shape[1]
         raise ValueError(
             f"labels must be [N] or [N, num_classes] with N = {len(images)} as the images, "
-            f"got {list(labels.shape)}"
+            f"got {list(labels.shape)}" + ("; timm's Mixup goes before softaug" if mixed else "")
         )
     if labels.device != images.device:
         raise ValueError(
