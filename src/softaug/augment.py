@@ -30,9 +30,8 @@ class SoftAugment:
         the rows; with soften=False it is the paper's soft weight, with soften=True its eq. 6.
     generator: on the CPU; None for torch's own. In a DataLoader worker it is mixed with the
         worker's seed, so that workers and epochs differ.
-
-    mixup_enabled: set it to False, as timm's `train.py` does at `--mixup-off-epoch`: images pass
-        unchanged with hard rows. It is the one attribute that may be set; others raise.
+    mixup_enabled: set it to False, as timm's `train.py` does at `--mixup-off-epoch`, and images pass
+        unchanged with hard rows. It is no argument, and the one attribute that may be set.
 
     The targets go to `F.cross_entropy` as they are. Rows cannot do everything: `ignore_index`
     doesn't apply, `weight=` divides by N, and `label_smoothing=` smears weighted rows.
@@ -67,12 +66,12 @@ class SoftAugment:
             raise ValueError(f"soften must be True, False or a function, got {self.soften!r}")
         if self.curve is None:
             object.__setattr__(self, "curve", PowerCurve(k=2, chance=1 / self.num_classes))
-        object.__setattr__(self, "_made", True)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name != "mixup_enabled" and "_made" in self.__dict__:
+        # A frozen dataclass but for one field: what was made is not made over.
+        if name != "mixup_enabled" and name in self.__dict__:
             raise FrozenInstanceError(f"cannot assign to field {name!r}; use dataclasses.replace")
-        object.__setattr__(self, name, value)
+        super().__setattr__(name, value)
 
     def __call__(
         self,
