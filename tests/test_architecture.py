@@ -24,8 +24,9 @@ ALLOWED = {
         "evaluation": "basics data metrics models corruptions recipes runs",
         "experiments": "basics data metrics models recipes runs training evaluation",
         "tuning": "basics data metrics recipes runs training evaluation experiments",
+        "explore": "basics data models recipes training evaluation",
         "cli": "basics data metrics models corruptions recipes runs training evaluation "
-        "experiments report tuning",
+        "experiments report tuning explore",
     }.items()
 }
 # Modules that others import beside a package's door: those of basics are doors themselves (recipes

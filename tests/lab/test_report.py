@@ -18,7 +18,7 @@ from PIL import Image
 
 from softaug_lab.basics.errors import SoftaugError
 from softaug_lab.corruptions.constants import COMMON
-from softaug_lab.experiments.png import png_text
+from softaug_lab.data.png import png_text
 from softaug_lab.metrics import COMPARED, GLOSSARY, METRICS
 from softaug_lab.report.looks import LOOKS, SPARE_COLOURS, arm_looks
 from softaug_lab.report.page import EMPTY, write_report

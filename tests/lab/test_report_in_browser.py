@@ -6,31 +6,16 @@ Skipped where Chromium, its driver, selenium or axe-core-python is absent.
 import base64
 import json
 import math
-import os
-import shutil
-from collections.abc import Iterator
-from importlib.resources import files
 from typing import Any
 
 import pytest
+from in_browser import DESK, PHONE, SCHEMES, axe, look
 from test_report import fake_results, single_run
 
 from softaug_lab.report.page import write_report
 
-webdriver = pytest.importorskip("selenium.webdriver")
 By = pytest.importorskip("selenium.webdriver.common.by").By
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
-AXE = files(pytest.importorskip("axe_core_python")).joinpath("axe.min.js")
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    BROWSER is None or DRIVER is None, reason="needs chromium and chromedriver"
-)
-FLAGS = (
-    *("headless", "disable-gpu", "hide-scrollbars", "no-first-run", "disable-sync"),
-    *("disable-background-networking", "disable-component-update", "disable-dev-shm-usage"),
-)
 SIGMAS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.35, 0.4, 0.5)
 RECORDS = {
     "eight arms": lambda: fake_results(3, ["soft@0.15", "mixup"]),
@@ -39,25 +24,7 @@ RECORDS = {
     ),
     "one run": single_run,
 }
-SCHEMES = ("light", "dark")
-PHONE, DESK, PAPER = 400, 1200, 718  # px; A4 within margins of 1 cm
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in FLAGS:
-        options.add_argument(f"--{flag}")
-    if os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # which Chromium refuses to root
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    service = webdriver.ChromeService(DRIVER)
-    with webdriver.Chrome(options=options, service=service) as opened:
-        opened.set_script_timeout(200)  # axe takes half a minute on a busy machine
-        yield opened
-
+PAPER = 718  # px; A4 within margins of 1 cm
 
 SLOW = (
     pytest.mark.slow
@@ -73,16 +40,6 @@ def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_report(RECORDS[request.param](), path)
     return path.as_uri()
-
-
-def look(browser: Any, page: str, width: int = DESK, **media: str) -> None:
-    """Open the page at a width; media: the scheme, and print for paper."""
-    tell = browser.execute_cdp_cmd
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    tell("Emulation.setDeviceMetricsOverride", size)
-    scheme = {"name": "prefers-color-scheme", "value": media.get("scheme", "light")}
-    tell("Emulation.setEmulatedMedia", {"media": media.get("media", ""), "features": [scheme]})
-    browser.get(page)
 
 
 def open_details(browser: Any) -> None:
@@ -129,12 +86,7 @@ def test_the_schemes_differ_and_figures_go_along(browser: Any, page: str, scheme
 def test_axe_finds_nothing(browser: Any, page: str, width: int, scheme: str) -> None:
     look(browser, page, width, scheme=scheme)
     open_details(browser)
-    browser.execute_script(AXE.read_text())
-    found = browser.execute_async_script(
-        "const done = arguments[0]; axe.run().then(found => done({"
-        "  violations: found.violations.map(one => one.id + ': ' + one.nodes[0].html),"
-        "  passes: found.passes.map(one => one.id)}))"
-    )
+    found = axe(browser)
     assert found["violations"] == []
     assert {"color-contrast", "image-alt", "button-name"} <= set(found["passes"])
 

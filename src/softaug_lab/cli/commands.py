@@ -65,6 +65,13 @@ HELP = {
         ),
         arms=tuple(ARMS),
     ),
+    "explore": Help(
+        examples=(
+            "softaug explore photos/ --size 64",
+            "softaug explore photos/ runs/photos",
+            "softaug explore demo --port 8000",
+        )
+    ),
     "predict": Help(
         examples=(
             "softaug predict runs/photos new/*.jpg",

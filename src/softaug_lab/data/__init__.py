@@ -1,7 +1,8 @@
 """Labelled images from any source, decoded to memory or streamed. Imports basics.
 
 `load` reads a data set; `Data`, `ImageSet` and `Stream` hold it. `decode_all` and `read_image`
-decode single files; `fit`, `centre_crop` and `with_channels` bring tensors to a model's shape.
+decode single files; `fit`, `centre_crop` and `with_channels` bring tensors to a model's shape, and
+`png_text` encodes an image for a page.
 """
 
 from softaug_lab.data.dataset import Data, ImageSet, pixel_statistics
@@ -16,6 +17,7 @@ from softaug_lab.data.decode import (
 from softaug_lab.data.held_out import halves, hold_out, share_to_hold_out
 from softaug_lab.data.identity import content_keys
 from softaug_lab.data.load import load, read_images
+from softaug_lab.data.png import png_text
 from softaug_lab.data.resize import centre_crop, fit, with_channels
 from softaug_lab.data.sample import Sample, Unreadable
 from softaug_lab.data.sources import BUILT_IN, is_address
@@ -43,6 +45,7 @@ __all__ = [
     "is_address",
     "load",
     "pixel_statistics",
+    "png_text",
     "read_image",
     "read_images",
     "share_to_hold_out",

@@ -10,9 +10,8 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from softaug_lab.data import Data
+from softaug_lab.data import Data, png_text
 from softaug_lab.evaluation import Predictions
-from softaug_lab.experiments.png import png_text
 from softaug_lab.recipes import main_arm, role_of
 from softaug_lab.runs import RunFolder
 

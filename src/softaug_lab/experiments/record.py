@@ -9,10 +9,9 @@ import torch
 from torch import Generator, Tensor
 
 from softaug import SoftAugment, visibility
-from softaug_lab.data import Data
+from softaug_lab.data import Data, png_text
 from softaug_lab.evaluation import example_views
 from softaug_lab.experiments.disagreements import disagreements
-from softaug_lab.experiments.png import png_text
 from softaug_lab.experiments.run_one import RunRecord, fills_for, read_record
 from softaug_lab.metrics import HEADLINE_SHARE
 from softaug_lab.models import load_model

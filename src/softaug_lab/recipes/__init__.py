@@ -21,7 +21,7 @@ from softaug_lab.recipes.arms import (
     sweep_arms,
     swept,
 )
-from softaug_lab.recipes.recipe import SIGMA, WHOLE, Augmentation, K, Recipe, transform_of
+from softaug_lab.recipes.recipe import SIGMA, WHOLE, Augmentation, K, Recipe, as_auto, transform_of
 from softaug_lab.recipes.yaml_files import SHIPPED, read_recipe
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "K",
     "Recipe",
     "Role",
+    "as_auto",
     "main_arm",
     "member_of",
     "panels",

@@ -1,8 +1,9 @@
 """One experiment as plain data. Nothing here imports torch until a recipe is made."""
 
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -202,3 +203,18 @@ def transform_of(recipe: Recipe, height: int, width: int) -> "Transform":
         AUTO: harsh,
     }
     return parse(recipe.parsed_arm.augment, height, width, parts)
+
+
+def as_auto(recipe: Recipe, height: int, width: int) -> Recipe:
+    """Return a recipe of the arm `auto` with the augmentation, the k and the flips of a recipe.
+
+    Its `augment` is the arm's whole expression, in which no word stands for another part of the
+    recipe. height, width: of the images, in pixels. The recipe must be resolved.
+    """
+    harsh = recipe.augment or f"crop({SIGMA if recipe.sigma is None else recipe.sigma})"
+    standard = recipe.standard or f"uniform_crop({round(min(height, width) / 8)})"
+    parts = {"harsh": harsh, AUTO: harsh, "standard": standard}
+    arm = recipe.parsed_arm
+    words = rf"\b({'|'.join(parts)})\b"
+    augment = re.sub(words, lambda found: parts[found[0]], arm.augment)
+    return replace(recipe, arm=AUTO, augment=augment, k=arm.k or recipe.k or K)
