@@ -2,9 +2,12 @@
 
 Every annotated shape of the method is checked, under pytest only. In the tests of the lab, reports
 are drawn where reports are tested; elsewhere an empty SVG stands for each figure. Intervals are
-resampled 500 times in the tests of metrics, 20 times elsewhere.
+resampled 500 times in the tests of metrics, 20 times elsewhere. One Chromium serves all tests that
+look at pages.
 """
 
+import os
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +28,10 @@ DRAWN = ("test_report", "test_report_in_browser")
 MEASURED = (
     "test_calibration", "test_classwise", "test_measure", "test_metrics", "test_recomputed",
 )  # fmt: skip
+FLAGS = (
+    *("headless", "disable-gpu", "hide-scrollbars", "no-first-run", "disable-sync"),
+    *("disable-background-networking", "disable-component-update", "disable-dev-shm-usage"),
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,6 +53,28 @@ def small_runs_are_fast(request: pytest.FixtureRequest) -> Iterator[None]:
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out two thirds of the time that a page takes, where its text is what matters."""
     monkeypatch.setattr("softaug_lab.report.drawings._svg", _blank)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Chromium, driven by selenium; tests of it are skipped where either is missing."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    pytest.importorskip("axe_core_python")
+    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    driver = shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("needs chromium and chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in FLAGS:
+        options.add_argument(f"--{flag}")
+    if os.geteuid() == 0:
+        options.add_argument("--no-sandbox")  # which Chromium refuses to root
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as opened:
+        opened.set_script_timeout(200)  # axe takes half a minute on a busy machine
+        yield opened
 
 
 def _blank(figure: object, name: str) -> str:

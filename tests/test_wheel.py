@@ -99,6 +99,10 @@ def test_the_wheel_with_the_lab_trains_and_reports(wheel: Path, tmp_path: Path) 
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {"softaug/py.typed", "softaug_lab/recipes/shipped/cifar.yaml"} <= set(names)
+    page = {
+        f"softaug_lab/explore/page/{name}" for name in ("index.html", "explore.css", "explore.js")
+    }
+    assert page <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.endswith("FASHION-MNIST-LICENSE") for name in names)
     assert not any(name.startswith("tests") for name in names)

@@ -48,7 +48,11 @@ class Brightness(nn.Module):
 
 
 def explorer(model: nn.Module | None = None, **changes: Any) -> Explorer:
-    fields = {"name": "stripes", "classes": ["rows", "columns", "board"], "part": "test"}
+    fields: dict[str, Any] = {
+        "name": "stripes",
+        "classes": ["rows", "columns", "board"],
+        "part": "test",
+    }
     fields |= {"images": stripes(40, seed=0), "recipe": START, "command": ["softaug", "train", "x"]}
     return Explorer(**{**fields, "model": model, "temperature": 2.0, **changes})
 

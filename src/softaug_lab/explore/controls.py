@@ -108,7 +108,8 @@ def read(transform: Transform) -> Settings | None:
     """
     parts = transform.transforms if isinstance(transform, Chain) else (transform,)
     controls = {control.kind: control for control in CONTROLS}
-    fills, on = {}, {}
+    fills: set[str] = set()
+    on: dict[str, Any] = {}
     for part in parts:
         if isinstance(part, Still):
             continue
@@ -120,7 +121,7 @@ def read(transform: Transform) -> Settings | None:
             return None
         on[control.word] = values
         if control.fill:
-            fills[str(getattr(part, "fill", None))] = None
-    if len(fills) > 1 or not fills.keys() <= FILLS.keys():
+            fills.add(str(getattr(part, "fill", None)))
+    if len(fills) > 1 or not fills <= FILLS.keys():
         return None
     return {"fill": next(iter(fills), None), "on": on}

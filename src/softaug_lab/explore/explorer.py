@@ -136,7 +136,8 @@ class Explorer:
         rows = torch.tensor([image, (image + 1) % len(self.images)])
         pair = self.images.images[rows]
         # The same random numbers for every place, so that the fill is still during a drag.
-        drawn = transform.draw(2, *pair.shape[-2:], Generator().manual_seed(0))
+        height, width = pair.shape[-2:]
+        drawn = transform.draw(2, height, width, Generator().manual_seed(0))
         drawn |= {name: torch.tensor([at, at]) for name, at in place.items()}
         views, seen = transform.apply(pair, None, drawn)
         share = softaug.visibility(seen)[:1]
@@ -208,7 +209,8 @@ def _applied(
     augment: SoftAugment, images: UInt8[Tensor, "n c h w"], seed: int
 ) -> tuple[UInt8[Tensor, "n c h w"], Float[Tensor, "n"]]:
     """Draw and apply an augmentation; return the images and their visibilities [n]."""
-    drawn = augment.transform.draw(len(images), *images.shape[-2:], Generator().manual_seed(seed))
+    height, width = images.shape[-2:]
+    drawn = augment.transform.draw(len(images), height, width, Generator().manual_seed(seed))
     pixels, seen = augment.transform.apply(images, None, drawn)
     return pixels, softaug.visibility(seen)
 
