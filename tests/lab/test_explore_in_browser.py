@@ -206,6 +206,8 @@ def test_an_image_is_chosen_by_a_click(opened: Any) -> None:
     until(opened, lambda: one(opened, "#cut .line").text != before)
     assert button.get_attribute("aria-pressed") == "true"
     assert one(opened, "#cut .view").get_attribute("alt") == f"{name}, 100 % of it visible"
+    whole, ghost = (one(opened, f"#cut {of}").get_attribute("src") for of in (".view", ".ghost"))
+    assert ghost == whole
 
 
 def test_without_a_model_the_curve_stands_alone(browser: Any) -> None:
