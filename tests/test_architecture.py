@@ -24,7 +24,7 @@ ALLOWED = {
         "evaluation": "basics data metrics models corruptions recipes runs",
         "experiments": "basics data metrics models recipes runs training evaluation",
         "tuning": "basics data metrics recipes runs training evaluation experiments",
-        "explore": "basics data models recipes training evaluation",
+        "explore": "basics data models recipes training",
         "cli": "basics data metrics models corruptions recipes runs training evaluation "
         "experiments report tuning explore",
     }.items()

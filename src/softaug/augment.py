@@ -30,8 +30,8 @@ class SoftAugment:
         the rows; with soften=False it is the paper's soft weight, with soften=True its eq. 6.
     generator: on the CPU; None for torch's own. In a DataLoader worker it is mixed with the
         worker's seed, so that workers and epochs differ.
-    mixup_enabled: set it to False, as timm's `train.py` does at `--mixup-off-epoch`, and images pass
-        unchanged with hard rows. It is no argument, and the one attribute that may be set.
+    mixup_enabled: no argument, and the one attribute that may be set. At False, as timm's
+        `train.py` sets it after `--mixup-off-epoch`, images pass unchanged with hard rows.
 
     The targets go to `F.cross_entropy` as they are. Rows cannot do everything: `ignore_index`
     doesn't apply, `weight=` divides by N, and `label_smoothing=` smears weighted rows.

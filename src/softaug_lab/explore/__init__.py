@@ -1,6 +1,6 @@
 """A local web page that shows an augmentation, and a model under it, while sliders are moved.
 
-Imports basics, data, recipes, training and evaluation. `Explorer` computes what the page shows,
+Imports basics, data, models, recipes and training. `Explorer` computes what the page shows,
 `Server` serves both to this machine alone.
 """
 

@@ -17,8 +17,8 @@ import softaug
 from softaug import PowerCurve, SoftAugment
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.data import ImageSet, png_text
-from softaug_lab.evaluation import predict_logits
 from softaug_lab.explore import controls
+from softaug_lab.models import predict_logits
 from softaug_lab.recipes import Recipe, transform_of
 from softaug_lab.training import build_arm
 
