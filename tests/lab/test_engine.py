@@ -4,14 +4,19 @@ import copy
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import two_processes
+from support import ended, fork
 from torch import Tensor
 
 from softaug import mean_one
@@ -27,20 +32,42 @@ TESTS = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-# `launch` and `kept` also serve test_stream.
 def launch(folder: Path, processes: int, model: str, *options: str) -> subprocess.Popen[bytes]:
+    """Begin new processes by torchrun, as users do."""
     folder.mkdir(exist_ok=True)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     script = [str(TESTS / "two_processes.py"), str(folder), model, *options]
-    command = [sys.executable, *(torchrun if processes > 1 else []), *script]
+    command = [sys.executable, *torchrun, *script]
     return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE)
 
 
-def kept(folder: Path, processes: int, model: str, *options: str) -> list[dict[str, Any]]:
-    """What each process kept of a run to its end."""
+def by_torchrun(folder: Path, processes: int, model: str, *options: str) -> list[dict[str, Any]]:
+    """What each process kept of a run to its end, in new processes."""
     with launch(folder, processes, model, *options) as running:
         _, errors = running.communicate(timeout=200)
     assert running.returncode == 0, errors.decode()
+    return kept(folder, processes)
+
+
+def by_fork(folder: Path, processes: int, model: str, *options: str) -> list[dict[str, Any]]:
+    """What each process kept of a run to its end, in copies of this one; also for test_stream."""
+    folder.mkdir(exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    running = []
+    for rank in range(processes):
+        environment = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "RANK": str(rank)}
+        environment |= {"WORLD_SIZE": str(processes), "LOCAL_RANK": str(rank)}
+        said = folder / f"said-{rank}"
+        act = partial(two_processes.main, folder, model, [*options])
+        running.append((fork(act, said, environment), said))
+    for process, said in running:
+        assert ended(process) == 0, said.read_text()
+    return kept(folder, processes)
+
+
+def kept(folder: Path, processes: int) -> list[dict[str, Any]]:
     files = [folder / f"{processes}-{rank}.pt" for rank in range(processes)]
     return [torch.load(file, weights_only=True) for file in files]
 
@@ -48,20 +75,27 @@ def kept(folder: Path, processes: int, model: str, *options: str) -> list[dict[s
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("one")
-    return folder, kept(folder, 1, "test_convnext")[0]
+    return folder, by_fork(folder, 1, "test_convnext")[0]
 
 
 @pytest.mark.parametrize(
-    "options",
-    [pytest.param((), marks=pytest.mark.slow), ("--shard",)],
-    ids=["copied", "sharded"],
+    ("begin", "options"),
+    [
+        pytest.param(by_torchrun, (), marks=pytest.mark.slow),
+        pytest.param(by_torchrun, ("--shard",), marks=pytest.mark.slow),
+        (by_fork, ("--shard",)),
+    ],
+    ids=["copied", "sharded", "sharded in forks"],
 )
 def test_two_processes_are_one(
-    options: tuple[str, ...], one: tuple[Path, dict[str, Any]], tmp_path: Path
+    begin: Callable[..., list[dict[str, Any]]],
+    options: tuple[str, ...],
+    one: tuple[Path, dict[str, Any]],
+    tmp_path: Path,
 ) -> None:
     """On a network without batch norm: losses, weights and figures to rounding."""
     folder, alone = one
-    first, second = kept(tmp_path, 2, "test_convnext", *options)
+    first, second = begin(tmp_path, 2, "test_convnext", *options)
     assert first["losses"] == second["losses"]
     torch.testing.assert_close(first["losses"], alone["losses"], rtol=1e-5, atol=1e-6)
     weights, expected = (load_model(RunFolder(f / "run").model_file) for f in (tmp_path, folder))
@@ -86,7 +120,7 @@ def test_two_processes_share_the_batches_of_one(
     one: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     """Order, draws, targets and weights over the global batch, with batch norm as without."""
-    parts = kept(tmp_path, 2, "small")
+    parts = by_fork(tmp_path, 2, "small")
     halves = [part["batches"] for part in parts]
     for first, second, whole in zip(*halves, one[1]["batches"], strict=True):
         assert first["names"] + second["names"] == whole["names"]
@@ -120,7 +154,7 @@ def test_two_processes_that_are_preempted_go_on(
         _, errors = running.communicate(timeout=100)
     assert b"with a checkpoint" in errors
     assert not RunFolder(tmp_path / "run").model_file.exists()
-    resumed = kept(tmp_path, 1, "test_convnext", "--resume")[0]
+    resumed = by_fork(tmp_path, 1, "test_convnext", "--resume")[0]
     losses = one[1]["losses"]
     assert 1 <= len(resumed["losses"]) < len(losses)
     expected = losses[-len(resumed["losses"]) :]

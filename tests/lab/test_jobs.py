@@ -1,15 +1,19 @@
 """Runs side by side in processes of this machine: the same folders, whatever happens to them."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.context import ForkContext, ForkProcess
 from pathlib import Path
 
 import pytest
 import torch
+from support import ended, fork
 from two_processes import data
 
 from softaug_lab.basics.errors import SoftaugError, UsageError
@@ -32,6 +36,32 @@ def opened(folder: Path, *recipes: Recipe) -> list[tuple[Recipe, RunFolder]]:
     ]
 
 
+class Copy(ForkProcess):
+    """A copy of this process that, like a new one, catches no signals yet."""
+
+    def run(self) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        super().run()
+
+
+class Copies(ForkContext):
+    Process = Copy
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin runs as copies of this process: a new one imports for 8 seconds."""
+    monkeypatch.setattr("softaug_lab.experiments.jobs.get_context", lambda _: Copies())
+
+
+@pytest.fixture(params=["forked", pytest.param("spawned", marks=pytest.mark.slow)])
+def either(request: pytest.FixtureRequest) -> None:
+    """Begin runs as copies of this process; in the slow tests, in new ones as users do."""
+    if request.param == "forked":
+        request.getfixturevalue("forked")
+
+
+@pytest.mark.usefixtures("either")
 def test_jobs_end_as_runs_one_after_another(tmp_path: Path) -> None:
     recipes = [replace(RECIPE, seed=seed) for seed in range(2)]
     told: list[tuple[int, int]] = []
@@ -57,6 +87,7 @@ def test_jobs_end_as_runs_one_after_another(tmp_path: Path) -> None:
     run_jobs(pairs, data(), "cpu", 2, lambda *_: pytest.fail("begun"), lambda _: None)
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_run_that_fails_is_named_and_stops_the_others(tmp_path: Path) -> None:
     """The other one, which would take hours, has a checkpoint of the step that it was in."""
     long = replace(RECIPE, epochs=100_000, seed=4)
@@ -67,19 +98,19 @@ def test_a_run_that_fails_is_named_and_stops_the_others(tmp_path: Path) -> None:
 
 
 def test_a_run_that_another_process_holds_is_a_wrong_request(tmp_path: Path) -> None:
+    """Told by a new process, as users have it."""
     pairs = opened(tmp_path, RECIPE)
     with held(pairs[0][1].folder), pytest.raises(UsageError, match=r"soft seed 0: .*process"):
         run_jobs(pairs, data(), "cpu", 1, lambda *_: None, lambda _: None)
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_killed_process_is_named(tmp_path: Path) -> None:
     pairs = opened(tmp_path, replace(RECIPE, epochs=100_000))
 
     def kill(*_: object) -> None:
-        (child,) = subprocess.check_output(
-            ["pgrep", "-P", str(os.getpid()), "-f", "multiprocessing.spawn"]
-        ).split()
-        os.kill(int(child), signal.SIGKILL)
+        for child in multiprocessing.active_children():
+            child.kill()
 
     with pytest.raises(
         SoftaugError, match="soft seed 0: its process ended with SIGKILL; the same command goes on"
@@ -87,40 +118,63 @@ def test_a_killed_process_is_named(tmp_path: Path) -> None:
         run_jobs(pairs, data(), "cpu", 1, kill, lambda _: None)
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(
-    ("number", "epochs", "begun"),
+    ("epochs", "begun"),
     [
-        (signal.SIGINT, 3000, "metrics.jsonl"),
-        (signal.SIGINT, 1, "model.safetensors"),  # while it is evaluated
-        pytest.param(signal.SIGTERM, 3000, "metrics.jsonl", marks=pytest.mark.slow),
+        (3000, "metrics.jsonl"),
+        (1, "model.safetensors"),  # while it is evaluated
     ],
 )
-def test_an_interrupted_comparison_goes_on(
-    number: signal.Signals, epochs: int, begun: str, tmp_path: Path
-) -> None:
+def test_an_interrupted_comparison_goes_on(epochs: int, begun: str, tmp_path: Path) -> None:
     """Ctrl-C in a terminal reaches every process of the command."""
-    command = (
-        f"compare demo --train-images 200 --epochs {epochs} --seeds 1 --arms standard soft "
-        f"--batch-size 50 --jobs 2 --run {tmp_path / 'c'}"
-    ).split()
-    with subprocess.Popen(
-        [sys.executable, "-m", "softaug", *command],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        while len(list(tmp_path.glob(f"c/runs/*/{begun}"))) < 2:
-            time.sleep(0.1)
-            assert process.poll() is None, process.communicate()[1]
+    said = tmp_path / "said"
+    process = fork(lambda: main(comparison(tmp_path, epochs)), said)
+    wait_for_two(tmp_path, begun, lambda: os.waitpid(process, os.WNOHANG)[0] == 0, said)
+    os.killpg(process, signal.SIGINT)
+    assert ended(process) == 130
+    check_stopped(tmp_path, said.read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_comparison_of_new_processes_goes_on(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    """A scheduler sends SIGTERM to the first process alone."""
+    command = [sys.executable, "-m", "softaug", *comparison(tmp_path, 3000)]
+    said = tmp_path / "said"
+    with (
+        said.open("w") as messages,
+        subprocess.Popen(command, stderr=messages, start_new_session=True) as process,
+    ):
+        wait_for_two(tmp_path, "metrics.jsonl", lambda: process.poll() is None, said)
         if number == signal.SIGINT:
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
-        _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
+    check_stopped(tmp_path, said.read_text())
+
+
+def comparison(folder: Path, epochs: int) -> list[str]:
+    return (
+        f"compare demo --train-images 200 --epochs {epochs} --seeds 1 --arms standard soft "
+        f"--batch-size 50 --jobs 2 --run {folder / 'c'}"
+    ).split()
+
+
+def wait_for_two(folder: Path, file: str, runs: Callable[[], bool], said: Path) -> None:
+    """Wait until both runs have a file of that name."""
+    while len(list(folder.glob(f"c/runs/*/{file}"))) < 2:
+        time.sleep(0.05)
+        assert runs(), said.read_text()
+
+
+def check_stopped(folder: Path, said: str) -> None:
     assert "stopped after 0 of 2 runs, those under way with a checkpoint; the same command" in said
     assert "Traceback" not in said
-    assert len(list(tmp_path.glob("c/runs/*/checkpoint.pt"))) == 2
+    assert len(list(folder.glob("c/runs/*/checkpoint.pt"))) == 2
 
 
 @pytest.mark.parametrize(

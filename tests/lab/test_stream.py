@@ -27,7 +27,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support import CLASSES, contents, encoded, folder, numbers, parquet, tar
-from test_engine import kept
+from test_engine import by_fork
 
 from softaug import Crop
 from softaug_lab.basics.errors import SoftaugError, UsageError
@@ -553,8 +553,8 @@ print(images, memory("VmHWM") - before)
 def test_two_processes_share_a_stream(tmp_path: Path) -> None:
     """Two processes train on the batches of one, whichever process meets unreadable images."""
     source = in_tars(tmp_path, (3, 77, 121))
-    [alone] = kept(tmp_path / "one", 1, "test_convnext", f"--stream={source}")
-    halves = kept(tmp_path / "two", 2, "test_convnext", f"--stream={source}")
+    [alone] = by_fork(tmp_path / "one", 1, "test_convnext", f"--stream={source}")
+    halves = by_fork(tmp_path / "two", 2, "test_convnext", f"--stream={source}")
     seen: list[str] = []
     for whole, *parts in zip(*(run["batches"] for run in (alone, *halves)), strict=True):
         assert parts[0]["names"] + parts[1]["names"] == whole["names"]
