@@ -1,14 +1,16 @@
 """What all tests share: shapes are checked on every call, and small runs are spared their frills.
 
 Every annotated shape of the method is checked, under pytest only. In the tests of the lab, reports
-are drawn where reports are tested; elsewhere an empty SVG stands for each figure. Intervals are
-resampled 500 times in the tests of metrics, 20 times elsewhere. One Chromium serves all tests that
-look at pages.
+are drawn where reports are tested; elsewhere an empty SVG stands for each figure, which the tests of
+the command line plot nevertheless. Intervals are resampled 500 times and noise floors drawn 200
+times in the tests of metrics, 20 times elsewhere. One Chromium serves all tests that look at pages.
 """
 
+import importlib
 import os
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,14 +18,17 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-METHOD = ("transforms", "maps", "curves", "targets", "augment")
+METHOD = ("transforms", "maps", "curves", "calibrated", "targets", "augment")
 install_import_hook([f"softaug.{name}" for name in METHOD], "checker.check")
 pytest.register_assert_rewrite("contract")
 
 torch.set_num_threads(1)
-settings.register_profile("softaug", deadline=None, derandomize=True)
+settings.register_profile("softaug", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("softaug")
 
+CALIBRATION = "softaug_lab.metrics.calibration"
+DRAWINGS = "softaug_lab.report.drawings"
+PLOTTED = ("test_cli",)
 DRAWN = ("test_report", "test_report_in_browser")
 MEASURED = (
     "test_calibration", "test_classwise", "test_measure", "test_metrics", "test_recomputed",
@@ -40,19 +45,23 @@ def small_runs_are_fast(request: pytest.FixtureRequest) -> Iterator[None]:
     name = request.path.stem
     with pytest.MonkeyPatch.context() as patched:
         if request.path.parent.name == "lab":
-            if name not in DRAWN:
-                patched.setattr("softaug_lab.report.drawings._svg", _blank)
+            if name in PLOTTED:
+                patched.setattr(f"{DRAWINGS}._svg", _blank)
+            elif name not in DRAWN:
+                _leave_out_figures(patched)
             if name not in MEASURED:
                 for module in ("calibration", "classwise"):
                     target = f"softaug_lab.metrics.{module}.bootstrap_interval"
                     patched.setattr(target, _few_resamples)
+                floor = partial(importlib.import_module(CALIBRATION).floor, draws=20)
+                patched.setattr(f"{CALIBRATION}.floor", floor)
         yield
 
 
 @pytest.fixture
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out two thirds of the time that a page takes, where its text is what matters."""
-    monkeypatch.setattr("softaug_lab.report.drawings._svg", _blank)
+    """Leave out nearly all of the time that a page takes, where its text is what matters."""
+    _leave_out_figures(monkeypatch)
 
 
 @pytest.fixture(scope="session")
@@ -77,9 +86,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield opened
 
 
-def _blank(figure: object, name: str) -> str:
-    del figure
-    return f'<svg id="{name}"></svg>'
+def _leave_out_figures(patch: pytest.MonkeyPatch) -> None:
+    for kind in ("lines", "pairs", "softening", "reliability"):
+        patch.setattr(f"{DRAWINGS}.plot_{kind}", _blank)
+
+
+def _blank(*figure: object, **options: object) -> str:
+    del figure, options
+    return "<svg></svg>"
 
 
 def _few_resamples(

@@ -1,11 +1,13 @@
 """The program behind `make gpu`, rehearsed without a GPU."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = [sys.executable, str(ROOT / "scripts" / "gpu_check.py")]
@@ -27,12 +29,15 @@ def test_the_rehearsal_checks_all_parts_and_writes_the_page(tmp_path: Path) -> N
     assert page.read_text().startswith("# On a GPU\n\n`make gpu` measured this page")
 
 
-def test_without_cuda_it_says_how_to_rehearse() -> None:
-    code = "import torch; torch.cuda.is_available = lambda: False; import runpy, sys; "
-    code += f"sys.argv = ['gpu_check.py']; runpy.run_path({PROGRAM[1]!r}, run_name='__main__')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "--device cpu --quick rehearses without one" in done.stderr
+def test_without_cuda_it_says_how_to_rehearse(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(PROGRAM[1], run_name="__main__")
+    assert stopped.value.code == 2
+    assert "--device cpu --quick rehearses without one" in capsys.readouterr().err
 
 
 def _texts(value: object) -> list[str]:

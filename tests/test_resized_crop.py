@@ -147,8 +147,8 @@ def test_share_of_draws_that_keep_any_of_the_image() -> None:
 
     assert inside(0.3) == pytest.approx(0.9991, abs=1e-4)  # sigma (W + w) / 2, ours
     assert inside(0.6) == pytest.approx(0.904, abs=1e-3)  # sigma (W + w)
-    _, seen = ResizedCrop(16)(torch.zeros(20_000, 1, 24, 24), generator=Generator().manual_seed(2))
-    assert (visibility(seen) > 0).double().mean().item() > 0.999
+    _, seen = ResizedCrop(16)(torch.zeros(4_000, 1, 24, 24), generator=Generator().manual_seed(2))
+    assert (visibility(seen) > 0).double().mean().item() > 0.998
 
 
 @pytest.mark.parametrize("sides", [(200, 300), (30, 100), (100, 30)])

@@ -183,6 +183,7 @@ def fork(act: Callable[[], object], said: Path, environment: Mapping[str, str] =
     except BaseException:
         traceback.print_exc()
     finally:
+        sys.stderr.flush()
         os._exit(code)
 
 

@@ -29,7 +29,8 @@ def test_networks_are_as_large_as_the_literature_has_them(
 ) -> None:
     for expected, classes in ((ten, 10), (hundred, 100)):
         card = ModelCard(name, tuple(f"class {i}" for i in range(classes)), 3, 32, 32)
-        assert count(build(card, (0.0,), (1.0,))) == expected
+        with torch.device("meta"):  # weights without values
+            assert count(build(card, (0.0,), (1.0,))) == expected
 
 
 def test_pyramid_net_is_counted_by_hand() -> None:

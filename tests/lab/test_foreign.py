@@ -6,6 +6,7 @@ The network is random, and its logits are made large, so that any other image gi
 import argparse
 import json
 import pickle
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
@@ -287,18 +288,23 @@ def test_a_model_of_timm_sees_what_timm_shows_it(pictures: Path, tmp_path: Path)
     """Their own transform of the files: short side to 168, centre crop to 160, their mean."""
     net = timm_network(num_classes=3)
     save_file(net.state_dict(), tmp_path / "weights.safetensors")
-    command = ["timm:test_resnet", pictures, "--checkpoint", tmp_path / "weights.safetensors"]
+    few = tmp_path / "few"
+    for name in "abc":
+        for i in range(2):
+            (few / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(pictures / name / f"{i}.png", few / name)
+    command = ["timm:test_resnet", few, "--checkpoint", tmp_path / "weights.safetensors"]
     got = figures(tmp_path, *command)
     theirs: Any = timm.data.create_transform(**timm.data.resolve_model_data_config(net))
-    files = sorted(pictures.rglob("*.png"))
+    files = sorted(few.rglob("*.png"))
     with torch.inference_mode():
         logits = net(torch.stack([theirs(Image.open(file)) for file in files]))
     labels = torch.tensor(["abc".index(file.parent.name) for file in files])
-    assert got["images"] == 30
+    assert got["images"] == 6
     assert got["nll"] == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=0.01)
     # A size of the user's is that of the whole image, without timm's crop to 160.
     got = figures(tmp_path, *command, "--input-size", "176", "--mean", "0.3")
-    assert got["nll"] == pytest.approx(plain_nll(Direct(net, 0.3, 0.5), pictures, 176), rel=1e-4)
+    assert got["nll"] == pytest.approx(plain_nll(Direct(net, 0.3, 0.5), few, 176), rel=1e-4)
 
 
 def test_transformers_are_built_for_the_input_size(tmp_path: Path) -> None:

@@ -152,8 +152,10 @@ def values(browser: Any, at: int) -> list[float | None]:
     return found
 
 
-@pytest.mark.parametrize("heading", ["top-1 error %", "gap, points"])
-@pytest.mark.parametrize("key", [None, Keys.ENTER, Keys.SPACE])
+@pytest.mark.parametrize(
+    ("heading", "key"),
+    [("top-1 error %", None), ("gap, points", Keys.ENTER), ("gap, points", Keys.SPACE)],
+)
 def test_headings_sort_by_number_and_back(holes: Any, heading: str, key: str | None) -> None:
     head, at = column(holes, heading)
     button = head.find_element(By.TAG_NAME, "button")

@@ -321,7 +321,7 @@ def test_a_checkpoint_within_an_epoch_is_of_the_step_that_was_taken(
     whole = trained(recipe, data, tmp_path / "whole")
     log = RunFolder(tmp_path / "whole").history()
     timed = ("seconds", "images_per_second")
-    for stop_after in (2, 5, 8, 12):
+    for stop_after in (5, 12):
 
         def kill(progress: Progress, stop_after: int = stop_after) -> None:
             if progress.step > stop_after:

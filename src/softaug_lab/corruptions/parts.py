@@ -258,7 +258,7 @@ def relief(layer: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
     layer: amount of liquid, 0 to 255, 0 where there is no drop.
     """
     # SciPy takes half a second to import.
-    from scipy.ndimage import distance_transform_edt  # type: ignore[attr-defined]
+    from scipy.ndimage import distance_transform_edt
 
     away = torch.from_numpy(
         # The sampling puts images so far apart that no pixel is nearer to another image's rim.
@@ -280,7 +280,7 @@ def relief(layer: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
 
 def _rims(layer: Float[Tensor, "n h w"]) -> Any:
     """Detect edges by Canny's method (1986), thresholds 50 and 150: a boolean array [n,h,w]."""
-    from scipy.ndimage import label  # type: ignore[attr-defined]
+    from scipy.ndimage import label
 
     padded = F.pad(layer[:, None], (1, 1, 1, 1), mode="replicate")
     across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])

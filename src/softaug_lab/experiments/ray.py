@@ -121,7 +121,7 @@ def run_all(
     await_files([run for _, run in pairs], limits)
 
 
-@ray.remote
+@ray.remote  # type: ignore[untyped-decorator]  # ray is not followed: see pyproject.toml
 def _run_task(recipe: Recipe, data: Data, folder: Path, device: str, threads: int) -> list[str]:
     """Run one recipe in a worker's main thread; returns the warnings that were logged."""
     run = RunFolder(folder)

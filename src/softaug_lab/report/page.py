@@ -1,12 +1,13 @@
 """The page: puts tables, drawings and sentences into the template, and writes one HTML file."""
 
+import functools
 import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from softaug_lab.basics.storage import write_atomically
 from softaug_lab.metrics import GLOSSARY
@@ -40,18 +41,11 @@ def _page(results: Results) -> str:
     # matplotlib is imported here: commands that write no report need not wait for it.
     from softaug_lab.report.panels import panels
 
-    environment = Environment(
-        loader=PackageLoader("softaug_lab.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     curves, drawn = prepare.sweep_curves(results), prepare.drawn_arms(results)
     names = prepare.arm_names(results)
     looks = arm_looks(list(dict.fromkeys([*drawn, *curves, *names])))
     groups, further = _judged_first(results)
-    return environment.get_template("page.html.jinja").render(
+    return _template().render(
         title=results["title"],
         command=results["command"],
         lead=_lead(results),
@@ -75,6 +69,18 @@ def _page(results: Results) -> str:
         settings=results["recipe"],
         glossary=GLOSSARY,
     )
+
+
+@functools.cache  # compiled once in a process
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("softaug_lab.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.jinja")
 
 
 def _judged_first(results: Results) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
