@@ -1,8 +1,8 @@
 """What all tests share: shapes are checked on every call, and small runs are spared their frills.
 
 Every annotated shape of the method is checked, under pytest only. In the tests of the lab, reports
-are drawn where reports are tested; elsewhere an empty SVG stands for each figure, which the tests of
-the command line plot nevertheless. Intervals are resampled 500 times and noise floors drawn 200
+are drawn where reports are tested; elsewhere an empty SVG stands for each figure, which the tests
+of the command line plot nevertheless. Intervals are resampled 500 times and noise floors drawn 200
 times in the tests of metrics, 20 times elsewhere. One Chromium serves all tests that look at pages.
 """
 
