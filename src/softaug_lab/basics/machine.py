@@ -39,7 +39,7 @@ def wait_without_spinning(seconds: float = 0.2) -> str | None:
     them when torch is imported, so a call after that does nothing. Returns a line for the user, or
     None where nothing was changed.
     """
-    if "torch" in sys.modules or any(name in os.environ for name in THREAD_VARIABLES):
+    if not _changeable():
         return None
     measured = busy_cores(seconds)
     if measured is None:
@@ -47,11 +47,25 @@ def wait_without_spinning(seconds: float = 0.2) -> str | None:
     busy, cores = measured
     if cores < 2 or busy < max(LEAST_CORES, LEAST_SHARE * cores):
         return None
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    sleep_while_waiting()
     return (
         f"other work keeps {busy:.1f} of {cores} cores busy, so threads sleep while they wait "
         "(OMP_WAIT_POLICY=PASSIVE; set it to ACTIVE for the other way)"
     )
+
+
+def sleep_while_waiting() -> None:
+    """Let OpenMP's threads sleep while they wait, unless variables of the user say otherwise.
+
+    Does nothing once torch is imported.
+    """
+    if _changeable():
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+def _changeable() -> bool:
+    """Whether OpenMP has yet to read its variables, and the user has set none of them."""
+    return "torch" not in sys.modules and not any(name in os.environ for name in THREAD_VARIABLES)
 
 
 def _ticks() -> dict[str, tuple[int, int]] | None:

@@ -6,7 +6,7 @@ import sys
 from importlib.util import find_spec
 
 from softaug_lab.basics.errors import SoftaugError
-from softaug_lab.basics.machine import wait_without_spinning
+from softaug_lab.basics.machine import sleep_while_waiting, wait_without_spinning
 
 # The packages of the extra softaug[lab], as they are imported.
 NEEDED = (
@@ -57,6 +57,8 @@ def _call(tokens: list[str]) -> None:
         said = wait_without_spinning()
         if said is not None:
             say(said)
+    if tokens and tokens[0] == "predict":
+        sleep_while_waiting()  # its own decoders need the cores on which threads would spin
     if not tokens or tokens[0].startswith("-"):
         import_commands()  # the list of commands shows the first line of each docstring
     app(tokens, exit_on_error=False, print_error=False, result_action="return_value")

@@ -75,8 +75,8 @@ HELP = {
     "predict": Help(
         examples=(
             "softaug predict runs/photos new/*.jpg",
-            "softaug predict runs/photos new/*.jpg --top 3",
-            "softaug predict model.safetensors cat.png",
+            "softaug predict runs/photos new/ --json --unsure-below 0.8",
+            "find new -name '*.jpg' | softaug predict model.safetensors - --top 3",
         )
     ),
     "pretrain": Help(

@@ -16,6 +16,7 @@ from softaug_lab.data.decode import (
 )
 from softaug_lab.data.held_out import halves, hold_out, share_to_hold_out
 from softaug_lab.data.identity import content_keys
+from softaug_lab.data.image_paths import as_sample, find_images
 from softaug_lab.data.load import load, read_images
 from softaug_lab.data.png import png_text
 from softaug_lab.data.resize import centre_crop, fit, with_channels
@@ -34,11 +35,13 @@ __all__ = [
     "Stream",
     "StreamOptions",
     "Unreadable",
+    "as_sample",
     "centre_crop",
     "content_keys",
     "decode_all",
     "decode_image",
     "decoders",
+    "find_images",
     "fit",
     "halves",
     "hold_out",

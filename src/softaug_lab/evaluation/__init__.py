@@ -6,6 +6,7 @@ Imports `softaug` and the lab's basics, data, metrics, models, corruptions, reci
 from softaug_lab.evaluation.ensembles import Ensemble, mean_of
 from softaug_lab.evaluation.evaluate import PASSES, evaluate, summarise
 from softaug_lab.evaluation.fills import Fills
+from softaug_lab.evaluation.image_files import FileProbabilities, predict_files
 from softaug_lab.evaluation.predictions import Predictions
 from softaug_lab.evaluation.probe import (
     Probe,
@@ -25,6 +26,7 @@ __all__ = [
     "PASSES",
     "Ensemble",
     "Evaluation",
+    "FileProbabilities",
     "Fills",
     "Predictions",
     "Probe",
@@ -37,6 +39,7 @@ __all__ = [
     "features_of",
     "has_views",
     "mean_of",
+    "predict_files",
     "probe_errors",
     "probe_run",
     "refuse_stream",
