@@ -12,6 +12,7 @@ from softaug import SoftAugment, visibility
 from softaug_lab.data import Data, png_text
 from softaug_lab.evaluation import example_views
 from softaug_lab.experiments.disagreements import disagreements
+from softaug_lab.experiments.mistakes import mistakes
 from softaug_lab.experiments.run_one import RunRecord, fills_for, read_record
 from softaug_lab.metrics import HEADLINE_SHARE
 from softaug_lab.models import load_model
@@ -57,8 +58,18 @@ def collect(
         "views": _example_views(data),
         "samples": [{"arm": arm.recipe.arm, "items": arm.samples()} for arm in arms],
         "disagreements": disagreements(runs, data),
+        "mistakes": _mistakes(runs, records, data),
         "softening": [arm.softening() for arm in arms],
     }
+
+
+def _mistakes(
+    runs: Sequence[RunFolder], records: Sequence[RunRecord], data: Data
+) -> dict[str, Any] | None:
+    """The mistakes of a single run; a comparison shows where its arms disagree."""
+    if len(runs) > 1:
+        return None
+    return mistakes(runs[0], data, records[0].evaluation.get("temperature"))
 
 
 def _example_views(data: Data) -> dict[str, Any]:

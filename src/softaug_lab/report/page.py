@@ -23,7 +23,8 @@ Results = dict[str, Any]
 EMPTY: Results = {
     "title": "Comparison", "command": "", "created": "", "versions": {}, "commit": None,
     "machine": {}, "seconds": None, "data": {}, "recipe": {}, "seeds": [], "arms": [], "runs": [],
-    "comparisons": [], "views": {}, "samples": [], "disagreements": {}, "softening": [],
+    "comparisons": [], "views": {}, "samples": [], "disagreements": {}, "mistakes": {},
+    "softening": [],
 }  # fmt: skip
 
 
@@ -65,6 +66,7 @@ def _page(results: Results) -> str:
         views=_views(results["views"]),
         samples=_samples(prepare.only(results, drawn)),
         disagreements=_disagreements(results["disagreements"], drawn),
+        mistakes=tables.mistakes(results["mistakes"]),
         facts=_facts(results),
         settings=results["recipe"],
         glossary=GLOSSARY,

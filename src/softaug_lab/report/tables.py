@@ -55,6 +55,42 @@ def arm_rows(results: Results) -> list[dict[str, Any]]:
     ]
 
 
+def mistakes(found: dict[str, Any]) -> dict[str, Any]:
+    """The mistakes of one run as text; a cell of the confusion matrix has its share of the row."""
+    if not found:
+        return {}
+    rows = zip(found["by_class"], found.get("confusion") or [], strict=False)
+    return {
+        **found,
+        "confusion": [
+            {
+                "class": one["class"],
+                "cells": [
+                    {"count": count, "share": 100 * count / max(1, sum(row)), "right": i == j}
+                    for j, count in enumerate(row)
+                ],
+            }
+            for i, (one, row) in enumerate(rows)
+        ],
+        "by_class": [
+            {
+                **one,
+                "accuracy": _percent(one.get("accuracy")),
+                "confidence": _percent(one.get("confidence")),
+            }
+            for one in found["by_class"]
+        ],
+        "images": [
+            {**image, "confidence": _percent(image.get("confidence"))} for image in found["images"]
+        ],
+    }
+
+
+def _percent(share: object) -> str:
+    value = number(share)
+    return NOTHING if math.isnan(value) else f"{100 * value:.1f}"
+
+
 def difference_groups(results: Results) -> list[dict[str, Any]]:
     """The comparisons grouped by arm and rival, with each difference as text."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
