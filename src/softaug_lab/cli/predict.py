@@ -74,12 +74,7 @@ def predict(
     from softaug_lab.evaluation import predict_files
     from softaug_lab.models import load_model
 
-    if top < 1:
-        raise UsageError(f"--top must be at least 1, got {top}")
-    if not 0 <= unsure_below <= 1:
-        raise UsageError(f"--unsure-below must be in [0, 1], got {unsure_below:g}")
-    if as_json and as_csv:
-        raise UsageError("--json and --csv are two forms of the output; choose one")
+    _check(top, unsure_below, as_json and as_csv)
     model = load_model(model_file(run)).to(choose_device(device))
     out = sys.stdout  # a progress bar puts another in its place
     write = _json_writer(out) if as_json else _csv_writer(out) if as_csv else _text_writer(out)
@@ -97,6 +92,15 @@ def predict(
         say(f"unsure of {unsure:,} of {plural(done, 'image')}: confidence below {unsure_below:g}")
     if unreadable:
         raise SoftaugError(f"{unreadable:,} of {plural(done + unreadable, 'image')} unreadable")
+
+
+def _check(top: int, unsure_below: float, two_forms: bool) -> None:
+    if top < 1:
+        raise UsageError(f"--top must be at least 1, got {top}")
+    if not 0 <= unsure_below <= 1:
+        raise UsageError(f"--unsure-below must be in [0, 1], got {unsure_below:g}")
+    if two_forms:
+        raise UsageError("--json and --csv are two forms of the output; choose one")
 
 
 def _watched(batches: "Iterator[FileProbabilities]", out: TextIO) -> "Iterator[FileProbabilities]":

@@ -234,6 +234,7 @@ def _mean_history(histories: Sequence[list[dict[str, Any]]]) -> list[dict[str, A
         {
             name: sum(epoch[name] for epoch in epochs) / (1 if name == "seconds" else len(epochs))
             for name in epochs[0]
+            if all(name in epoch for epoch in epochs)  # not in one that an earlier version began
         }
         for epochs in zip(*histories, strict=True)
     ]

@@ -66,6 +66,7 @@ def _page(results: Results) -> str:
         views=_views(results["views"]),
         samples=_samples(prepare.only(results, drawn)),
         disagreements=_disagreements(results["disagreements"], drawn),
+        held_out=any("held_out_nll" in e for r in results["runs"] for e in r.get("history") or []),
         mistakes=tables.mistakes(results["mistakes"]),
         facts=_facts(results),
         settings=results["recipe"],

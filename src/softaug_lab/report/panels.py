@@ -21,6 +21,11 @@ TRAINING = (
     ("alignment", "Alignment of two views (0: alike)", 1.0),
     ("uniformity", "Uniformity (low: all of the sphere)", 1.0),
 )
+# Of one run; the lines of a comparison are those that its arms share.
+HELD_OUT = (
+    ("held_out_top1_error", "Held-out top-1 error, %", 100.0),
+    ("held_out_nll", "Held-out NLL", 1.0),
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,8 @@ def _sweep(results: Results, looks: Looks) -> Iterator[Panel]:
 
 
 def _training(few: Results, looks: Looks) -> Iterator[Panel]:
-    for key, title, scale in TRAINING:
+    alone = len(prepare.arm_names(few)) == 1
+    for key, title, scale in (*TRAINING, *(HELD_OUT if alone else ())):
         if lines := prepare.prepare_training(few, key, scale):
             svg = drawings.plot_lines(lines, looks, f"training-{key}", "epoch", band=False)
             yield _panel(title, f"{title} by epoch: {_ends(lines)}", svg)

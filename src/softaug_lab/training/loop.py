@@ -26,6 +26,7 @@ from softaug_lab.training.schedule import Schedule, set_learning_rate
 from softaug_lab.training.signals import caught_signals, interruption
 from softaug_lab.training.step import Step, finite
 from softaug_lab.training.update import Update
+from softaug_lab.training.validation import Validation
 
 
 def fit(
@@ -41,10 +42,9 @@ def fit(
 ) -> None:
     """Train a recipe's model in a run folder, from its last checkpoint if there is one.
 
-    Writes the model of the last epoch. watch: called after each step. objective: in place of the
-    one of the recipe's arm. pace: in place of the one for the device.
-    Raises InterruptedRunError on Ctrl-C and SIGTERM, after writing a checkpoint, and SoftaugError
-    when the loss or its gradient is not finite or memory runs out.
+    Writes the model of the last epoch. watch: called after each step. objective, pace: in place of
+    those for the recipe's arm and the device. Raises InterruptedRunError on Ctrl-C and SIGTERM,
+    after writing a checkpoint, SoftaugError when loss or gradient is not finite or memory runs out.
     """
     objective = objective or build_objective(recipe, data, processes)
     pace = pace or pace_of(processes.device)
@@ -55,6 +55,7 @@ def fit(
     checkpoints = Checkpoints(run, objective, step, optimizer, pace)
     at, history = checkpoints.resume()
     update = Update(step.model, optimizer, recipe.skip_nonfinite, at.skipped)
+    validation = Validation(recipe, data, processes)
     reports = Reports(at, Faults(data, run, schedule), watch, pace.lag)
     with caught_signals() as caught, torch.random.fork_rng(devices=[]):
         for epoch in range(at.epoch, recipe.epochs):
@@ -77,7 +78,7 @@ def fit(
                 if reports.stop:
                     raise interruption(run.folder, at.step(schedule), schedule.steps, caught)
             reports.catch_up()
-            history.append(_epoch_log(at, objective, schedule, optimizer, ending))
+            history.append(_epoch_log(at, step, schedule, optimizer, ending, validation))
             at.next_epoch()
             objective.next_epoch()
             if pace.every_epoch or reports.stop or at.epoch == recipe.epochs:
@@ -92,17 +93,19 @@ def fit(
 
 def _epoch_log(
     at: State,
-    objective: Objective,
+    step: Step,
     schedule: Schedule,
     optimizer: torch.optim.Optimizer,
     ending: bool,
+    validation: Validation,
 ) -> dict[str, Any]:
     """Make the epoch's line of metrics.jsonl."""
     loss, *means = at.means()
     return {
         "epoch": at.epoch + 1,
         "loss": loss,
-        **objective.epoch_log(means),
+        **step.objective.epoch_log(means),
+        **validation.figures(step.model),
         "lr": optimizer.param_groups[0]["lr"],
         "end_phase": ending,
         "unreadable_images": at.unreadable,
