@@ -13,8 +13,7 @@ from torch import Tensor
 
 from softaug_lab.basics.errors import SoftaugError
 from softaug_lab.data import Decoded, Sample, Unreadable, decode_all, decoders
-from softaug_lab.models import predict_logits
-from softaug_lab.models import Classifier
+from softaug_lab.models import Classifier, predict_logits
 
 BATCH = 64  # images; larger batches are no faster on a CPU, and their results come later
 

@@ -8,9 +8,8 @@ from typing import Any
 from jaxtyping import UInt8
 from torch import Tensor
 
-from softaug_lab.data import Data, fit
+from softaug_lab.data import Data, fit, png_text
 from softaug_lab.evaluation import Predictions
-from softaug_lab.data import png_text
 from softaug_lab.metrics import scale
 from softaug_lab.runs import RunFolder
 
