@@ -25,8 +25,9 @@ ALLOWED = {
         "experiments": "basics data metrics models recipes runs training evaluation",
         "tuning": "basics data metrics recipes runs training evaluation experiments",
         "explore": "basics data models recipes training",
+        "advice": "basics data recipes",
         "cli": "basics data metrics models corruptions recipes runs training evaluation "
-        "experiments report tuning explore",
+        "experiments report tuning explore advice",
     }.items()
 }
 # Modules that others import beside a package's door: those of basics are doors themselves (recipes

@@ -14,7 +14,8 @@ NEEDED = (
     "torchvision", "yaml",
 )  # fmt: skip
 
-TRAINING = ("train", "compare", "sweep", "tune", "pretrain")  # commands
+# Commands that train, if only a few steps to take the time.
+TRAINING = ("advise", "train", "compare", "sweep", "tune", "pretrain")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -15,6 +15,12 @@ WITHOUT_LABELS = ("--blur",)
 BLUR = "probability that a view is blurred (default: 0 for images up to 64 px, else 1/2)."
 # Lines of examples, arms to explain, and options of the shared recipe that the command lacks.
 HELP = {
+    "advise": Help(
+        examples=(
+            "softaug advise photos/",
+            "softaug advise photos/ --test holiday/",
+        )
+    ),
     "train": Help(
         examples=(
             "softaug train photos/ --size 64 --run runs/photos",

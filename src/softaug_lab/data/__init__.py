@@ -1,8 +1,8 @@
 """Labelled images from any source, decoded to memory or streamed. Imports basics.
 
-`load` reads a data set; `Data`, `ImageSet` and `Stream` hold it. `decode_all` and `read_image`
-decode single files; `fit`, `centre_crop` and `with_channels` bring tensors to a model's shape, and
-`png_text` encodes an image for a page.
+`load` reads a data set; `Data`, `ImageSet` and `Stream` hold it; `inspect` looks through one without
+loading it. `decode_all` and `read_image` decode single files; `fit`, `centre_crop` and
+`with_channels` bring tensors to a model's shape, and `png_text` encodes an image for a page.
 """
 
 from softaug_lab.data.dataset import Data, ImageSet, pixel_statistics
@@ -14,10 +14,12 @@ from softaug_lab.data.decode import (
     decoders,
     read_image,
 )
-from softaug_lab.data.held_out import halves, hold_out, share_to_hold_out
+from softaug_lab.data.held_out import halves, hold_out, number_to_hold_out, share_to_hold_out
 from softaug_lab.data.identity import content_keys
 from softaug_lab.data.image_paths import as_sample, find_images
+from softaug_lab.data.inspection import Glance, Inspection, inspect
 from softaug_lab.data.load import load, read_images
+from softaug_lab.data.memory import available_memory
 from softaug_lab.data.png import png_text
 from softaug_lab.data.resize import centre_crop, fit, with_channels
 from softaug_lab.data.sample import Sample, Unreadable
@@ -30,12 +32,15 @@ __all__ = [
     "IMAGE_ENDINGS",
     "Data",
     "Decoded",
+    "Glance",
     "ImageSet",
+    "Inspection",
     "Sample",
     "Stream",
     "StreamOptions",
     "Unreadable",
     "as_sample",
+    "available_memory",
     "centre_crop",
     "content_keys",
     "decode_all",
@@ -45,8 +50,10 @@ __all__ = [
     "fit",
     "halves",
     "hold_out",
+    "inspect",
     "is_address",
     "load",
+    "number_to_hold_out",
     "pixel_statistics",
     "png_text",
     "read_image",

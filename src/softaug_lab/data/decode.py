@@ -133,11 +133,7 @@ def decode_image(sample: Sample | Unreadable, shape: tuple[int, int, int]) -> Pi
         return sample
     channels, height, width = shape
     try:
-        with Image.open(_open_content(sample), formats=FORMATS) as opened:
-            _refuse(opened)
-            _decode_smaller(opened, height, width)
-            _refuse_size(opened, 1)
-            image = _flatten(_upright(opened), channels)
+        image = _decoded(sample, channels, height, width)
         array = np.array(image, dtype=np.uint8).reshape(image.height, image.width, channels)
     # Pillow's decoders raise errors of many types.
     except Exception as error:
@@ -147,12 +143,25 @@ def decode_image(sample: Sample | Unreadable, shape: tuple[int, int, int]) -> Pi
     return Picture(sample.name, sample.label, pixels)
 
 
+def thumbnail(sample: Sample, side: int) -> UInt8[Tensor, "3 s s"] | Unreadable:
+    """Decode one sample to RGB of side x side pixels, all of it, whatever its proportions are.
+
+    Nothing is cropped, so that copies of an image in other sizes have almost the same thumbnail.
+    """
+    try:
+        image = _decoded(sample, 3, side, side).resize((side, side), Image.Resampling.BILINEAR)
+        array = np.array(image, dtype=np.uint8)
+    except Exception as error:
+        return Unreadable(sample.name, _reason(error))
+    return torch.from_numpy(array).permute(2, 0, 1)
+
+
 def read_header(sample: Sample | Unreadable) -> Header | Unreadable:
     """Read size and colour of an image, or return why it is unreadable."""
     if isinstance(sample, Unreadable):
         return sample
     try:
-        with Image.open(_open_content(sample), formats=FORMATS) as image:
+        with Image.open(open_content(sample), formats=FORMATS) as image:
             _refuse(image)
             width, height = image.size[::-1] if _is_sideways(image) else image.size
             return Header(width, height, image.mode in GREY_MODES)
@@ -160,7 +169,19 @@ def read_header(sample: Sample | Unreadable) -> Header | Unreadable:
         return Unreadable(sample.name, _reason(error))
 
 
-def _open_content(sample: Sample) -> Path | io.BytesIO:
+def _decoded(sample: Sample, channels: int, height: int, width: int) -> Image.Image:
+    """Decode an image upright, to 8 bits, at no more than about twice height x width for a JPEG.
+
+    Raises what Pillow raises.
+    """
+    with Image.open(open_content(sample), formats=FORMATS) as opened:
+        _refuse(opened)
+        _decode_smaller(opened, height, width)
+        _refuse_size(opened, 1)
+        return _flatten(_upright(opened), channels)
+
+
+def open_content(sample: Sample) -> Path | io.BytesIO:
     """Return what Pillow opens: a path, or the bytes of the encoded image."""
     content = sample.content
     if isinstance(content, Slice):

@@ -23,6 +23,11 @@ SHARE, LEAST = 0.05, 200
 MOST_OF_A_STREAM = 5000
 
 
+def number_to_hold_out(n: int) -> int:
+    """Compute how many of n training images are set aside: SHARE of them, or 0 below LEAST."""
+    return round(SHARE * n) if n * SHARE >= LEAST else 0
+
+
 def share_to_hold_out(data: Data) -> float:
     """Choose the share of the training images to fit a temperature on: SHARE or none.
 
@@ -30,7 +35,7 @@ def share_to_hold_out(data: Data) -> float:
     lose them all.
     """
     n = data.train_images
-    if n * SHARE < LEAST:
+    if not number_to_hold_out(n):
         return 0.0
     if data.stream is None:
         return SHARE

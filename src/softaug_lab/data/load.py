@@ -59,10 +59,10 @@ def load(
     if source in BUILT_IN:
         data = _load_built_in(source, size, test, stream)
     elif stream is None:
-        data = load_to_memory(source, _find(source, test), size, seed, max_unreadable)
+        data = load_to_memory(source, find_parts(source, test), size, seed, max_unreadable)
     else:
         size = _check_stream(size, train_images)
-        data = open_stream(source, _find(source, test), size, max_unreadable, stream)
+        data = open_stream(source, find_parts(source, test), size, max_unreadable, stream)
     if train_images is not None:
         data = replace(data, train=subset(data, train_images, seed))
     if held_out:
@@ -74,7 +74,7 @@ def load_to_memory(
     source: str, listing: Listing, size: int | None, seed: int, max_unreadable: float
 ) -> Data:
     """Split off a test part where there is none, and decode all images."""
-    classes, parts, notes = _count(source, listing)
+    classes, parts, notes = count_parts(source, listing)
     samples = [[*part.read_all()] for part in parts]
     split = None
     if listing.test is None:
@@ -97,7 +97,7 @@ def load_to_memory(
     notes += decode_notes
     check_decoded(source, classes, parts[0].per_class, _per_class(train_set, classes))
     notes += check_tested(source, classes, _per_class(test_set, classes))
-    return Data(_data_name(source), classes, train_set, test_set, tuple(notes), split)
+    return Data(data_name(source), classes, train_set, test_set, tuple(notes), split)
 
 
 def open_stream(
@@ -106,7 +106,7 @@ def open_stream(
     """Decode the test images and a sample of the training images, and open the stream."""
     if listing.test is None:
         raise UsageError(f"{source}: no test part; --test names what to test on")
-    classes, (train, test), notes = _count(source, listing)
+    classes, (train, test), notes = count_parts(source, listing)
     stream = Stream(train, size, options, max_unreadable)
     shape = (3, size, size)
     # Epoch -1: an order that no epoch of training has.
@@ -121,7 +121,7 @@ def open_stream(
     test_set = ImageSet(decoded.images, decoded.labels)
     notes += decode_notes
     notes += check_tested(source, classes, _per_class(test_set, classes))
-    return Data(_data_name(source), classes, train_set, test_set, tuple(notes), stream=stream)
+    return Data(data_name(source), classes, train_set, test_set, tuple(notes), stream=stream)
 
 
 def read_images(
@@ -184,7 +184,7 @@ def _load_built_in(
     return data
 
 
-def _find(source: str, test: str | None) -> Listing:
+def find_parts(source: str, test: str | None) -> Listing:
     """List the shards of a source, with the test shards of a second one where it is given."""
     listing = find(source, BUILT_IN)
     return listing if test is None else replace(listing, test=_test_shards(listing, find(test)))
@@ -203,7 +203,7 @@ def _test_shards(listing: Listing, second: Listing) -> Sequence[Shard]:
     return [Named(shard, tuple(second.classes or ())) for shard in shards]
 
 
-def _count(source: str, listing: Listing) -> tuple[tuple[str, ...], list[Part], list[str]]:
+def count_parts(source: str, listing: Listing) -> tuple[tuple[str, ...], list[Part], list[str]]:
     """Count the images of each class in the parts of a listing.
 
     Returns the class names, the parts, and the notes for the user so far.
@@ -219,7 +219,7 @@ def _per_class(images: ImageSet, classes: Sequence[str]) -> Tensor:
     return images.labels.bincount(minlength=len(classes))
 
 
-def _data_name(source: str) -> str:
+def data_name(source: str) -> str:
     """Name a data set by the last word of its path or address."""
     path = Path(source)
     if path.exists():

@@ -31,10 +31,15 @@ def split_off_test(
             members[sample.label].append(sample)
     for images in members:
         order = torch.randperm(len(images), generator=generator).tolist()
-        n_test = min(max(1, round(TEST_SHARE * len(images))), len(images) - 1)
+        n_test = number_to_test(len(images))
         test += [images[i] for i in sorted(order[:n_test])]
         train += [images[i] for i in sorted(order[n_test:])]
     return train, test
+
+
+def number_to_test(n: int) -> int:
+    """Compute how many of n images of a class are split off: TEST_SHARE, at least one of two."""
+    return max(0, min(max(1, round(TEST_SHARE * n)), n - 1))
 
 
 def subset(data: Data, n: int, seed: int) -> ImageSet:

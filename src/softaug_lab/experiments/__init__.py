@@ -6,6 +6,7 @@ extra: the command line imports `softaug_lab.experiments.ray` only where a compa
 
 from softaug_lab.experiments.compare import compare_runs, open_runs, require_comparable
 from softaug_lab.experiments.cost import epochs_within, pace, plan
+from softaug_lab.experiments.guess import guess_seconds
 from softaug_lab.experiments.jobs import run_jobs
 from softaug_lab.experiments.measure import measure_corruptions, measure_ood
 from softaug_lab.experiments.record import augmented_samples, collect
@@ -18,6 +19,7 @@ __all__ = [
     "compare_runs",
     "epochs_within",
     "fills_for",
+    "guess_seconds",
     "measure_corruptions",
     "measure_ood",
     "open_runs",

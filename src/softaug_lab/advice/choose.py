@@ -1,0 +1,90 @@
+"""The recipe for a data set: its side, epochs, and the options that reading it needs."""
+
+import math
+import shlex
+from dataclasses import dataclass
+
+from softaug_lab.data import Inspection
+from softaug_lab.recipes import Recipe
+
+SIDES = (32, 64, 128, 224)  # pixels, that images of many sizes are scaled to
+MAX_OWN_SIDE = 256  # pixels of the short side up to which images of one size keep it
+# What `auto` was measured with (docs/budget.md): 30 epochs of 9,500 images in batches of 128, and
+# at its longest 120 epochs of 2,250.
+UPDATES = 2250
+LEAST_EPOCHS, MOST_EPOCHS = 30, 120
+BATCH = Recipe.batch_size
+SIDED = {"left", "right"}  # words of class names that a mirrored image would contradict
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How to train on a data set.
+
+    height, width, channels: of the images in training. size: the option to scale them, None where
+    they keep their size. unreadable: the share of images to leave out.
+    """
+
+    channels: int
+    height: int
+    width: int
+    size: int | None
+    epochs: int
+    flip: bool
+    unreadable: float
+    stream: bool
+
+    @property
+    def side(self) -> int:
+        return min(self.height, self.width)
+
+    def command(self, source: str, test: str | None) -> str:
+        """Write the command to copy, quoted for a shell."""
+        words = ["softaug", "train", source]
+        options: list[tuple[str, object]] = [("--epochs", self.epochs)]
+        if self.size is not None:
+            options.insert(0, ("--size", self.size))
+        if test is not None:
+            options.append(("--test", test))
+        if self.unreadable:
+            options.append(("--max-unreadable", f"{self.unreadable:g}"))
+        words += [str(word) for option in options for word in option]
+        words += ["--stream"] if self.stream else []
+        words += [] if self.flip else ["--no-flip"]
+        return shlex.join(words)
+
+
+def choose(data: Inspection, free: int | None) -> Choice:
+    """Choose how to train on a data set; free: bytes of memory, None where that is unknown."""
+    headers = [one.header for one in data.seen]
+    sizes = {(header.height, header.width) for header in headers}
+    size = None
+    if len(sizes) > 1 or min(min(sizes)) > MAX_OWN_SIDE:
+        size = choose_side([min(header.height, header.width) for header in headers])
+    height, width = min(sizes) if size is None else (size, size)
+    channels = 1 if all(header.grey for header in headers) else 3
+    images = int(data.train.sum() + data.test.sum())
+    too_large = free is not None and images * channels * height * width > free / 2
+    stream = too_large and not data.split and not data.built_in
+    return Choice(
+        channels=3 if stream else channels,  # a stream is RGB
+        height=height,
+        width=width,
+        size=choose_side([min(height, width)]) if stream and size is None else size,
+        epochs=choose_epochs(int(data.train.sum())),
+        flip=not any(SIDED & set(name.lower().split()) for name in data.classes),
+        unreadable=math.ceil(1000 * len(data.unreadable) / data.opened) / 1000,
+        stream=stream,
+    )
+
+
+def choose_side(short_sides: list[int]) -> int:
+    """Choose a side in pixels: the largest of SIDES that at least half of the images reach."""
+    reached_by_half = sorted(short_sides)[len(short_sides) // 2]
+    return max((side for side in SIDES if side <= reached_by_half), default=SIDES[0])
+
+
+def choose_epochs(images: int) -> int:
+    """Choose epochs that take about UPDATES steps, within what was measured; a multiple of ten."""
+    wanted = UPDATES / math.ceil(images / BATCH)
+    return min(max(10 * math.ceil(wanted / 10), LEAST_EPOCHS), MOST_EPOCHS)

@@ -1,0 +1,63 @@
+"""softaug advise"""
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+from rich.text import Text
+
+from softaug_lab.cli.options import IN_DATA, Source
+from softaug_lab.cli.terminal import inert, progress_bar, show, tell
+from softaug_lab.recipes import Recipe
+
+if TYPE_CHECKING:
+    from softaug_lab.advice import Advice
+    from softaug_lab.data import Inspection
+
+
+def advise(data: Source, /, *, test: Annotated[str | None, IN_DATA] = None) -> None:
+    """Look through images before any training: faults, a recipe, what to expect, and the command.
+
+    Parameters
+    ----------
+    test
+        Data to test on, instead of the test part of DATA.
+    """
+    from softaug_lab.advice import advise, choose
+    from softaug_lab.basics.processes import Processes, choose_device
+    from softaug_lab.data import available_memory
+    from softaug_lab.experiments import guess_seconds
+
+    found = _look_through(data, test)
+    choice = choose(found, available_memory())
+    seconds = guess_seconds(
+        Recipe(arm="auto", epochs=choice.epochs, flip=choice.flip),
+        found.classes,
+        (choice.channels, choice.height, choice.width),
+        int(found.train.sum()),
+        int(found.test.sum()),
+        Processes(choose_device("auto")),
+    )
+    _print(advise(data, test, found, choice, seconds))
+
+
+def _look_through(data: str, test: str | None) -> "Inspection":
+    from softaug_lab.data import inspect
+
+    with progress_bar() as bar:
+        task = bar.add_task("images", total=None, figures="")
+        return inspect(data, test, lambda done, n: bar.update(task, completed=done, total=n))
+
+
+def _print(advice: "Advice") -> None:
+    """Print the verdict, the faults, the sections and the command."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    rows = [("verdict", advice.verdict)]
+    rows += [(f"fault {i}", f"{fault.text}.") for i, fault in enumerate(advice.faults, 1)]
+    for heading, text in (*rows, *advice.sections.items()):
+        table.add_row(heading, Text(inert(text)))
+    show(table)
+    tell("")
+    tell(advice.command)
