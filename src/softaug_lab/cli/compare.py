@@ -172,7 +172,7 @@ class _Measures:
             measure_corruptions([run for _, run in runs], data, processes, show_progress)
         if self.ood is not None and self.other is not None:
             for _, run in runs:
-                measure_ood(run, self.other, self.ood, processes)
+                measure_ood(run, data.test.images, self.other, self.ood, processes)
 
 
 def _show_corruption(bar: "Progress", task: "TaskID", name: str, severity: int) -> None:

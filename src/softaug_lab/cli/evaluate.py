@@ -122,7 +122,8 @@ def _of_model(
     from softaug_lab.corruptions import require_size
     from softaug_lab.evaluation import evaluate as measure
     from softaug_lab.experiments import fills_for
-    from softaug_lab.models import predict_logits
+    from softaug_lab.metrics import detect_by
+    from softaug_lab.models import own_score, predict_logits
 
     # Raised before the work: images may be too small for corruptions, other data may not exist.
     if asked.made:
@@ -138,6 +139,9 @@ def _of_model(
     if ood is not None and images is not None:
         logits = predict_logits(subject.model, images)
         figures["ood"] = _detected(ood, predictions.logits, logits)
+        known, other = (own_score(subject.model, some) for some in (subject.test.images, images))
+        if known is not None and other is not None:
+            figures["ood"]["own"] = asdict(detect_by(known, other))
     return figures
 
 

@@ -113,13 +113,14 @@ def views_table(figures: dict[str, Any]) -> Table:
 
 
 def ood_table(figures: dict[str, Any]) -> Table:
-    """How well the model tells other data from the test images: AUROC and FPR by two scores."""
+    """How well the model tells other data from the test images: AUROC and FPR by each score."""
     caption = (
         f"the test images (positive) against {figures['images']:,} of {inert(figures['data'])}"
     )
     table = Table("", "", show_header=False, caption=escape(caption))
     table.columns[1].justify = "right"
-    for key, score in {"softmax": "maximum softmax", "energy": "energy"}.items():
+    names = {"softmax": "maximum softmax", "energy": "energy", "own": "the model's own score"}
+    for key, score in ((key, name) for key, name in names.items() if key in figures):
         table.add_row(f"AUROC %, {score}", _percent(figures[key]["auroc"]))
         table.add_row(f"FPR % at 95 % TPR, {score}", _percent(figures[key]["fpr95"]))
     return table

@@ -10,8 +10,8 @@ from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.storage import read_json, write_json
 from softaug_lab.data import Data
 from softaug_lab.evaluation import Ensemble, Predictions, evaluate_corruptions
-from softaug_lab.metrics import detect
-from softaug_lab.models import load_model, predict_logits
+from softaug_lab.metrics import detect, detect_by
+from softaug_lab.models import load_model, own_score, predict_logits
 from softaug_lab.runs import RunFolder
 
 AT_ONCE = 8  # models in memory; a kill loses the measurements of so many
@@ -45,8 +45,10 @@ def _model_of(run: RunFolder) -> nn.Module:
     return models[0] if len(models) == 1 else Ensemble(models)
 
 
-def measure_ood(run: RunFolder, other: Tensor, name: str, processes: Processes) -> None:
-    """Measure how well a finished run separates other images, uint8 [N,C,H,W], from test images.
+def measure_ood(
+    run: RunFolder, test: Tensor, other: Tensor, name: str, processes: Processes
+) -> None:
+    """Measure how well a finished run separates other images from test images, uint8 [N,C,H,W].
 
     Once for the same images under the same name.
     """
@@ -62,5 +64,16 @@ def measure_ood(run: RunFolder, other: Tensor, name: str, processes: Processes) 
         models = [load_model(file).to(processes.device) for file in files]
         scores = detect(known, torch.stack([predict_logits(model, other) for model in models]))
         results = {score: asdict(result) for score, result in scores.items()}
+        if (ours := _own_scores(models, test)) is not None:
+            theirs = _own_scores(models, other)
+            assert theirs is not None
+            results["own"] = asdict(detect_by(ours, theirs))
         write_json(run.ood_file, images | results)
     processes.wait()
+
+
+def _own_scores(models: Sequence[nn.Module], images: Tensor) -> Tensor | None:
+    """The mean over models of the scores of their own heads, [N]; None where one has none."""
+    scores = [own_score(model, images) for model in models]
+    found = [score for score in scores if score is not None]
+    return torch.stack(found).mean(dim=0) if len(found) == len(models) else None

@@ -97,6 +97,7 @@ def run_as_dict(record: RunRecord) -> dict[str, Any]:
         further["ood"] = record.ood
         metrics["softmax_auroc"] = record.ood["softmax"]["auroc"]
         metrics["energy_auroc"] = record.ood["energy"]["auroc"]
+        metrics["own_auroc"] = record.ood["own"]["auroc"] if "own" in record.ood else None
     return {
         "arm": record.arm,
         "seed": record.seed,

@@ -14,7 +14,7 @@ from softaug_lab.metrics.levels import (
     LOST_SHARES,
     VIEW_ERRORS,
 )
-from softaug_lab.metrics.ood import detect
+from softaug_lab.metrics.ood import detect, detect_by
 from softaug_lab.metrics.proper import sample_nll, top_confidence, top_k_error
 from softaug_lab.metrics.record import Metrics, basic_metrics, measure, mixed_metrics
 from softaug_lab.metrics.selective import Risk, paired_bootstrap_aurc, risk_coverage
@@ -47,6 +47,7 @@ __all__ = [
     "Risk",
     "basic_metrics",
     "detect",
+    "detect_by",
     "fit_temperature",
     "holm",
     "measure",

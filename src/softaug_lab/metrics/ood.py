@@ -48,10 +48,12 @@ def detect(known: Float[Tensor, "*e n k"], other: Float[Tensor, "*e m k"]) -> di
                 "images"
             )
     scores = {"softmax": max_softmax, "energy": negative_energy}
-    return {
-        name: Detection(auroc(score(known), score(other)), fpr95(score(known), score(other)))
-        for name, score in scores.items()
-    }
+    return {name: detect_by(score(known), score(other)) for name, score in scores.items()}
+
+
+def detect_by(known: Float[Tensor, "n"], other: Float[Tensor, "m"]) -> Detection:
+    """Detect other data by any score that is high for known data."""
+    return Detection(auroc(known, other), fpr95(known, other))
 
 
 def max_softmax(logits: Float[Tensor, "*e n k"]) -> Float[Tensor, "n"]:

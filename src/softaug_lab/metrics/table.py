@@ -254,6 +254,14 @@ METRICS = (
         better="high",
         column="the same by energy",
     ),
+    Metric(
+        key="own_auroc",
+        name="AUROC by the model's own score",
+        meaning="how well the score of a head that has one tells other data from the test images "
+        "(`--ood`)",
+        better="high",
+        column="the same by the own score of the arm",
+    ),
 )
 COMPARED = tuple(entry for entry in METRICS if entry.compared)
 

@@ -4,7 +4,14 @@ Imports the lab's basics and data.
 """
 
 from softaug_lab.models.card import SMALL_IMAGE, ModelCard
-from softaug_lab.models.classifier import Classifier, build, load_model, save_model, take_head
+from softaug_lab.models.classifier import (
+    Classifier,
+    build,
+    headless,
+    load_model,
+    save_model,
+    take_head,
+)
 from softaug_lab.models.foreign import (
     Columns,
     class_columns,
@@ -13,20 +20,27 @@ from softaug_lab.models.foreign import (
     read_classes,
     read_logits,
 )
+from softaug_lab.models.heads import Centroids, Gaussians, Process
 from softaug_lab.models.logits import batch_slices, predict_logits, predict_shared
 from softaug_lab.models.network import require_known
+from softaug_lab.models.own_score import own_score
 
 __all__ = [
     "SMALL_IMAGE",
+    "Centroids",
     "Classifier",
     "Columns",
+    "Gaussians",
     "ModelCard",
+    "Process",
     "batch_slices",
     "build",
     "class_columns",
+    "headless",
     "load_foreign",
     "load_model",
     "model_kind",
+    "own_score",
     "predict_logits",
     "predict_shared",
     "read_classes",

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from softaug_lab.models.heads import HEADS
+
 SMALL_IMAGE = 64  # pixels; up to this size a network begins with a 3x3 stem without pooling
 
 
@@ -14,8 +16,9 @@ class ModelCard:
     channels, height, width: of its images, in pixels. pretrained: whether it began with timm's
     pretrained weights. temperature: the divisor of its logits before softmax. small_stem: whether
     timm's network begins with a stem for small images; None, in files of older versions, means that
-    its images and `pretrained` tell. Raises ValueError for what cannot be a model's, as in a broken
-    or forged file.
+    its images and `pretrained` tell. head: the name of what replaces its last layer, bound: of the
+    largest singular value of its weights; None without. Raises ValueError for what cannot be a
+    model's, as in a broken or forged file.
     """
 
     model: str
@@ -26,6 +29,8 @@ class ModelCard:
     pretrained: bool = False
     temperature: float = 1.0
     small_stem: bool | None = None
+    head: str | None = None
+    bound: float | None = None
 
     def __post_init__(self) -> None:
         if not all(isinstance(name, str) for name in (self.model, *self.classes)):
@@ -40,6 +45,10 @@ class ModelCard:
             raise ValueError(f"pretrained must be true or false, got {self.pretrained!r}")
         if type(self.small_stem) not in (bool, type(None)):
             raise ValueError(f"small_stem must be true or false, got {self.small_stem!r}")
+        if self.head not in (None, *HEADS):
+            raise ValueError(f"head must be {' or '.join(HEADS)}, got {self.head!r}")
+        if self.bound is not None and (type(self.bound) not in (int, float) or not self.bound > 0):
+            raise ValueError(f"bound must be above 0, got {self.bound!r}")
         is_number = type(self.temperature) in (int, float)
         if not is_number or not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature must be above 0 and finite, got {self.temperature!r}")

@@ -4,7 +4,8 @@ n images, c channels, h w pixels, k classes, d features.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.storage import write_atomically
 from softaug_lab.models.card import ModelCard
+from softaug_lab.models.heads import HEADS, OwnHead, bound_weights
 from softaug_lab.models.network import OWN_MODELS, build_network, check_images
 
 MAX_PIXELS = 89_478_485  # of an image that a model file may ask for: Pillow's limit
@@ -23,11 +25,13 @@ MAX_PIXELS = 89_478_485  # of an image that a model file may ask for: Pillow's l
 class Classifier(nn.Module):
     """Map uint8 images [N,C,H,W] to logits [N,K]: normalise, then apply the network.
 
-    mean, std: one number, or one for each channel, in units of the pixels (0 to 255).
+    mean, std: one number, or one for each channel, in units of the pixels (0 to 255). head_name: of
+    the module that replaces the network's last layer, where the card names one.
     """
 
     mean: Tensor
     std: Tensor
+    head_name: str | None = None
 
     def __init__(
         self,
@@ -47,6 +51,11 @@ class Classifier(nn.Module):
         pixels = images.contiguous(memory_format=torch.channels_last).float()
         return cast(Tensor, self.network((pixels - self.mean).div_(self.std)))
 
+    @property
+    def own_head(self) -> OwnHead | None:
+        """The last layer with a score of its own, where the card names one."""
+        return cast(OwnHead, self.get_submodule(self.head_name)) if self.head_name else None
+
 
 def build(card: ModelCard, mean: tuple[float, ...], std: tuple[float, ...]) -> Classifier:
     """Build one of OWN_MODELS, or a model of timm by its name, for the card's classes and images.
@@ -65,7 +74,7 @@ def build(card: ModelCard, mean: tuple[float, ...], std: tuple[float, ...]) -> C
         mean, std = (tuple(255 * value for value in config[key]) for key in ("mean", "std"))
         if card.channels != len(mean):
             mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
-    return Classifier(network, card, mean, std)
+    return _with_head(Classifier(network, card, mean, std))
 
 
 def take_head(model: Classifier) -> tuple[str, nn.Linear]:
@@ -78,17 +87,48 @@ def take_head(model: Classifier) -> tuple[str, nn.Linear]:
     name, head = layers[-1] if layers else ("", None)
     if head is None or head.out_features != len(model.card.classes):
         raise UsageError(_no_features(model.card))
-    parent, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(parent), attribute, nn.Identity())
+    _put(model, name, nn.Identity())
     if not _returns(model, head.in_features):
         raise UsageError(_no_features(model.card))
     return name, head
 
 
+@contextmanager
+def headless(model: Classifier) -> Iterator[OwnHead]:
+    """Make a model return features [N,D] for the block; yields the head that it lacks there."""
+    name, head = model.head_name, model.own_head
+    assert name is not None
+    assert head is not None
+    _put(model, name, nn.Identity())
+    try:
+        yield head
+    finally:
+        _put(model, name, cast(nn.Module, head))
+
+
+def _with_head(model: Classifier) -> Classifier:
+    """Put the card's head in place of the last layer, and bound the weights before it."""
+    card = model.card
+    if card.head is not None:
+        name, linear = take_head(model)
+        _put(model, name, HEADS[card.head](linear))
+        model.head_name = name
+    if card.bound is not None:
+        bound_weights(model, card.bound)
+    return model
+
+
+def _put(model: Classifier, name: str, module: nn.Module) -> None:
+    """Put a module into a model by its name."""
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, module)
+
+
 def _no_features(card: ModelCard) -> str:
     return (
         f"model {card.model!r} does not end in one linear layer for its {len(card.classes)} "
-        "classes, so it has no features to pre-train or to probe; choose another --model"
+        "classes, so it has no features to pre-train, to probe or to put a head on; choose another "
+        "--model"
     )
 
 
@@ -146,7 +186,7 @@ def load_model(path: Path) -> Classifier:
     # A convolutional network accepts any size, and `predict` scales images to the card's size.
     if card.height * card.width > MAX_PIXELS:
         raise SoftaugError(f"{path}: images of {card.width} x {card.height} px are too large")
-    model = Classifier(build_network(card, fetch_weights=False), card)
+    model = _with_head(Classifier(build_network(card, fetch_weights=False), card))
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

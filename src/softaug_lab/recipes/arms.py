@@ -18,12 +18,14 @@ Role = Literal[
 Targets = Literal["hard", "smoothed", "constant", "soft", "learned", "online"]
 Mix = Literal["none", "mixup", "cutmix"]
 Loss = Literal["cross_entropy", "focal"]
+Head = Literal["linear", "gaussians", "process", "centroids"]
 Method = Literal["supervised", "simsiam"]
 Pair = Literal["product", "minimum", "own"]
 WORDS = {
     name: get_args(words)
     for name, words in {
-        "role": Role, "targets": Targets, "mix": Mix, "loss": Loss, "method": Method, "pair": Pair
+        "role": Role, "targets": Targets, "mix": Mix, "loss": Loss, "head": Head, "method": Method,
+        "pair": Pair,
     }.items()
 }  # fmt: skip
 AUTO = "auto"  # in an expression: the augmentation that a rule chooses for the data and the budget
@@ -50,6 +52,8 @@ class Arm:
     mix: Mix = "none"
     loss: Loss = "cross_entropy"
     gamma: float = 2.0
+    head: Head = "linear"
+    bound: float | None = None
     members: int = 1
     method: Method = "supervised"
     pair: Pair = "product"
@@ -63,6 +67,8 @@ class Arm:
             raise UsageError(f"weighted must be true or false, got {self.weighted}")
         if self.weighted and self.targets not in ("hard", "soft"):
             raise UsageError(f"weighted goes with hard or soft targets, got {self.targets}")
+        if self.head == "centroids" and self.loss != Arm.loss:
+            raise UsageError(f"loss must be {Arm.loss} with head centroids, got {self.loss}")
         self._check_method()
 
     def _check_numbers(self) -> None:
@@ -72,11 +78,12 @@ class Arm:
             "gamma": ("0 or more", lambda value: 0 <= value < math.inf),
             "members": ("at least 1", lambda value: value >= 1 and value == int(value)),
             "k": ("above 0", lambda value: value is None or 0 < value < math.inf),
+            "bound": ("above 0", lambda value: value is None or 0 < value < math.inf),
         }
         for name, (range_, fits) in expected.items():
             value = getattr(self, name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (number or (name == "k" and value is None)) or not fits(value):
+            if not (number or (name in ("k", "bound") and value is None)) or not fits(value):
                 raise UsageError(f"{name} must be {range_}, got {value}")
 
     def _check_method(self) -> None:
@@ -84,7 +91,7 @@ class Arm:
             if self.pair != Arm.pair:
                 raise UsageError(f"pair goes with method simsiam, got {self.pair}")
             return
-        for name in ("targets", "mix", "loss", "members"):  # these fields need labels
+        for name in ("targets", "mix", "loss", "head", "bound", "members"):  # these need labels
             if getattr(self, name) != getattr(Arm, name):
                 raise UsageError(
                     f"{name} must be {getattr(Arm, name)} with method {self.method}, which "

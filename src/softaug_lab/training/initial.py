@@ -11,7 +11,17 @@ from softaug_lab.recipes import Recipe
 def initial_model(recipe: Recipe, data: Data) -> Classifier:
     """Build the recipe's model with the weights of its seed, normalised by the training images."""
     channels, height, width = data.image_shape
-    card = ModelCard(recipe.model, data.classes, channels, height, width, recipe.pretrained)
+    arm = recipe.parsed_arm
+    card = ModelCard(
+        recipe.model,
+        data.classes,
+        channels,
+        height,
+        width,
+        recipe.pretrained,
+        head=None if arm.head == "linear" else arm.head,
+        bound=arm.bound,
+    )
     mean, std = data.pixel_statistics
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(recipe.seed, 0, "weights"))

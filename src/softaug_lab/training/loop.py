@@ -85,6 +85,7 @@ def fit(
                 checkpoints.save(at, history)
             if reports.stop:
                 raise interruption(run.folder, at.step(schedule), schedule.steps, caught)
+    objective.finish(batches)
     weights = checkpoints.weights()
     if processes.main:
         objective.save(weights, run)

@@ -1,5 +1,6 @@
 """What the loop minimises: the interface of an objective, and the choice of one by the arm."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -10,7 +11,7 @@ from softaug_lab.basics.processes import Processes
 from softaug_lab.data import Data
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder
-from softaug_lab.training.batches import Batch
+from softaug_lab.training.batches import Batch, MemoryBatches, StreamBatches
 from softaug_lab.training.simsiam import build_siamese
 from softaug_lab.training.supervised import build_supervised
 
@@ -18,10 +19,12 @@ from softaug_lab.training.supervised import build_supervised
 class Objective(Protocol):
     """A model with its loss, and how batches become the model's inputs and targets.
 
-    lr: the peak learning rate. ending: whether an epoch is one of the recipe's `end_epochs`.
+    lr: the peak learning rate. penalty: of outputs and inputs, summed over samples, added to the
+    loss. ending: whether an epoch is one of the recipe's `end_epochs`.
     """
 
     lr: float
+    penalty: Callable[[Tensor, Tensor], Tensor] | None
 
     @property
     def one_by_one(self) -> bool:
@@ -56,6 +59,9 @@ class Objective(Protocol):
 
     def next_epoch(self) -> None:
         """Called after each epoch."""
+
+    def finish(self, batches: MemoryBatches | StreamBatches) -> None:
+        """Called after the last epoch, before the weights are written."""
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must store to resume."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from softaug import smooth_by_confusion
 from softaug_lab.recipes import Arm
+from softaug_lab.training.heads import kernel_loss
 
 BETA = 1.0  # Mixup and CutMix draw their shares from Beta(1, 1), as in both papers
 UNSEEN = 1e-6  # added to confusions, for classes without any correct prediction yet
@@ -35,6 +36,8 @@ def mix_batch(
 
 def loss_of(arm: Arm) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the arm's loss of logits [N,K] and target rows [N,K], summed over samples."""
+    if arm.head == "centroids":
+        return kernel_loss
     if arm.loss == "focal":
         return partial(focal, gamma=arm.gamma)
     return partial(F.cross_entropy, reduction="sum")

@@ -23,7 +23,7 @@ from softaug_lab.models import SMALL_IMAGE, Classifier, save_model, take_head
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder
 from softaug_lab.training.augmentation import build_arm
-from softaug_lab.training.batches import Batch
+from softaug_lab.training.batches import Batch, MemoryBatches, StreamBatches
 from softaug_lab.training.initial import initial_model
 from softaug_lab.training.two_views import TwoViews
 
@@ -139,6 +139,7 @@ class Siamese:
     views: TwoViews
     curve: Curve
     lr: float = field(init=False)
+    penalty: None = field(init=False, default=None)
     warned: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -208,6 +209,8 @@ class Siamese:
     def after_step(self, outputs: Tensor, batch: Batch, taken: Tensor) -> None: ...
 
     def next_epoch(self) -> None: ...
+
+    def finish(self, batches: MemoryBatches | StreamBatches) -> None: ...
 
     def state(self) -> dict[str, Any]:
         return {}

@@ -67,12 +67,17 @@ class Step:
         parts = max(1, min(parts, len(inputs) // 2))  # batch norm needs two images in each part
         chunks = zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True)
         all_outputs, losses = [], []
+        penalty = self.objective.penalty
         for i, (chunk, rows) in enumerate(chunks):
             last = i == parts - 1
+            if penalty is not None:
+                chunk = chunk.float().requires_grad_()
             with nullcontext() if last else self.processes.gradients_held(self.wrapped):
                 with torch.autocast(chunk.device.type, self.dtype, enabled=self.dtype is not None):
                     outputs = self.wrapped(chunk)
                 loss = self.objective.loss(outputs.float(), rows)
+                if penalty is not None:
+                    loss = loss + penalty(outputs, chunk)
                 # DDP averages the processes' gradients; the mean is over the images of all.
                 (loss * (self.processes.count / count)).backward()
             all_outputs.append(outputs.detach())

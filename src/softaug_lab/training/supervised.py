@@ -12,11 +12,12 @@ from softaug import SoftAugment, Transform, per_sample
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.seeds import key
 from softaug_lab.data import Data
-from softaug_lab.models import Classifier, save_model
+from softaug_lab.models import Centroids, Classifier, save_model
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder
 from softaug_lab.training.augmentation import build_arm, build_end_phase
-from softaug_lab.training.batches import Batch
+from softaug_lab.training.batches import Batch, MemoryBatches, StreamBatches
+from softaug_lab.training.heads import fit_head, penalty_of, require_head_trainable
 from softaug_lab.training.initial import initial_model
 from softaug_lab.training.learned import LearnedCurve, learned_curve
 from softaug_lab.training.other_methods import confusions, loss_of, mix_batch, online_smoothing
@@ -39,10 +40,12 @@ class Supervised:
     learned: LearnedCurve | None = None
     lr: float = field(init=False)
     loss: Callable[[Tensor, Tensor], Tensor] = field(init=False)
+    penalty: Callable[[Tensor, Tensor], Tensor] | None = field(init=False)
     confusion: Tensor | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.lr, self.loss = self.recipe.lr, loss_of(self.recipe.parsed_arm)
+        self.penalty = penalty_of(self.model)
         if self.recipe.parsed_arm.targets == "online":
             even = torch.ones(self.main_phase.num_classes, self.main_phase.num_classes)
             self.confusion = torch.stack([even, torch.zeros_like(even)]).to(self.processes.device)
@@ -85,6 +88,8 @@ class Supervised:
         if self.confusion is not None:
             mine = confusions(outputs, batch.labels)
             self.confusion[1] += torch.where(taken, self.processes.summed(mine), 0.0)
+        if isinstance(self.model.own_head, Centroids):
+            self.model.own_head.update(batch.labels, taken, self.processes.summed)
 
     def next_epoch(self) -> None:
         if self.confusion is not None:
@@ -92,6 +97,9 @@ class Supervised:
             self.confusion = torch.stack([latest, torch.zeros_like(latest)])
         if self.learned is not None:
             self.learned.next_epoch(self.model)
+
+    def finish(self, batches: MemoryBatches | StreamBatches) -> None:
+        fit_head(self.model, batches, self.processes)
 
     def state(self) -> dict[str, Any]:
         state: dict[str, Any] = {
@@ -111,6 +119,7 @@ class Supervised:
 
 def build_supervised(recipe: Recipe, data: Data, processes: Processes) -> Supervised:
     """Build the objective with the recipe's initial model."""
+    require_head_trainable(recipe, processes)
     _, height, width = data.image_shape
     augment = build_arm(recipe, data.num_classes, height, width)
     learned = learned_curve(recipe, data, processes, augment.curve, augment.transform)
