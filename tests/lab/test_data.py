@@ -437,8 +437,6 @@ def test_size_scales_the_short_side_and_crops_the_middle(tmp_path: Path) -> None
     wide = np.zeros((20, 60, 3), np.uint8)
     wide[:, 20:40] = 255
     Image.fromarray(wide).save(root / "train" / "cat" / "wide.png")
-    with pytest.raises(UsageError, match=r"images of 2 sizes .*60 x 20.*--size 4"):
-        load(str(root))
     data = load(str(root), size=10)
     assert data.image_shape == (3, 10, 10)
     assert (data.train.images[1] > 200).all()
@@ -629,18 +627,37 @@ def test_photos_of_108_megapixels_are_decoded_smaller(
 
 
 @pytest.mark.parametrize(
-    ("sides", "advised"),
-    [([90, *[300] * 30], 224), ([40] * 9, 40), ([100] * 9, 96), ([500] * 9, 224)],
+    ("sides", "chosen"),
+    [
+        ([90, *[300] * 30], 224),
+        ([40] * 9, 32),
+        ([20] * 9, 32),
+        ([63, 63, 64, 64], 64),
+        ([63, 63, 63, 64], 32),
+        ([100] * 9, 64),
+    ],
 )
-def test_the_advised_size_is_not_that_of_one_small_image(
-    sides: list[int], advised: int, tmp_path: Path
+def test_images_of_many_sizes_get_a_side_that_half_of_them_reach(
+    sides: list[int], chosen: int, tmp_path: Path
 ) -> None:
-    for i, side in enumerate([*sides, 501]):
+    for i, side in enumerate(sides):
         folder = tmp_path / "ab"[i % 2]
         folder.mkdir(exist_ok=True)
-        Image.new("L", (side, 600)).save(folder / f"{i}.png")
-    with pytest.raises(UsageError, match=f"--size {advised} makes them one"):
-        load(str(tmp_path))
+        Image.new("L", (side, 600 + i)).save(folder / f"{i}.png")
+    data = load(str(tmp_path))
+    assert data.image_shape == (1, chosen, chosen)
+    assert data.chosen_side == chosen
+    assert any(f"the images are scaled to {chosen} px" in note for note in data.notes)
+    assert load(str(tmp_path), size=16).chosen_side is None
+
+
+def test_images_of_one_size_keep_it_unless_they_are_large(tmp_path: Path) -> None:
+    for width, height, shape in ((40, 30, (1, 30, 40)), (300, 280, (1, 224, 224))):
+        for i in range(4):
+            folder = tmp_path / str(width) / "ab"[i % 2]
+            folder.mkdir(exist_ok=True, parents=True)
+            Image.new("L", (width, height)).save(folder / f"{i}.png")
+        assert load(str(tmp_path / str(width))).image_shape == shape
 
 
 def test_a_summary_says_what_there_is_by_class(tmp_path: Path) -> None:

@@ -276,7 +276,7 @@ def test_checkpoints_are_unwrapped(
 ) -> None:
     net = timm_network(num_classes=3, in_chans=1)
     torch.save(WRAPPED[form](net.state_dict()), tmp_path / "weights.pth")
-    model = load_foreign(Path("timm:test_resnet"), checkpoint=tmp_path / "weights.pth")
+    model = load_foreign(Path("timm:test_resnet"), weights=str(tmp_path / "weights.pth"))
     assert ("averaged weights, state_dict_ema, are" in caplog.text) == (form == "averaged")
     assert model.preprocessing == Preprocessing((0.5,), (0.5,), 1, (168, 168), (160, 160))
     images = torch.rand(2, 1, 160, 160)
@@ -293,7 +293,7 @@ def test_a_model_of_timm_sees_what_timm_shows_it(pictures: Path, tmp_path: Path)
         for i in range(2):
             (few / name).mkdir(parents=True, exist_ok=True)
             shutil.copy(pictures / name / f"{i}.png", few / name)
-    command = ["timm:test_resnet", few, "--checkpoint", tmp_path / "weights.safetensors"]
+    command = ["timm:test_resnet", few, "--weights", tmp_path / "weights.safetensors"]
     got = figures(tmp_path, *command)
     theirs: Any = timm.data.create_transform(**timm.data.resolve_model_data_config(net))
     files = sorted(few.rglob("*.png"))
@@ -310,7 +310,7 @@ def test_a_model_of_timm_sees_what_timm_shows_it(pictures: Path, tmp_path: Path)
 def test_transformers_are_built_for_the_input_size(tmp_path: Path) -> None:
     net = timm.create_model("test_vit", num_classes=3, img_size=48)
     torch.save(net.state_dict(), tmp_path / "vit.pth")
-    model = load_foreign(Path("timm:test_vit"), checkpoint=tmp_path / "vit.pth", input_size=48)
+    model = load_foreign(Path("timm:test_vit"), weights=str(tmp_path / "vit.pth"), input_size=48)
     assert model(torch.zeros(2, 3, 30, 30, dtype=torch.uint8)).shape == (2, 3)
 
 
@@ -327,6 +327,7 @@ def test_without_a_checkpoint_timm_fetches_its_weights(
         return create(*args, **options, pretrained_cfg_overlay=overlay)
 
     monkeypatch.setattr(timm, "create_model", from_file)
+    monkeypatch.setattr("softaug_lab.models.foreign.from_timm.require_pretrained", lambda _: None)
     model = load_foreign(Path("timm:test_resnet"))
     assert torch.equal(model.get_parameter("network.fc.weight"), theirs.get_parameter("fc.weight"))
 
@@ -335,7 +336,7 @@ def test_a_checkpoint_of_another_model_is_named(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "weights.pth"
-    command = ["evaluate", "timm:test_resnet", pictures, "--checkpoint", file]
+    command = ["evaluate", "timm:test_resnet", pictures, "--weights", file]
     assert "weights.pth: no such file" in fails(capsys, 1, *command)
     weights = timm_network(num_classes=3).state_dict()
     weights["odd.weight"] = weights.pop("fc.bias")
@@ -436,7 +437,7 @@ def test_no_pickle_is_run(
         fails(capsys, 1, "evaluate", tmp_path / file, pictures)
     torch.save({"fc.weight": Trap()}, tmp_path / "c.pth")
     fails(capsys, 1, "evaluate", tmp_path / "c.pth", pictures)
-    fails(capsys, 1, "evaluate", "timm:test_resnet", pictures, "--checkpoint", tmp_path / "c.pth")
+    fails(capsys, 1, "evaluate", "timm:test_resnet", pictures, "--weights", tmp_path / "c.pth")
     np.savez(tmp_path / "d.npz", logits=np.array([Trap()], dtype=object))
     said = fails(capsys, 1, "evaluate", tmp_path / "d.npz")
     assert "not readable as logits (Object arrays cannot be loaded when allow_pickle=False" in said

@@ -347,7 +347,6 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "text called .png": (also(FLAT, files({"cat/x.png": "<html>"})), "x.png: no image, or of an"),
     "a dead link": (also(FLAT, link("cat/x.png", "nowhere.png")), "x.png: no such file"),
     "a FIFO": (also(FLAT, lambda root: os.mkfifo(root / "cat" / "x.png")), "neither a file nor"),
-    "two sizes": (also(FLAT, files({"cat/x.png": png(1, (8, 8))})), "makes them one"),
     "floating point": (
         also(FLAT, files({"cat/x.tif": png(1, kind="TIFF", mode="F")})),
         "floating-point pixels",

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from softaug_lab.basics.errors import UsageError
 from softaug_lab.models.card import ModelCard
-from softaug_lab.models.classifier import build, load_model, save_model
+from softaug_lab.models.classifier import build, load_model
+from softaug_lab.models.model_file import save_model
 from softaug_lab.models.small import small_resnet
 
 CLASSES = ("a", "b", "c")
@@ -105,6 +106,7 @@ def test_pretrained_weights_come_with_their_normalisation(
         return create(*args, **options)
 
     monkeypatch.setattr(timm, "create_model", from_file)
+    monkeypatch.setattr("softaug_lab.models.network.require_pretrained", lambda _: None)
     card = ModelCard("test_resnet", CLASSES, channels, 32, 32, pretrained=True)
     model = build(card, GREY, STD)
     name = "layer1.0.conv1.weight"

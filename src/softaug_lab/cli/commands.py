@@ -7,12 +7,25 @@ from cyclopts import App, ArgumentCollection
 from cyclopts.config import Dict
 
 from softaug_lab.cli.help import Help
-from softaug_lab.recipes import ARMS, DEFAULT_ARMS, SELF_SUPERVISED, SUPERVISED, read_recipe
+from softaug_lab.recipes import (
+    ARMS,
+    DEFAULT_ARMS,
+    FINE_TUNING,
+    SELF_SUPERVISED,
+    SUPERVISED,
+    read_recipe,
+)
 
 PRETRAINING = "simsiam"  # the recipe with the defaults of pretraining
 WITH_LABELS = ("--standard", "--end-epochs")
 WITHOUT_LABELS = ("--blur",)
 BLUR = "probability that a view is blurred (default: 0 for images up to 64 px, else 1/2)."
+
+
+def _option(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
+
+
 # Lines of examples, arms to explain, and options of the shared recipe that the command lacks.
 HELP = {
     "advise": Help(
@@ -23,7 +36,8 @@ HELP = {
     ),
     "train": Help(
         examples=(
-            "softaug train photos/ --size 64 --run runs/photos",
+            "softaug train photos/ --run runs/photos",
+            "softaug train photos/ --model resnet18 --weights resnet18.safetensors",
             'softaug train cifar100 --recipe cifar100-resnet18 --arm "soft(k=1)"',
             'softaug train demo --augment "crop(0.2)+erase(0.2)" --epochs 5 --held-out 0.1',
         ),
@@ -99,10 +113,7 @@ HELP = {
             "batch size: after the linear warm-up, before the cosine decay.",
             "--weight-decay": "Weight decay, applied to all parameters.",
         },
-        defaults={
-            f"--{name.replace('_', '-')}": value
-            for name, value in read_recipe(PRETRAINING)[0].items()
-        },
+        defaults={_option(name): value for name, value in read_recipe(PRETRAINING)[0].items()},
     ),
     "probe": Help(
         examples=(
@@ -117,14 +128,22 @@ HELP = {
 def _from_recipe_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Take the options that the command line leaves open from the file of --recipe, if given.
 
-    For pretraining, options that are still open then take the defaults of the recipe `simsiam`.
+    Options that are still open then take the defaults of the recipe `simsiam` for pretraining,
+    and of `finetune` for training that begins with weights of others. `train` is told which of the
+    latter are open where nothing is said of a network, since it may find weights by itself.
     """
     files = [argument for argument in arguments if argument.name == "--recipe"]
     names = [token.value for argument in files for token in argument.tokens]
+    given = {argument.name for argument in arguments if argument.tokens}
     arms = [t.value for argument in arguments if argument.name == "--arms" for t in argument.tokens]
     named = [re.split(r"[(@]", arm)[0] for arm in arms]
     if commands[-1:] == ("pretrain",) or not set(SELF_SUPERVISED).isdisjoint(named):
         names.append(PRETRAINING)
+    elif given & {"--weights", "--pretrained"}:
+        names.append(FINE_TUNING)
+    elif commands[-1:] == ("train",) and not given & {"--model", "--recipe"}:
+        left_open = [key for key in read_recipe(FINE_TUNING)[0] if _option(key) not in given]
+        Dict({"left-open": left_open}, use_commands_as_keys=False)(app, commands, arguments)
     for name in names:
         options, path = read_recipe(name)
         take = Dict(options, source=str(path), use_commands_as_keys=False, allow_unknown=True)

@@ -116,12 +116,13 @@ def own_model(
 ) -> Subject:
     """Load a model that softaug wrote, and the data to test it on."""
     from softaug_lab.basics.processes import choose_device
+    from softaug_lab.data import BUILT_IN
     from softaug_lab.models import load_model
     from softaug_lab.runs import RunFolder
 
     if foreign != FOREIGN:
         raise UsageError(
-            f"{run}: --checkpoint, --classes, --mean, --std and --input-size are for models that "
+            f"{run}: --weights, --classes, --mean, --std and --input-size are for models that "
             "softaug did not train"
         )
     model = load_model(model_file(run)).to(choose_device(device))
@@ -133,8 +134,10 @@ def own_model(
         data, read = recorded
         require_no_address(run, data, read.test)
     trained_on = recorded is not None and Path(recorded[0]).resolve() == Path(data).resolve()
-    loaded = without_training_images(_read_test(data, read, trained_on), folder)
     card = model.card
+    if read.size is None and card.height == card.width and data not in BUILT_IN:
+        read = replace(read, size=card.height)  # else a side would be chosen from these images
+    loaded = without_training_images(_read_test(data, read, trained_on), folder)
     chosen, test = _for_model(model, card.classes, len(card.classes), loaded, restrict or False)
     shape = (card.channels, card.height, card.width)
     if loaded.image_shape != shape:
@@ -219,7 +222,7 @@ def foreign_model(
         raise UsageError(f"{model}: a model of others names no data; add DATA after it")
     loaded_model = load_foreign(
         model,
-        checkpoint=options.checkpoint,
+        weights=options.weights,
         mean=options.mean,
         std=options.std,
         input_size=options.input_size,

@@ -32,7 +32,8 @@ class DataOptions:
     Parameters
     ----------
     size
-        Scale the short side of each image to SIZE pixels, then crop the centre square.
+        Scale the short side of each image to SIZE pixels, then crop the centre square (default:
+        for images of different sizes the largest of 32, 64, 128 and 224 that half of them reach).
     train_images
         Train on a class-balanced subset of this many images.
     test
@@ -66,8 +67,9 @@ class ForeignOptions:
 
     Parameters
     ----------
-    checkpoint
-        For timm:NAME: the file of its weights (default: timm's own, which are downloaded).
+    weights
+        For timm:NAME: its weights, as FILE, local-dir:PATH or hf-hub:NAME (default: timm's own,
+        which are downloaded).
     classes
         File with the model's class names, one per line, in the order of its logits.
     mean
@@ -79,7 +81,7 @@ class ForeignOptions:
         or the ONNX file states, else the size of the data).
     """
 
-    checkpoint: Path | None = None
+    weights: Annotated[str | None, Parameter(name=("--weights", "--checkpoint"))] = None
     classes: Path | None = None
     mean: Annotated[tuple[float, ...] | None, Parameter(consume_multiple=True, negative="")] = None
     std: Annotated[tuple[float, ...] | None, Parameter(consume_multiple=True, negative="")] = None

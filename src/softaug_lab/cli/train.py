@@ -1,6 +1,9 @@
 """softaug train"""
 
 from dataclasses import replace
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from softaug_lab.basics.errors import UsageError
 from softaug_lab.cli.options import (
@@ -29,6 +32,7 @@ def train(
     folder: Folder = FOLDER,
     _file: RecipeFile = None,
     running: Running = RUNNING,
+    _left_open: Annotated[tuple[str, ...], Parameter(name="--left-open", show=False)] = (),
 ) -> None:
     """Train one model, evaluate it, and write a run folder with a report.
 
@@ -37,4 +41,4 @@ def train(
     recipe = replace(recipe or Recipe(), arm=arm)
     if read_arm(arm).self_supervised:
         raise UsageError(f"{arm} learns without labels: softaug pretrain")
-    train_one(data, recipe, read, folder, running)
+    train_one(data, recipe, read, folder, running, _left_open)

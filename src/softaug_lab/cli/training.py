@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from softaug_lab.basics.errors import UsageError, plural
 from softaug_lab.cli.options import DataOptions, RunFolderOptions, RunOptions, load_data
 from softaug_lab.cli.terminal import advance, inert, progress_bar, quiet, say, show, tell
+from softaug_lab.cli.weights import begin_with_weights, choose_weights
 from softaug_lab.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -20,9 +21,17 @@ if TYPE_CHECKING:
 
 
 def train_one(
-    data: str, recipe: Recipe, read: DataOptions, folder: RunFolderOptions, running: RunOptions
+    data: str,
+    recipe: Recipe,
+    read: DataOptions,
+    folder: RunFolderOptions,
+    running: RunOptions,
+    left_open: Sequence[str] = (),
 ) -> None:
-    """Perform one run, write its report, and print its figures."""
+    """Perform one run, write its report, and print its figures.
+
+    left_open: fields of the recipe for which fine-tuning may choose.
+    """
     from softaug_lab.basics.processes import started
     from softaug_lab.cli.tables import evaluation_table, views_table
     from softaug_lab.experiments import collect, run_one
@@ -37,6 +46,8 @@ def train_one(
         quiet(not processes.main)
         loaded, read = load_to_train(data, read, path_of)
         path = path_of(loaded.name)
+        begun = None if (first := _first_run(path)) is None else first.recipe()
+        recipe = choose_weights(recipe, loaded, data, left_open, begun)
         recipe = prepare(recipe, (recipe.arm,), path, loaded, processes, running)
         recipe = resolve(recipe, loaded)
         if running.dry_run:
@@ -87,7 +98,7 @@ def load_to_train(
     for line in summary(loaded):
         say(line)
     _say_twice(loaded)
-    return loaded, replace(read, held_out=share)
+    return loaded, replace(read, held_out=share, size=read.size or loaded.chosen_side)
 
 
 def prepare(
@@ -109,6 +120,7 @@ def prepare(
     require_known(recipe.model)
     for arm in arms:
         require_trainable(replace(recipe, arm=arm), data)
+    recipe = begin_with_weights(recipe, data)
     if running.minutes is not None:
         if processes.count > 1:
             raise UsageError("--minutes measures one process; leave torchrun out, or set --epochs")

@@ -34,7 +34,7 @@ class Data:
     notes: remarks for the user. split: how the test part was split off, where the source has none.
     stream: the training images, where they are read while training; `train` then holds a sample of
     them, for statistics and previews. held_out: training images that no model is trained on, to
-    fit a temperature.
+    fit a temperature. chosen_side: of the images in pixels, where it was chosen by their sizes.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Data:
     split: str | None = None
     stream: Stream | None = None
     held_out: ImageSet | None = None
+    chosen_side: int | None = None
 
     @property
     def train_images(self) -> int:

@@ -1,22 +1,25 @@
 """The common shape of a set of images, chosen from their headers before any is decoded."""
 
-from collections import Counter
 from collections.abc import Sequence
 
-from softaug_lab.basics.errors import SoftaugError, UsageError, listed
+from softaug_lab.basics.errors import SoftaugError
 from softaug_lab.data.decode import Header, decoders, read_header
 from softaug_lab.data.faults import summarise
 from softaug_lab.data.sample import Sample, Unreadable
 
+SIDES = (32, 64, 128, 224)  # pixels, that images of many sizes are scaled to
+MAX_OWN_SIDE = 256  # pixels of the short side up to which images of one size keep it
+
 
 def survey(
     source: str, samples: Sequence[Sample | Unreadable], size: int | None
-) -> tuple[list[Sample | Unreadable], tuple[int, int, int]]:
+) -> tuple[list[Sample | Unreadable], tuple[int, int, int], int | None]:
     """Read all headers; return the samples, checked, and the shape [C,H,W] to decode them to.
 
     Samples whose header is unreadable are replaced by `Unreadable`. Channels: 1 if all images are
-    grey, else 3. Height and width: `size`, or those of the images where `size` is None. Raises
-    UsageError where they differ then, SoftaugError where no header is readable.
+    grey, else 3. Height and width: `size`; where it is None those of the images, or, where these
+    differ or are large, the side that `choose_side` takes from them, which is returned too (else
+    None). Raises SoftaugError where no header is readable.
     """
     with decoders() as pool:
         headers = list(pool.map(read_header, samples))
@@ -25,29 +28,32 @@ def survey(
         faults = [header for header in headers if isinstance(header, Unreadable)]
         raise SoftaugError(summarise(source, faults))
     channels = 1 if all(header.grey for header in readable) else 3
-    height, width = (size, size) if size is not None else _common_size(source, readable)
+    chosen = None
+    if size is not None:
+        height = width = size
+    elif (own := _own_size(readable)) is not None:
+        height, width = own
+    else:
+        height = width = chosen = choose_side(
+            [min(header.height, header.width) for header in readable]
+        )
     checked = [
         header if isinstance(header, Unreadable) else sample
         for header, sample in zip(headers, samples, strict=True)
     ]
-    return checked, (channels, height, width)
+    return checked, (channels, height, width), chosen
 
 
-def _common_size(source: str, headers: Sequence[Header]) -> tuple[int, int]:
-    """Return height and width where all headers agree; raise UsageError where they do not."""
-    sizes = Counter((header.width, header.height) for header in headers)
+def choose_side(short_sides: Sequence[int]) -> int:
+    """Choose a side in pixels: the largest of SIDES that at least half of the images reach."""
+    reached_by_half = sorted(short_sides)[len(short_sides) // 2]
+    return max((side for side in SIDES if side <= reached_by_half), default=SIDES[0])
+
+
+def _own_size(headers: Sequence[Header]) -> tuple[int, int] | None:
+    """Return height and width where all images share them and they are not large, else None."""
+    sizes = {(header.height, header.width) for header in headers}
     if len(sizes) > 1:
-        examples = listed([f"{w} x {h} ({n})" for (w, h), n in sizes.most_common()], 4)
-        side = _advised_side([min(header.width, header.height) for header in headers])
-        raise UsageError(
-            f"{source}: images of {len(sizes)} sizes ({examples}); "
-            f"--size {side} makes them one (short side to {side}, centre crop)"
-        )
-    [(width, height)] = sizes
-    return height, width
-
-
-def _advised_side(short_sides: Sequence[int]) -> int:
-    """Choose a side that enlarges hardly an image: one in twenty may be smaller; 224 at most."""
-    side = min(224, sorted(short_sides)[len(short_sides) // 20])
-    return side - side % 32 if side >= 64 else side
+        return None
+    [(height, width)] = sizes
+    return (height, width) if min(height, width) <= MAX_OWN_SIDE else None

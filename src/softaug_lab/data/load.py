@@ -46,7 +46,8 @@ def load(
 
     source: `demo`, `cifar10`, `cifar100`, a folder with a folder for each class, the archives of
     ImageNet, Parquet files as on the Hugging Face Hub, WebDataset's tar archives, or `hf:NAME`.
-    size: short side to `size`, then centre crop; needed where images differ in size.
+    size: short side to `size`, then centre crop; where it is None and the images differ in size, or
+    are larger than 256 px, a side is chosen from their sizes (`Data.chosen_side`).
     seed: of the split, where there is no test part, of the subset and of the held-out images.
     train_images: size of a balanced subset of the training images.
     test: a second source to test on, instead of the test part of the first.
@@ -85,7 +86,7 @@ def load_to_memory(
         )
     else:
         train, test = samples
-    checked, shape = survey(source, [*train, *test], size)
+    checked, shape, side = survey(source, [*train, *test], size)
     decode_notes = check_memory(source, len(checked), shape)
     decoded = decode_all(checked, len(checked), shape)
     decode_notes += leave_out(source, decoded.unreadable, len(checked), max_unreadable)
@@ -97,7 +98,11 @@ def load_to_memory(
     notes += decode_notes
     check_decoded(source, classes, parts[0].per_class, _per_class(train_set, classes))
     notes += check_tested(source, classes, _per_class(test_set, classes))
-    return Data(data_name(source), classes, train_set, test_set, tuple(notes), split)
+    if side is not None:
+        notes.append(f"{source}: the images are scaled to {side} px, by their sizes (--size)")
+    return Data(
+        data_name(source), classes, train_set, test_set, tuple(notes), split, chosen_side=side
+    )
 
 
 def open_stream(

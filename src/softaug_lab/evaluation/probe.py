@@ -25,8 +25,10 @@ from softaug_lab.metrics import top_k_error
 from softaug_lab.models import (
     Classifier,
     build,
+    build_from,
     load_model,
     predict_shared,
+    read_weights,
     save_model,
     take_head,
 )
@@ -212,11 +214,14 @@ def cached_features(
 
 
 def untrained(recipe: Recipe, model: Classifier) -> Classifier:
-    """Build a model's backbone as it was before training, from the seed of its recipe."""
+    """Build a model's backbone as it was before training: its seed's, or that of its weights."""
     mean, std = (tuple(b.flatten().tolist()) for b in (model.mean, model.std))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(recipe.seed, 0, "weights"))
-        return build(model.card, mean, std)
+        if recipe.weights is None:
+            return build(model.card, mean, std)
+        weights = read_weights(recipe.weights, download=False, sha256=recipe.weights_sha256)
+        return build_from(weights, model.card, mean, std)[0]
 
 
 def save_probed(run: RunFolder, head: nn.Linear) -> None:

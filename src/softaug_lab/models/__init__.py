@@ -7,9 +7,10 @@ from softaug_lab.models.card import SMALL_IMAGE, ModelCard
 from softaug_lab.models.classifier import (
     Classifier,
     build,
+    build_from,
+    head_keys,
     headless,
     load_model,
-    save_model,
     take_head,
 )
 from softaug_lab.models.foreign import (
@@ -22,8 +23,10 @@ from softaug_lab.models.foreign import (
 )
 from softaug_lab.models.heads import Centroids, Gaussians, Process
 from softaug_lab.models.logits import batch_slices, predict_logits, predict_shared
+from softaug_lab.models.model_file import save_model
 from softaug_lab.models.network import require_known
 from softaug_lab.models.own_score import own_score
+from softaug_lab.models.weights import Weights, WeightsAtHand, read_weights, weights_at_hand
 
 __all__ = [
     "SMALL_IMAGE",
@@ -33,9 +36,13 @@ __all__ = [
     "Gaussians",
     "ModelCard",
     "Process",
+    "Weights",
+    "WeightsAtHand",
     "batch_slices",
     "build",
+    "build_from",
     "class_columns",
+    "head_keys",
     "headless",
     "load_foreign",
     "load_model",
@@ -45,7 +52,9 @@ __all__ = [
     "predict_shared",
     "read_classes",
     "read_logits",
+    "read_weights",
     "require_known",
     "save_model",
     "take_head",
+    "weights_at_hand",
 ]

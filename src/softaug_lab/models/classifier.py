@@ -3,23 +3,21 @@
 n images, c channels, h w pixels, k classes, d features.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from softaug_lab.basics.errors import SoftaugError, UsageError
-from softaug_lab.basics.storage import write_atomically
 from softaug_lab.models.card import ModelCard
 from softaug_lab.models.heads import HEADS, OwnHead, bound_weights
-from softaug_lab.models.network import OWN_MODELS, build_network, check_images
-
-MAX_PIXELS = 89_478_485  # of an image that a model file may ask for: Pillow's limit
+from softaug_lab.models.model_file import read_model_file
+from softaug_lab.models.network import OWN_MODELS, build_network, check_images, head_layers
+from softaug_lab.models.weights import Weights, fitted
 
 
 class Classifier(nn.Module):
@@ -70,11 +68,61 @@ def build(card: ModelCard, mean: tuple[float, ...], std: tuple[float, ...]) -> C
     network = build_network(card, fetch_weights=card.pretrained)
     check_images(network, card)
     if card.pretrained:
-        config = network.pretrained_cfg
-        mean, std = (tuple(255 * value for value in config[key]) for key in ("mean", "std"))
-        if card.channels != len(mean):
-            mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+        mean, std = _for_channels(*_normalisation(network), card.channels)
     return _with_head(Classifier(network, card, mean, std))
+
+
+def build_from(
+    weights: Weights,
+    card: ModelCard,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> tuple[Classifier, list[str]]:
+    """Build the network of a card with weights of others, and a new head where theirs is another.
+
+    The normalisation is the one that the weights were trained with, by their source, else timm's
+    for the network; mean, std: those of networks of which neither is known.
+    Returns the model and notes for the user. Raises UsageError as `build`, SoftaugError where the
+    weights do not fit the network.
+    """
+    own = card.model in OWN_MODELS
+    card = replace(card, pretrained=True, small_stem=weights.small_stem)
+    card = replace(card, small_stem=card.takes_small_stem and not own)
+    network = build_network(card, fetch_weights=False)
+    check_images(network, card)
+    layers = head_layers(network, len(card.classes))
+    head = frozenset(key for key in network.state_dict() if key.rpartition(".")[0] in layers)
+    fault = f"{weights.name}: not the weights of {card.model!r} (--model)"
+    state, notes = fitted(network.state_dict(), weights.tensors, head, fault)
+    network.load_state_dict(state)
+    if weights.mean is not None and weights.std is not None:
+        mean, std = weights.mean, weights.std
+    elif not own:
+        mean, std = _normalisation(network)
+    mean, std = _for_channels(mean, std, card.channels)
+    return _with_head(Classifier(network, card, mean, std)), [*weights.notes, *notes]
+
+
+def _normalisation(network: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Read timm's mean and standard deviation for a network, in units of the pixels."""
+    config = network.pretrained_cfg
+    mean, std = (tuple(255 * value for value in config[key]) for key in ("mean", "std"))
+    return mean, std
+
+
+def _for_channels(
+    mean: tuple[float, ...], std: tuple[float, ...], channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Average over the channels where images have another number of them."""
+    if channels in (len(mean), len(std)):
+        return mean, std
+    return (sum(mean) / len(mean),), (sum(std) / len(std),)
+
+
+def head_keys(model: Classifier) -> frozenset[str]:
+    """Name the parameters of the layers that give the logits; none where they are not known."""
+    layers = {f"network.{name}" for name in head_layers(model.network, len(model.card.classes))}
+    return frozenset(key for key, _ in model.named_parameters() if key.rpartition(".")[0] in layers)
 
 
 def take_head(model: Classifier) -> tuple[str, nn.Linear]:
@@ -149,43 +197,12 @@ def _returns(model: Classifier, features: int) -> bool:
         model.train(was_training)
 
 
-def save_model(card: ModelCard, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Write a Classifier's state dict, class names and configuration as one safetensors file."""
-    from safetensors.torch import save
-
-    tensors = {name: value.cpu().contiguous() for name, value in weights.items()}
-    fields = {name: value for name, value in asdict(card).items() if value is not None}
-    content = save(tensors, metadata={"softaug": json.dumps(fields)})
-    write_atomically(path, content)
-
-
 def load_model(path: Path) -> Classifier:
     """Read a model that `save_model` wrote, in eval mode.
 
     Raises SoftaugError where the file is absent, broken or not written by softaug.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dict
-        fields = json.loads(metadata["softaug"])
-    except FileNotFoundError as error:
-        raise SoftaugError(f"{path}: no model here; train one with `softaug train`") from error
-    except KeyError as error:
-        raise SoftaugError(f"{path}: a safetensors file, but not one softaug wrote") from error
-    except (SafetensorError, OSError, ValueError) as error:
-        raise SoftaugError(f"{path}: not a whole safetensors file ({error})") from error
-    try:
-        if not isinstance(fields["classes"], list):
-            raise TypeError("classes are no list")
-        card = ModelCard(**{**fields, "classes": tuple(fields["classes"])})
-    except (KeyError, TypeError, ValueError) as error:
-        raise SoftaugError(f"{path}: its card is broken ({error})") from error
-    # A convolutional network accepts any size, and `predict` scales images to the card's size.
-    if card.height * card.width > MAX_PIXELS:
-        raise SoftaugError(f"{path}: images of {card.width} x {card.height} px are too large")
+    card, tensors = read_model_file(path)
     model = _with_head(Classifier(build_network(card, fetch_weights=False), card))
     try:
         model.load_state_dict(tensors)

@@ -10,6 +10,7 @@ from softaug_lab.basics.errors import SoftaugError, UsageError, unknown_name
 from softaug_lab.models.card import ModelCard
 from softaug_lab.models.cifar import pyramid_net, wide_resnet
 from softaug_lab.models.small import small_resnet
+from softaug_lab.models.weights import require_pretrained
 
 
 def build_network(card: ModelCard, fetch_weights: bool) -> Any:
@@ -19,7 +20,7 @@ def build_network(card: ModelCard, fetch_weights: bool) -> Any:
     SoftaugError where timm fails.
     """
     if card.model in OWN_MODELS:
-        if card.pretrained:
+        if fetch_weights:
             raise UsageError(
                 f"model {card.model!r} has no pretrained weights; choose one of timm's"
             )
@@ -27,6 +28,8 @@ def build_network(card: ModelCard, fetch_weights: bool) -> Any:
     import timm
 
     require_known(card.model)
+    if fetch_weights:
+        require_pretrained(timm.get_pretrained_cfg(card.model))
     # Transformers are built for one image size.
     fixed = getattr(timm.get_pretrained_cfg(card.model), "fixed_input_size", False)
     options: dict[str, Any] = {"img_size": (card.height, card.width)} if fixed else {}
@@ -71,6 +74,18 @@ def check_images(network: nn.Module, card: ModelCard) -> None:
             f"({reason}); choose another --model, or another --size for a folder or Parquet files"
         ) from error
     network.train()
+
+
+def head_layers(network: nn.Module, classes: int) -> frozenset[str]:
+    """Name the layers that give the logits: those of timm's configuration, else the last linear.
+
+    Empty where the last linear layer has another number of outputs than there are classes.
+    """
+    named = getattr(network, "pretrained_cfg", {}).get("classifier")
+    if named:
+        return frozenset([named] if isinstance(named, str) else named)
+    layers = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Linear)]
+    return frozenset(name for name, layer in layers[-1:] if layer.out_features == classes)
 
 
 def _small_stem(network: nn.Module) -> None:

@@ -22,12 +22,13 @@ from softaug_lab.recipes.arms import (
     swept,
 )
 from softaug_lab.recipes.recipe import SIGMA, WHOLE, Augmentation, K, Recipe, as_auto, transform_of
-from softaug_lab.recipes.yaml_files import SHIPPED, read_recipe
+from softaug_lab.recipes.yaml_files import FINE_TUNING, SHIPPED, read_recipe
 
 __all__ = [
     "ARMS",
     "AUTO",
     "DEFAULT_ARMS",
+    "FINE_TUNING",
     "SELF_SUPERVISED",
     "SHIPPED",
     "SIGMA",

@@ -82,7 +82,13 @@ class Recipe:
     model
         small, wrn-28-10, pyramidnet-272-shakedrop, or the name of a timm model.
     pretrained
-        Start from timm's pretrained weights, with their normalisation.
+        Start from timm's pretrained weights, with their normalisation; they are downloaded.
+    weights
+        Start from these weights, with their normalisation: a file (.safetensors, .pth),
+        local-dir:PATH or hf-hub:NAME, which is downloaded. With them and with --pretrained the
+        defaults of the schedule are those of the recipe `finetune`.
+    body_lr
+        Learning rate of all layers but the last, as a share of the last layer's.
     epochs
         Number of passes over the training images.
     batch_size
@@ -126,10 +132,13 @@ class Recipe:
     blur: Annotated[float | None, IN_AUGMENTATION] = None
     model: Annotated[str, IN_MODEL] = "small"
     pretrained: Annotated[bool, IN_MODEL] = False
+    weights: Annotated[str | None, IN_MODEL] = None
+    weights_sha256: Annotated[str | None, Parameter(parse=False)] = None  # of the file
     epochs: Annotated[int, WHOLE, IN_SCHEDULE] = 20
     batch_size: Annotated[int, WHOLE, IN_SCHEDULE] = 128
     optimizer: Annotated[Literal["sgd", "adamw"], IN_SCHEDULE] = "sgd"
     lr: Annotated[float, IN_SCHEDULE] = 0.1
+    body_lr: Annotated[float, IN_SCHEDULE] = 1.0
     momentum: Annotated[float, IN_SCHEDULE] = 0.9
     weight_decay: Annotated[float, IN_SCHEDULE] = 5e-4
     warmup_epochs: Annotated[float, IN_SCHEDULE] = 1.0
@@ -159,6 +168,10 @@ class Recipe:
                 f"end_epochs must be 0 or more and below epochs, which is {self.epochs}, "
                 f"got {self.end_epochs}"
             )
+        if not 0 <= self.body_lr <= 1:
+            raise UsageError(f"body_lr must be in [0, 1], got {self.body_lr}")
+        if self.pretrained and self.weights is not None:
+            raise UsageError("--weights names the weights; leave out --pretrained, for timm's own")
         for name in ("augment", "standard"):
             if getattr(self, name) == "":
                 raise UsageError(f"{name} is empty; expected an augmentation, such as crop(0.3)")

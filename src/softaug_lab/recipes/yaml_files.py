@@ -10,9 +10,11 @@ from softaug_lab.basics.errors import UsageError, unknown_name
 from softaug_lab.recipes.plain_yaml import load_yaml
 from softaug_lab.recipes.recipe import Recipe
 
+FINE_TUNING = "finetune"  # the recipe with the defaults of training from weights of others
 SHIPPED = {path.stem: path for path in sorted((Path(__file__).parent / "shipped").glob("*.yaml"))}
 # A recipe's fields, the arms of a comparison, two options of the data, and the recipe to extend.
-KEYS = {field.name for field in fields(Recipe)} | {"arms", "size", "stream", "recipe"}
+KEYS = {field.name for field in fields(Recipe)} - {"weights_sha256"}
+KEYS |= {"arms", "size", "stream", "recipe"}
 
 
 def read_recipe(name: str) -> tuple[dict[str, Any], Path]:

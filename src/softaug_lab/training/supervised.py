@@ -1,6 +1,6 @@
 """The supervised objective: an arm's augmentation, targets, mixing and loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from softaug import SoftAugment, Transform, per_sample
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.seeds import key
 from softaug_lab.data import Data
-from softaug_lab.models import Centroids, Classifier, save_model
+from softaug_lab.models import Centroids, Classifier, head_keys, save_model
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder
 from softaug_lab.training.augmentation import build_arm, build_end_phase
@@ -56,7 +56,7 @@ class Supervised:
         return self.recipe.parsed_arm.mix != "none" or weight not in (None, per_sample)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        return build_optimizer(self.recipe, model)
+        return build_optimizer(self.recipe, model, head_keys(self.model))
 
     def transform(self, ending: bool) -> Transform:
         return (self.end_phase if ending else self.main_phase).transform
@@ -140,13 +140,24 @@ def weighted_over_processes(augment: SoftAugment, processes: Processes) -> SoftA
     return replace(augment, weight=processes.over_global_batch(augment.weight))
 
 
-def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """Build SGD with Nesterov momentum, or AdamW, without weight decay on norms and biases."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def build_optimizer(
+    recipe: Recipe, model: nn.Module, head: frozenset[str] = frozenset()
+) -> torch.optim.Optimizer:
+    """Build SGD with Nesterov momentum, or AdamW, without weight decay on norms and biases.
+
+    head: names of the parameters of the last layer. All others get the share `body_lr` of the
+    learning rate.
+    """
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    parameters = list(named.values())
+    groups = _decayed(parameters, recipe.weight_decay)
+    if recipe.body_lr != 1:
+        last = [p for name, p in named.items() if name in head]
+        body = [p for name, p in named.items() if name not in head]
+        groups = [
+            *_decayed(last, recipe.weight_decay),
+            *(group | {"share": recipe.body_lr} for group in _decayed(body, recipe.weight_decay)),
+        ]
     # One kernel for the whole update, where torch has one; there is none for sharded weights.
     fused = all(p.device.type in ("cpu", "cuda") and not isinstance(p, DTensor) for p in parameters)
     if recipe.optimizer == "adamw":
@@ -158,3 +169,11 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
         nesterov=recipe.momentum > 0,
         fused=fused,
     )
+
+
+def _decayed(parameters: Sequence[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Group parameters for an optimiser: norms and biases are without weight decay."""
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]

@@ -77,7 +77,7 @@ def model_kind(model: Path) -> str | None:
 def load_foreign(
     model: Path,
     *,
-    checkpoint: Path | None = None,
+    weights: str | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     input_size: int | None = None,
@@ -85,14 +85,15 @@ def load_foreign(
 ) -> ForeignModel:
     """Load a model of any kind that `model_kind` knows but logits, in eval mode on the device.
 
-    checkpoint: the weights of timm:NAME; timm's own where None. mean, std, input_size: replace the
-    model's own preprocessing; models without one take images in [0, 1] of the size of the data.
+    weights: of timm:NAME, as for `read_weights`; timm's own where None. mean, std, input_size:
+    replace the model's own preprocessing; models without one take images in [0, 1] of the size of
+    the data.
     Raises UsageError for a wrong request, SoftaugError for what cannot be loaded.
     """
     name, kind, device = str(model), model_kind(model), torch.device(device)
-    if checkpoint is not None and kind != "timm":
-        raise UsageError(f"{name}: --checkpoint is of timm:NAME alone")
-    network, preprocessing = _load(name, kind, checkpoint, input_size, device)
+    if weights is not None and kind != "timm":
+        raise UsageError(f"{name}: --weights is of timm:NAME alone")
+    network, preprocessing = _load(name, kind, weights, input_size, device)
     loaded = ForeignModel(name, network, preprocessing.replaced(mean, std, input_size)).eval()
     return loaded.to(device) if isinstance(network, nn.Module) else loaded
 
@@ -100,12 +101,12 @@ def load_foreign(
 def _load(
     name: str,
     kind: str | None,
-    checkpoint: Path | None,
+    weights: str | None,
     input_size: int | None,
     device: torch.device,
 ) -> tuple[Network, Preprocessing]:
     if kind == "timm":
-        return timm_model(name.removeprefix("timm:"), checkpoint, input_size)
+        return timm_model(name.removeprefix("timm:"), weights, input_size)
     if kind == "torchscript":
         return _load_torchscript(Path(name), device), Preprocessing()
     if kind == "onnx":
@@ -124,7 +125,7 @@ def _load_torchscript(path: Path, device: torch.device) -> nn.Module:
     except Exception as error:
         raise SoftaugError(
             f"{path}: not readable as TorchScript ({one_line(error)}); a checkpoint of a model of "
-            "timm goes with timm:NAME --checkpoint"
+            "timm goes with timm:NAME --weights"
         ) from error
     return network
 
