@@ -72,7 +72,9 @@ def test_a_run_begins_with_the_weights_and_a_head_of_its_own(
     assert said in output
     assert "its head of 1,000 classes is replaced by a new one of 3" in output
     model = load_model(run / "model.safetensors")
-    assert torch.allclose(model.get_parameter("network.conv1.weight"), theirs["conv1.weight"])
+    assert torch.allclose(
+        model.get_parameter("network.layer1.0.conv1.weight"), theirs["layer1.0.conv1.weight"]
+    )
     assert model.get_parameter("network.fc.weight").shape[0] == 3
     assert model.mean.flatten().tolist() == [127.5] * 3  # timm's for this network
     recipe = RunFolder(run).recipe()
@@ -113,7 +115,7 @@ def test_a_folder_of_timm_and_a_model_of_softaug_name_their_network(
     [
         (
             "other.pth",
-            r"not the weights of 'test_resnet' \(--model\); of their keys \d+ missing \(",
+            r"not the weights of 'test_resnet' \(--model\); of their keys \d+ missing",
         ),
         ("text.pth", "text.pth: not readable as a checkpoint of tensors alone"),
         ("gone.pth", "gone.pth: no such file"),
