@@ -39,8 +39,8 @@ def choose_weights(
     else:
         command = f"softaug train {shlex.quote(source)} --model resnet18 --pretrained"
         say(
-            f"{data.name}: {data.train_images:,} photos are few to train from scratch; fine-tuning "
-            f"erred on a fraction as many ({DOCS}): {command}  (downloads 45 MB)"
+            f"{data.name}: {data.train_images:,} photos are few to train from scratch; to fine-tune "
+            f"instead ({DOCS}; downloads 45 MB): {command}"
         )
         return recipe
     settings = read_recipe(FINE_TUNING)[0]
