@@ -25,7 +25,7 @@ from softaug_lab.experiments.record import run_as_dict
 from softaug_lab.experiments.run_one import read_record, run_one
 from softaug_lab.metrics.ood import auroc
 from softaug_lab.models import heads as heads_module
-from softaug_lab.models.classifier import load_model, save_model
+from softaug_lab.models.classifier import headless, load_model, save_model
 from softaug_lab.models.heads import HEADS, Centroids, Gaussians, Process, bound_weights
 from softaug_lab.models.logits import predict_logits
 from softaug_lab.models.own_score import own_score
@@ -239,9 +239,25 @@ def test_a_run_that_is_cut_ends_the_same_and_keeps_its_score(
     scores = own_score(model, images)
     assert scores is not None
     assert scores.shape == (30,)
-    before = own_score(objective.model, images)
+    if arm != "duq":  # fitted to each training image once, whole and by the final weights
+        with headless(model) as head:
+            assert isinstance(head, Gaussians | Process)
+            train, test = (predict_logits(model, part.images) for part in (data.train, data.test))
+        head.fit(head.sums(train, data.train.labels))
+        torch.testing.assert_close(head.score(test), scores, rtol=1e-3, atol=1e-4)
+    before = own_score(objective.model, images)  # of the model that was trained
     assert before is not None
     assert torch.equal(scores, before)
+
+
+def test_duq_trains_with_its_penalty(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(QUICK, arm="duq", epochs=1)
+    found = [trained(recipe, data, tmp_path / "with")]
+    monkeypatch.setattr("softaug_lab.training.heads.PENALTY", 0.0)
+    found.append(trained(recipe, data, tmp_path / "without"))
+    assert not same(*found)
 
 
 def test_its_own_score_stands_beside_softmax_and_energy(

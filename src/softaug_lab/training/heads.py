@@ -69,6 +69,8 @@ def fit_head(
     head, totals = model.own_head, torch.zeros((), device=processes.device)
     was_training = model.training
     model.eval()
+    for buffer in model.buffers():  # all compute with the statistics that are saved, rank 0's
+        buffer.copy_(processes.summed(buffer if processes.main else torch.zeros_like(buffer)))
     # Compiled, the network without its last layer would cost another compilation.
     with torch.no_grad(), headless(model), torch.compiler.set_stance("force_eager"):
         for batch in batches.epoch(0, Still(), 0):
