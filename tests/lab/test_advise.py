@@ -178,7 +178,7 @@ def test_a_folder_gets_its_advice(name: str, tmp_path: Path) -> None:
     advice = advice_on(root)
     assert advice.verdict.startswith(verdict), advice
     texts = [one.text for one in advice.faults]
-    assert any(fault in text for text in texts) or not fault and not texts, texts
+    assert any(fault in text for text in texts) if fault else not texts, texts
     assert options in advice.command
     if verdict != STOP:
         check_command(advice.command, root)
@@ -246,7 +246,7 @@ def test_a_large_part_is_opened_in_part(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_figures_are_those_of_the_binomial_distribution() -> None:
-    """By simulation: 19 of 20 measured errors are within the interval, 19 of 20 pairs apart less."""
+    """By simulation: 19 of 20 errors are within the interval, 19 of 20 pairs less apart."""
     n, generator = 153, torch.Generator().manual_seed(0)
     errors = (torch.rand(20_000, 2, n, generator=generator) < 0.25).float().mean(dim=2)
     within = ((errors - 0.25).abs() < uncertainty(n)).float().mean()

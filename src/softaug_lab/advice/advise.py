@@ -38,7 +38,7 @@ def advise(
             "images": _images(data),
             "sides": _sides(data, choice),
             "recipe": _recipe(data, choice),
-            "budget": _budget(data, choice, seconds),
+            "budget": _budget(choice, seconds),
             "expect": expectation(data),
             "how sure": certainty(data),
             "checked": _checked(data),
@@ -94,13 +94,14 @@ def _recipe(data: Inspection, choice: Choice) -> str:
         "(ECE 2.9 % without one on CIFAR-10)."
     )
     return (
-        f"The arm auto: a soft crop of sigma {rule.sigma:g} by the rule for {choice.epochs} epochs, a "
-        f"rectangle in {rule.erase:.0%} of the images, k = {rule.k:g}. The paper's sigma of 0.3 "
+        f"The arm auto: a soft crop of sigma {rule.sigma:g} by the rule for {choice.epochs} "
+        f"epochs, a rectangle in {rule.erase:.0%} of the images, k = {rule.k:g}. "
+        f"The paper's sigma of 0.3 "
         f"lost 7 points at 20 epochs. {temperature}"
     )
 
 
-def _budget(data: Inspection, choice: Choice, seconds: float | None) -> str:
+def _budget(choice: Choice, seconds: float | None) -> str:
     basis = {
         30: "auto was measured with 30 epochs of 9,500 images",
         120: "the most that auto was measured with, for few images",
@@ -109,7 +110,7 @@ def _budget(data: Inspection, choice: Choice, seconds: float | None) -> str:
     if seconds is not None:
         text += f" That takes about {duration(seconds)} here, by a few steps on noise."
         if seconds > LONG:
-            text += " --minutes 60 in place of --epochs takes what fits into an hour."
+            text += " A smaller --size takes less, by its area; --minutes 60 fits it into an hour."
     if choice.stream:
         text += " The images are too large for the memory, so they are read while training."
     return text
@@ -119,6 +120,7 @@ def _checked(data: Inspection) -> str:
     total = int(data.train.sum() + data.test.sum())
     images = f"All {total:,} images were" if data.whole else f"{data.opened:,} of {total:,} were"
     return (
-        f"{images} opened. Copies between the parts: by the bytes, and by thumbnails if saved again "
-        "or resized; mirrored or cropped copies, frames of one film and wrong labels are not found."
+        f"{images} opened. Copies between the parts: by the bytes, and by thumbnails if saved "
+        "again or resized; mirrored or cropped copies, "
+        "frames of one film and wrong labels are not found."
     )

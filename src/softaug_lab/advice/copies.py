@@ -24,9 +24,10 @@ ROWS = 512  # images that are compared at once
 
 
 def shared(train: Sequence[Glance], test: Sequence[Glance]) -> dict[int, int]:
-    """Find the test images that are copies of training images: places in `train` by those in `test`.
+    """Find the test images that are copies of training images.
 
-    A near copy is saved again or resized; mirrored and cropped ones are not found.
+    Returns places in `train` by places in `test`. A near copy is saved again or resized; mirrored
+    and cropped ones are not found.
     """
     by_key = {one.key: i for i, one in enumerate(train)}
     found = {i: by_key[one.key] for i, one in enumerate(test) if one.key in by_key}

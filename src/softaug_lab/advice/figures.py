@@ -40,9 +40,9 @@ def expectation(data: Inspection) -> str:
     tested = int(data.test.sum())
     commonest = data.test[data.train.argmax()].item() / max(1, tested)
     return (
-        f"On CIFAR-10, auto errs on {error:g} % after {epochs} epochs of {images} images in a class "
-        f"({known}); yours, {per_class:,} in a class, may be easier or harder. Always naming the "
-        f"commonest class errs on {1 - commonest:.0%}."
+        f"On CIFAR-10, auto errs on {error:g} % after {epochs} epochs of {images} images in a "
+        f"class ({known}); yours, {per_class:,} in a class, may be easier or harder. Always "
+        f"naming the commonest class errs on {1 - commonest:.0%}."
     )
 
 
@@ -56,15 +56,16 @@ def certainty(data: Inspection) -> str:
         )
     elif least < GAIN_CUT_OFF:
         enough = (
-            f"fine enough for what auto gained on cut-off images there ({GAIN_CUT_OFF} points), not "
-            f"on whole ones ({GAIN_WHOLE})"
+            f"fine enough for what auto gained on cut-off images there ({GAIN_CUT_OFF} points), "
+            f"not on whole ones ({GAIN_WHOLE})"
         )
     else:
         enough = f"too coarse for any gain of auto there (at most {GAIN_CUT_OFF} points)"
     return (
         f"{n:,} test images measure an error of {ASSUMED:.0%} to ± {half:.1f} points (95 %) and "
-        f"surely tell two models apart from {least:.1f} points on: {enough}. Seeds (softaug compare "
-        "--seeds 5) show the chance of training; only more test images lessen that of testing."
+        f"surely tell two models apart from {least:.1f} points on: {enough}. Seeds (softaug "
+        "compare --seeds 5) show the chance of training; only more test images lessen "
+        "that of testing."
     )
 
 

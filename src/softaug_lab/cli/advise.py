@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 

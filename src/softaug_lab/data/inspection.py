@@ -45,9 +45,9 @@ class Inspection:
     """The parts of a data set as `load` would read them.
 
     train, test: images of each class [K]. split: whether the test part was split off, since the
-    source has none. built_in: whether the images have one size and come with the library. seen_train,
-    seen_test: those that were opened, MOST of a part at most. unreadable: among those. notes:
-    remarks for the user.
+    source has none. built_in: whether the images come with the library, in one size. seen_train,
+    seen_test: those that were opened, MOST of a part at most. unreadable: those among the opened
+    that are. notes: remarks for the user.
     """
 
     name: str
