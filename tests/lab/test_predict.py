@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -176,27 +177,25 @@ def test_paths_on_standard_input(
 
 
 def test_lines_are_out_when_their_batch_is_done(
-    model_file: Path,
-    images: list[Path],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    model_file: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    """What the reader at the other end of the pipe has, each time a path is asked for."""
+    pipe = io.BytesIO()
+    seen: list[int] = []
 
-    class Slow(io.BytesIO):
-        def readline(self, size: int | None = -1, /) -> bytes:
-            raise AssertionError(size)
+    class Paths:
+        @property
+        def buffer(self) -> Iterator[bytes]:
+            for path in images:
+                seen.append(pipe.getvalue().count(b"\n"))
+                yield os.fsencode(path) + b"\n"
 
-        def __next__(self) -> bytes:
-            seen.append(capsys.readouterr().out.count("\n"))
-            return super().__next__()
-
-    content = b"".join(os.fsencode(path) + b"\n" for path in images)
-    slow = Slow(content)
-    slow.readline = io.BytesIO(content).readline  # type: ignore[method-assign]
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(slow))
+    monkeypatch.setattr("sys.stdin", Paths())
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(pipe, "utf-8", write_through=False))
     main(["predict", str(model_file), "-"])
-    assert sum(seen) == BATCH  # the last ones come after the last line was read
+    assert seen[0] == 0
+    assert seen[-1] == BATCH  # of two and a part
+    assert pipe.getvalue().count(b"\n") == len(images)
 
 
 def test_no_more_is_read_than_two_batches_ahead(model: Classifier, images: list[Path]) -> None:
