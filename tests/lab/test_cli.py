@@ -332,7 +332,8 @@ def test_other_data_without_a_test_part_is_tested_whole(
     run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And its classes go by name: a folder of two of the model's three has labels of its own."""
-    from softaug_lab.models.classifier import load_model, save_model
+    from softaug_lab.models.classifier import load_model
+    from softaug_lab.models.model_file import save_model
 
     other = tmp_path / "other"
     shutil.copytree(pictures, other)

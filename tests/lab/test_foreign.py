@@ -30,11 +30,12 @@ from softaug_lab.data.resize import fit, with_channels
 from softaug_lab.evaluation.evaluate import evaluate
 from softaug_lab.experiments.run_one import fills_for
 from softaug_lab.models.card import ModelCard
-from softaug_lab.models.classifier import build, save_model
+from softaug_lab.models.classifier import build
 from softaug_lab.models.foreign.classes import class_columns, read_classes
 from softaug_lab.models.foreign.load import load_foreign, model_kind
 from softaug_lab.models.foreign.preprocessing import Preprocessing
 from softaug_lab.models.logits import predict_logits
+from softaug_lab.models.model_file import save_model
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
 NORMALISED = ["--mean", *map(str, MEAN), "--std", *map(str, STD)]

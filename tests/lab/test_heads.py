@@ -7,6 +7,7 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,9 +26,10 @@ from softaug_lab.experiments.record import run_as_dict
 from softaug_lab.experiments.run_one import read_record, run_one
 from softaug_lab.metrics.ood import auroc
 from softaug_lab.models import heads as heads_module
-from softaug_lab.models.classifier import headless, load_model, save_model
+from softaug_lab.models.classifier import headless, load_model
 from softaug_lab.models.heads import HEADS, Centroids, Gaussians, Process, bound_weights
 from softaug_lab.models.logits import predict_logits
+from softaug_lab.models.model_file import save_model
 from softaug_lab.models.own_score import own_score
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import open_run
@@ -50,20 +52,22 @@ def seeded() -> None:
 
 
 def test_weights_stay_within_their_bound_by_singular_values() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8, 5), nn.Linear(5, 5))
+    bound: list[Any] = [nn.Conv2d(3, 8, 3), nn.Linear(8, 5)]
+    last = nn.Linear(5, 5)
+    net = nn.Sequential(bound[0], nn.Flatten(), bound[1], last)
     free = torch.randn(5, 5) / 100
     with torch.no_grad():
-        for layer in (net[0], net[2]):
+        for layer in bound:
             layer.weight.mul_(50)
-        net[3].weight.copy_(free)
+        last.weight.copy_(free)
     bound_weights(net, 1.5)
     for _ in range(30):  # each pass in training is a step of the power iteration
         net(torch.randn(2, 3, 3, 3))
     net.eval()
-    for layer in (net[0], net[2]):
+    for layer in bound:
         largest = torch.linalg.svdvals(layer.weight.flatten(1))[0].item()
         assert largest == pytest.approx(1.5, rel=1e-3)
-    assert torch.equal(net[3].weight, free)
+    assert torch.equal(last.weight, free)
 
 
 def test_gaussians_are_those_of_torch() -> None:
@@ -178,8 +182,10 @@ def test_on_two_moons_the_score_falls_away_from_the_data(
 ) -> None:
     monkeypatch.setattr(heads_module, "RANDOM_FEATURES", 256)
     (x, y), (new, truth) = moons(200), moons(200)
-    net, head = nn.Sequential(nn.Linear(2, 32), _Residual()), HEADS[name](nn.Linear(32, 2))
-    bound_weights(net[1], 0.95)
+    residual = _Residual()
+    head: Any = HEADS[name](nn.Linear(32, 2))
+    net = nn.Sequential(nn.Linear(2, 32), residual)
+    bound_weights(residual, 0.95)
     optimizer = torch.optim.Adam([*net.parameters(), *head.parameters()], lr=0.02)
     for _ in range(100):
         optimizer.zero_grad()

@@ -16,9 +16,9 @@ from PIL import Image
 
 from softaug_lab.cli.app import main
 from softaug_lab.data import Sample, Unreadable, find_images, read_image
-from softaug_lab.evaluation import predict_files, predict_logits
+from softaug_lab.evaluation import predict_files
 from softaug_lab.evaluation.image_files import BATCH
-from softaug_lab.models import Classifier, ModelCard, build, load_model, save_model
+from softaug_lab.models import Classifier, ModelCard, build, load_model, predict_logits, save_model
 
 CLASSES = ("cat", "dog, the", "bird")
 
@@ -66,7 +66,8 @@ def said(capsys: pytest.CaptureFixture[str], code: int, *command: object) -> tup
 def expected(model: Classifier, path: Path) -> torch.Tensor:
     """The probabilities of one image alone, after the temperature of the card."""
     logits = predict_logits(model, read_image(path, 3, 8, 8)[None])
-    return (4 * logits).softmax(dim=1)[0]
+    probabilities: torch.Tensor = (4 * logits).softmax(dim=1)[0]
+    return probabilities
 
 
 def test_a_folder_is_predicted_in_sorted_order_as_each_image_alone(

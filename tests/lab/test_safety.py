@@ -37,7 +37,8 @@ from softaug_lab.data.sources.tar import _files
 from softaug_lab.evaluation.predictions import Predictions
 from softaug_lab.metrics import METRICS
 from softaug_lab.models.card import ModelCard
-from softaug_lab.models.classifier import build, load_model, save_model
+from softaug_lab.models.classifier import build, load_model
+from softaug_lab.models.model_file import save_model
 from softaug_lab.recipes.expression import from_file, parse
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import folder_name, open_run

@@ -12,9 +12,8 @@ from test_pace import AHEAD, CPU, QUICK, assert_alike, ignore, log, trained
 
 from softaug_lab.data import Data
 from softaug_lab.data.held_out import hold_out
-from softaug_lab.evaluation import predict_logits
 from softaug_lab.metrics import sample_nll, top_k_error
-from softaug_lab.models import load_model
+from softaug_lab.models import load_model, predict_logits
 from softaug_lab.runs import RunFolder
 from softaug_lab.training.loop import fit
 from softaug_lab.training.pace import Pace

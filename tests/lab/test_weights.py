@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def respelled(state: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-FORMS = {
+FORMS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Any]], str]] = {
     "plain": (lambda state: state, ""),
     "prefixed": (lambda s: {"model": {f"module.{k}": v for k, v in s.items()}}, "prefix module."),
     "respelled": (respelled, "keys of another spelling (z0.weight, ...) matched by order"),

@@ -1,7 +1,7 @@
 """Labelled images from any source, decoded to memory or streamed. Imports basics.
 
-`load` reads a data set; `Data`, `ImageSet` and `Stream` hold it; `inspect` looks through one without
-loading it. `decode_all` and `read_image` decode single files; `fit`, `centre_crop` and
+`load` reads a data set; `Data`, `ImageSet` and `Stream` hold it; `inspect` looks through one
+without loading it. `decode_all` and `read_image` decode single files; `fit`, `centre_crop` and
 `with_channels` bring tensors to a model's shape, and `png_text` encodes an image for a page.
 """
 

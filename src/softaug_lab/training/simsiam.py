@@ -139,7 +139,7 @@ class Siamese:
     views: TwoViews
     curve: Curve
     lr: float = field(init=False)
-    penalty: None = field(init=False, default=None)
+    penalty: Callable[[Tensor, Tensor], Tensor] | None = field(init=False, default=None)
     warned: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
