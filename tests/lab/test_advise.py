@@ -92,6 +92,12 @@ def enlarge_half(root: Path) -> None:
         save(path, Image.open(path).resize((300, 150)))
 
 
+def name_by_hand(root: Path) -> None:
+    for part in ("train", "test"):
+        (root / part / "cat").rename(root / part / "left hand")
+        (root / part / "dog").rename(root / part / "right hand")
+
+
 def break_a_class(root: Path) -> None:
     for path in (root / "train/cat").iterdir():
         path.write_bytes(b"no image")
@@ -141,10 +147,7 @@ ROWS: dict[str, tuple[Build, str, str, str]] = {
         "",
     ),
     "left and right": (
-        pictures(
-            **{"train__left hand": 100, "train__right hand": 100}
-            | {"test__left hand": 50, "test__right hand": 50}
-        ),
+        then(parts(100, 50), name_by_hand),
         READY,
         "images are not mirrored",
         "--no-flip",

@@ -94,6 +94,7 @@ def inspect(
     classes, parts, notes = count_parts(source, listing)
     total = sum(min(len(part), MOST) for part in parts)
     train: Iterable[Sample | Unreadable] = _spread(parts[0])
+    tested: Iterable[Sample | Unreadable]
     per_class = [part.per_class for part in parts]
     if len(parts) == 1:
         train, tested = split_off_test([*train], len(classes), seed=0)
@@ -165,9 +166,20 @@ def _glance(sample: Sample | Unreadable) -> Glance | Unreadable:
 def _of_built_in(source: str) -> Inspection:
     data = BUILT_IN[source](source)
     train, test = (_of_images(source, part) for part in (data.train, data.test))
-    counts = [part.labels.bincount(minlength=data.num_classes) for part in (data.train, data.test)]
+    counts, counts_test = (
+        part.labels.bincount(minlength=data.num_classes) for part in (data.train, data.test)
+    )
     return Inspection(
-        data.name, data.classes, *counts, False, True, train, test, unreadable=[], notes=()
+        name=data.name,
+        classes=data.classes,
+        train=counts,
+        test=counts_test,
+        split=False,
+        built_in=True,
+        seen_train=train,
+        seen_test=test,
+        unreadable=[],
+        notes=(),
     )
 
 
