@@ -15,7 +15,7 @@ from PIL import Image
 
 from softaug_lab.advice import choose
 from softaug_lab.advice.advise import Advice, advise
-from softaug_lab.advice.choose import choose_epochs, choose_side
+from softaug_lab.advice.choose import choose_epochs
 from softaug_lab.advice.figures import least_difference, uncertainty
 from softaug_lab.cli.app import main
 from softaug_lab.cli.commands import app
@@ -105,7 +105,7 @@ def break_a_class(root: Path) -> None:
 
 READY, WEAK, MEND, STOP = "Ready to train", "Trainable, but", "Mend the data first", "Not trainable"
 ROWS: dict[str, tuple[Build, str, str, str]] = {
-    "all is well": (parts(100, 50), READY, "", "--epochs 120"),
+    "all is well": (parts(100, 50), READY, "", "--epochs 30"),
     "too few": (parts(5, 2), WEAK, "fewer than 10 training images in cat (5), dog (5)", ""),
     "few to test on": (parts(100, 5), WEAK, "10 test images can rank hardly any", ""),
     "imbalanced": (
@@ -234,7 +234,7 @@ def test_data_larger_than_memory_are_read_while_training(tmp_path: Path) -> None
     found = inspect(str(tmp_path))
     assert not choose(found, 2 * needed).stream
     choice = choose(found, 2 * needed - 1)
-    assert choice.command("data", None).endswith("--size 32 --epochs 120 --stream")
+    assert choice.command("data", None).endswith("--size 32 --epochs 30 --stream")
 
 
 def test_a_large_part_is_opened_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +266,7 @@ def test_sides_and_epochs_follow_their_rules() -> None:
         64,
         224,
     ]
-    assert [choose_epochs(n) for n in (100, 2250, 5000, 9500, 50_000)] == [120, 120, 60, 30, 30]
+    assert [choose_epochs(n) for n in (100, 2250, 5000, 9500, 50_000)] == [30, 120, 60, 30, 30]
 
 
 def test_the_command_line_prints_it_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

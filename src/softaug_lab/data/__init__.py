@@ -14,6 +14,7 @@ from softaug_lab.data.decode import (
     decoders,
     read_image,
 )
+from softaug_lab.data.headers import MAX_OWN_SIDE, choose_side
 from softaug_lab.data.held_out import halves, hold_out, number_to_hold_out, share_to_hold_out
 from softaug_lab.data.identity import content_keys
 from softaug_lab.data.image_paths import as_sample, find_images
@@ -30,6 +31,7 @@ from softaug_lab.data.summary import summary
 __all__ = [
     "BUILT_IN",
     "IMAGE_ENDINGS",
+    "MAX_OWN_SIDE",
     "Data",
     "Decoded",
     "Glance",
@@ -42,6 +44,7 @@ __all__ = [
     "as_sample",
     "available_memory",
     "centre_crop",
+    "choose_side",
     "content_keys",
     "decode_all",
     "decode_image",
