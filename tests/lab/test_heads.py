@@ -52,22 +52,21 @@ def seeded() -> None:
 
 
 def test_weights_stay_within_their_bound_by_singular_values() -> None:
-    bound: list[Any] = [nn.Conv2d(3, 8, 3), nn.Linear(8, 5)]
-    last = nn.Linear(5, 5)
-    net = nn.Sequential(bound[0], nn.Flatten(), bound[1], last)
+    conv, linear, small = nn.Conv2d(3, 8, 3), nn.Linear(8, 5), nn.Linear(5, 5)
     free = torch.randn(5, 5) / 100
     with torch.no_grad():
-        for layer in bound:
+        for layer in (conv, linear):
             layer.weight.mul_(50)
-        last.weight.copy_(free)
+        small.weight.copy_(free)
+    net = nn.Sequential(conv, nn.Flatten(), linear, small)
     bound_weights(net, 1.5)
     for _ in range(30):  # each pass in training is a step of the power iteration
         net(torch.randn(2, 3, 3, 3))
     net.eval()
-    for layer in bound:
+    for layer in (conv, linear):
         largest = torch.linalg.svdvals(layer.weight.flatten(1))[0].item()
         assert largest == pytest.approx(1.5, rel=1e-3)
-    assert torch.equal(last.weight, free)
+    assert torch.equal(small.weight, free)
 
 
 def test_gaussians_are_those_of_torch() -> None:
@@ -182,10 +181,9 @@ def test_on_two_moons_the_score_falls_away_from_the_data(
 ) -> None:
     monkeypatch.setattr(heads_module, "RANDOM_FEATURES", 256)
     (x, y), (new, truth) = moons(200), moons(200)
-    residual = _Residual()
-    head: Any = HEADS[name](nn.Linear(32, 2))
-    net = nn.Sequential(nn.Linear(2, 32), residual)
-    bound_weights(residual, 0.95)
+    net, head = nn.Sequential(nn.Linear(2, 32), _Residual()), HEADS[name](nn.Linear(32, 2))
+    bound_weights(net[1], 0.95)
+    assert isinstance(head, Gaussians | Process | Centroids)
     optimizer = torch.optim.Adam([*net.parameters(), *head.parameters()], lr=0.02)
     for _ in range(100):
         optimizer.zero_grad()
