@@ -26,8 +26,9 @@ ALLOWED = {
         "tuning": "basics data metrics recipes runs training evaluation experiments",
         "explore": "basics data models recipes training",
         "advice": "basics data recipes",
+        "export": "basics metrics models recipes runs evaluation",
         "cli": "basics data metrics models corruptions recipes runs training evaluation "
-        "experiments report tuning explore advice",
+        "experiments report tuning explore advice export",
     }.items()
 }
 # Modules that others import beside a package's door: those of basics are doors themselves (recipes

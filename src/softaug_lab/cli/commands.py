@@ -99,6 +99,12 @@ HELP = {
             "find new -name '*.jpg' | softaug predict model.safetensors - --top 3",
         )
     ),
+    "export": Help(
+        examples=(
+            "softaug export runs/photos --to onnx",
+            "softaug export runs/photos --to hub --out photos-classifier",
+        )
+    ),
     "pretrain": Help(
         examples=(
             "softaug pretrain photos/ --size 64 --run runs/features",

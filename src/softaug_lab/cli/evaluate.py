@@ -60,10 +60,11 @@ def evaluate(
     Parameters
     ----------
     run
-        A run folder, or a .safetensors file that softaug wrote. Of other models: timm:NAME, a
-        TorchScript file (.pt), an ONNX file, package.module:function that returns a module or a
-        callable on images, or an .npz with logits [N,K] and labels [N]. TorchScript files and
-        functions are code, and that code is run.
+        A run folder, a .safetensors file that softaug wrote, or what export wrote. Of other
+        models: timm:NAME, a TorchScript file (.pt), a torch.export program (.pt2), an ONNX file,
+        package.module:function that returns a module or a callable on images, or an .npz with
+        logits [N,K] and labels [N]. TorchScript files, torch.export programs and functions are
+        code, and that code is run.
     data
         Data to test on (default: what the run was tested on). Data without a test part are tested
         whole, unless the run was trained on them. Sources are those of train.
@@ -78,8 +79,9 @@ def evaluate(
         File that --json wrote for another model; corruption errors are also given relative to it.
     """
     from softaug_lab.basics.storage import write_json
-    from softaug_lab.models import model_kind
+    from softaug_lab.models import exported_file, model_kind
 
+    run = exported_file(run)
     asked = Corruptions(corruptions, corrupted, corruption_baseline)
     what = model_kind(run)
     if corruption_baseline is not None and not asked.any:

@@ -213,13 +213,13 @@ def foreign_model(
     restrict: bool | None,
     device: str,
 ) -> Subject:
-    """Load a model that softaug did not train, and the data to test it on."""
+    """Load a model that softaug did not train, or one that it exported, and data to test it on."""
     from softaug_lab.basics.processes import choose_device
     from softaug_lab.data import BUILT_IN
     from softaug_lab.models import load_foreign, predict_logits, read_classes
 
     if data is None:
-        raise UsageError(f"{model}: a model of others names no data; add DATA after it")
+        raise UsageError(f"{model}: a run folder alone names its data; add DATA after it")
     loaded_model = load_foreign(
         model,
         weights=options.weights,
@@ -234,7 +234,11 @@ def foreign_model(
     loaded = _read_test(data, read)
     # Only the logits show how many classes a model has.
     k = predict_logits(loaded_model, loaded.test.images[:1]).shape[1]
-    names = None if options.classes is None else read_classes(options.classes, k)
+    names = loaded_model.classes
+    if options.classes is not None:
+        names = read_classes(options.classes, k)
+    elif names is not None and len(names) != k:
+        raise SoftaugError(f"{model}: names {len(names)} classes and gives {k} logits")
     chosen, test = _for_model(loaded_model, names, k, loaded, restrict in (None, True))
     # Without names, the order of the logits is that of the data's classes.
     classes = names if names is not None and chosen is loaded_model else loaded.classes

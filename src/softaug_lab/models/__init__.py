@@ -13,9 +13,19 @@ from softaug_lab.models.classifier import (
     load_model,
     take_head,
 )
+from softaug_lab.models.exported import (
+    CONFIG,
+    DESCRIPTION,
+    ONNX,
+    PROGRAM,
+    PROGRAM_DESCRIPTION,
+    WEIGHTS,
+    describe,
+)
 from softaug_lab.models.foreign import (
     Columns,
     class_columns,
+    exported_file,
     load_foreign,
     model_kind,
     read_classes,
@@ -24,12 +34,19 @@ from softaug_lab.models.foreign import (
 from softaug_lab.models.heads import Centroids, Gaussians, Process
 from softaug_lab.models.logits import batch_slices, predict_logits, predict_shared
 from softaug_lab.models.model_file import save_model
-from softaug_lab.models.network import require_known
+from softaug_lab.models.network import OWN_MODELS, has_small_stem, require_known
 from softaug_lab.models.own_score import own_score
 from softaug_lab.models.weights import Weights, WeightsAtHand, read_weights, weights_at_hand
 
 __all__ = [
+    "CONFIG",
+    "DESCRIPTION",
+    "ONNX",
+    "OWN_MODELS",
+    "PROGRAM",
+    "PROGRAM_DESCRIPTION",
     "SMALL_IMAGE",
+    "WEIGHTS",
     "Centroids",
     "Classifier",
     "Columns",
@@ -42,6 +59,9 @@ __all__ = [
     "build",
     "build_from",
     "class_columns",
+    "describe",
+    "exported_file",
+    "has_small_stem",
     "head_keys",
     "headless",
     "load_foreign",

@@ -2,9 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from softaug_lab.basics.errors import SoftaugError
 from softaug_lab.models.heads import HEADS
 
+MAX_PIXELS = 89_478_485  # of an image that a model file may ask for: Pillow's limit
 SMALL_IMAGE = 64  # pixels; up to this size a network begins with a 3x3 stem without pooling
 
 
@@ -59,3 +63,20 @@ class ModelCard:
         if self.small_stem is not None:
             return self.small_stem
         return max(self.height, self.width) <= SMALL_IMAGE and not self.pretrained
+
+
+def read_card(fields: Any, path: Path) -> ModelCard:
+    """Read a model card from the JSON object of a model file; raise SoftaugError where it is none.
+
+    path: the file, for messages.
+    """
+    try:
+        if not isinstance(fields["classes"], list):
+            raise TypeError("classes are no list")
+        card = ModelCard(**{**fields, "classes": tuple(fields["classes"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise SoftaugError(f"{path}: its card is broken ({error})") from error
+    # A convolutional network accepts any size, and `predict` scales images to the card's size.
+    if card.height * card.width > MAX_PIXELS:
+        raise SoftaugError(f"{path}: images of {card.width} x {card.height} px are too large")
+    return card

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from softaug_lab.basics.errors import SoftaugError
 from softaug_lab.basics.storage import write_atomically
-from softaug_lab.models.card import ModelCard
-
-MAX_PIXELS = 89_478_485  # of an image that a model file may ask for: Pillow's limit
+from softaug_lab.models.card import ModelCard, read_card
 
 
 def save_model(card: ModelCard, weights: Mapping[str, Tensor], path: Path) -> None:
@@ -42,13 +40,4 @@ def read_model_file(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
         raise SoftaugError(f"{path}: a safetensors file, but not one softaug wrote") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise SoftaugError(f"{path}: not a whole safetensors file ({error})") from error
-    try:
-        if not isinstance(fields["classes"], list):
-            raise TypeError("classes are no list")
-        card = ModelCard(**{**fields, "classes": tuple(fields["classes"])})
-    except (KeyError, TypeError, ValueError) as error:
-        raise SoftaugError(f"{path}: its card is broken ({error})") from error
-    # A convolutional network accepts any size, and `predict` scales images to the card's size.
-    if card.height * card.width > MAX_PIXELS:
-        raise SoftaugError(f"{path}: images of {card.width} x {card.height} px are too large")
-    return card, tensors
+    return read_card(fields, path), tensors

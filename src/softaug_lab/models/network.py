@@ -100,6 +100,13 @@ def _small_stem(network: nn.Module) -> None:
         stem.stride = (1, 1)
 
 
+def has_small_stem(network: nn.Module) -> bool:
+    """Whether a network of timm has a stem for small images, which timm itself does not build."""
+    stem = getattr(network, "conv_stem", None)
+    strides = stem.stride if isinstance(stem, nn.Conv2d) else None
+    return isinstance(getattr(network, "maxpool", None), nn.Identity) or strides == (1, 1)
+
+
 # From channels and number of classes to a network; all other names are timm's.
 OWN_MODELS: dict[str, Callable[[int, int], nn.Module]] = {
     "small": small_resnet,

@@ -43,11 +43,11 @@ def timm_model(
         hint = "" if weights else "; --weights names a file of them"
         raise SoftaugError(f"timm:{name} could not be built: {one_line(error)}{hint}") from error
     if weights is not None:
-        _load(network, weights, f"{weights_name}: not the weights of timm:{name}")
+        load_weights(network, weights, f"{weights_name}: not the weights of timm:{name}")
     return network, _preprocessing(network, options.get("in_chans"))
 
 
-def _load(network: nn.Module, weights: Weights, fault: str) -> None:
+def load_weights(network: nn.Module, weights: Weights, fault: str) -> None:
     """Load all weights of a network, and say what was changed on the way."""
     state, notes = fitted(network.state_dict(), weights.tensors, frozenset(), fault)
     network.load_state_dict(state)

@@ -1,6 +1,7 @@
-"""Load a model that softaug did not train: of timm, TorchScript, ONNX or a Python function.
+"""Load a model of another form than softaug's own: of timm, TorchScript, torch.export, ONNX, code.
 
-TorchScript files and functions are code, and it is run; nothing of the other forms is.
+TorchScript files, torch.export programs and functions are code, and it is run; nothing of the other
+forms is.
 n images, c channels, h w pixels, k logits.
 """
 
@@ -16,12 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from softaug_lab.basics.errors import SoftaugError, UsageError, one_line, require_file
+from softaug_lab.models.exported import DESCRIPTION, read_description
+from softaug_lab.models.foreign.exported import load_config, load_program
 from softaug_lab.models.foreign.from_timm import timm_model
 from softaug_lab.models.foreign.preprocessing import Preprocessing
 
 KINDS = {
     **dict.fromkeys((".pt", ".pth", ".ts", ".torchscript"), "torchscript"),
     ".onnx": "onnx",
+    ".pt2": "program",
+    ".json": "config",
     ".npz": "logits",
 }
 Network = Callable[[Tensor], Any]
@@ -30,16 +35,24 @@ Network = Callable[[Tensor], Any]
 class ForeignModel(nn.Module):
     """Map uint8 images [N,C,H,W] to float32 logits [N,K] by a network and its preprocessing.
 
-    A network that is not a torch module receives its images on the CPU. Raises SoftaugError where
-    the network fails, or returns anything but a tensor [N,K].
+    A network that is not a torch module receives its images on the CPU. classes: the names of its
+    logits, None where they are unknown. Raises SoftaugError where the network fails, or returns
+    anything but a tensor [N,K].
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str, network: Network, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self,
+        name: str,
+        network: Network,
+        preprocessing: Preprocessing,
+        classes: tuple[str, ...] | None = None,
+    ) -> None:
         super().__init__()
         self.name, self.network, self.preprocessing = name, network, preprocessing
+        self.classes = classes
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, -1, 1, 1))
 
@@ -60,7 +73,10 @@ class ForeignModel(nn.Module):
 
 
 def model_kind(model: Path) -> str | None:
-    """Kind of a model by its name: timm, torchscript, onnx, function or logits (an .npz file).
+    """Kind of a model by its name: timm, torchscript, program, onnx, config, function or logits.
+
+    program: a .pt2 file of torch.export. config: the config.json of a folder that softaug exported
+    for timm. logits: an .npz file.
 
     None for a run folder or a model file of softaug.
     """
@@ -93,8 +109,9 @@ def load_foreign(
     name, kind, device = str(model), model_kind(model), torch.device(device)
     if weights is not None and kind != "timm":
         raise UsageError(f"{name}: --weights is of timm:NAME alone")
-    network, preprocessing = _load(name, kind, weights, input_size, device)
-    loaded = ForeignModel(name, network, preprocessing.replaced(mean, std, input_size)).eval()
+    network, preprocessing, classes = _load(name, kind, weights, input_size, device)
+    preprocessing = preprocessing.replaced(mean, std, input_size)
+    loaded = ForeignModel(name, network, preprocessing, classes).eval()
     return loaded.to(device) if isinstance(network, nn.Module) else loaded
 
 
@@ -104,14 +121,18 @@ def _load(
     weights: str | None,
     input_size: int | None,
     device: torch.device,
-) -> tuple[Network, Preprocessing]:
+) -> tuple[Network, Preprocessing, tuple[str, ...] | None]:
     if kind == "timm":
-        return timm_model(name.removeprefix("timm:"), weights, input_size)
+        return *timm_model(name.removeprefix("timm:"), weights, input_size), None
     if kind == "torchscript":
-        return _load_torchscript(Path(name), device), Preprocessing()
+        return _load_torchscript(Path(name), device), Preprocessing(), None
+    if kind == "program":
+        return load_program(Path(name))
+    if kind == "config":
+        return load_config(Path(name))
     if kind == "onnx":
         return _load_onnx(Path(name), device)
-    return _call_function(name), Preprocessing()
+    return _call_function(name), Preprocessing(), None
 
 
 def _load_torchscript(path: Path, device: torch.device) -> nn.Module:
@@ -130,8 +151,13 @@ def _load_torchscript(path: Path, device: torch.device) -> nn.Module:
     return network
 
 
-def _load_onnx(path: Path, device: torch.device) -> tuple[Network, Preprocessing]:
-    """Load an ONNX file with one input of images; its fixed sides and channels are preprocessed."""
+def _load_onnx(
+    path: Path, device: torch.device
+) -> tuple[Network, Preprocessing, tuple[str, ...] | None]:
+    """Load an ONNX file with one input of images; its fixed sides and channels are preprocessed.
+
+    The classes are those of a file that softaug exported, else None.
+    """
     session = _onnx_session(path, device)
     inputs = session.get_inputs()
     if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
@@ -152,7 +178,9 @@ def _load_onnx(path: Path, device: torch.device) -> tuple[Network, Preprocessing
 
     channels, height, width = (side if isinstance(side, int) else None for side in shape)
     size = None if height is None or width is None else (height, width)
-    return run, Preprocessing(channels=channels, scaled=size, size=size)
+    text = session.get_modelmeta().custom_metadata_map.get(DESCRIPTION)
+    classes = None if text is None else read_description(text, path).classes
+    return run, Preprocessing(channels=channels, scaled=size, size=size), classes
 
 
 def _onnx_session(path: Path, device: torch.device) -> Any:
