@@ -19,7 +19,7 @@ from softaug_lab.advice.choose import choose_epochs
 from softaug_lab.advice.figures import least_difference, uncertainty
 from softaug_lab.cli.app import main
 from softaug_lab.cli.commands import app
-from softaug_lab.data import inspect
+from softaug_lab.data import choose_side, inspect
 from softaug_lab.data.load import load
 
 Size = tuple[int, int]

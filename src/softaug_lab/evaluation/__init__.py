@@ -18,7 +18,7 @@ from softaug_lab.evaluation.probe import (
     require_one_backbone,
     save_probed,
 )
-from softaug_lab.evaluation.record import Evaluation, ProbeErrors, has_views
+from softaug_lab.evaluation.record import Evaluation, ProbeErrors, ViewLevel, has_views
 from softaug_lab.evaluation.robustness import evaluate_corruptions, evaluate_sets
 from softaug_lab.evaluation.views import example_views
 
@@ -31,6 +31,7 @@ __all__ = [
     "Predictions",
     "Probe",
     "ProbeErrors",
+    "ViewLevel",
     "cached_features",
     "evaluate",
     "evaluate_corruptions",

@@ -70,6 +70,11 @@ def write_timm(model: Classifier, folder: Path) -> float:
             f"model {model.card.model!r} is softaug's own and timm has none of this name; export "
             "--to onnx, torch or hub"
         )
+    if model.card.head is not None or model.card.bound is not None:
+        raise UsageError(
+            f"model {model.card.model!r} has a last layer or bounds that timm has not "
+            "(docs/other-heads.md); export --to onnx or torch"
+        )
     write_timm_files(model, folder)
     difference = require_same(load_foreign(folder / CONFIG), model, WEIGHTS)
     if has_small_stem(model.network):  # timm refuses it; the serving example changes the stem
