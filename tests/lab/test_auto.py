@@ -98,10 +98,10 @@ def test_minutes_are_measured_once_and_written_down(
     folder(tmp_path / "data" / "train", range(40))
     folder(tmp_path / "data" / "test", range(40, 46))
     command = ["train", str(tmp_path / "data"), "--batch-size", "20", "--run", str(run)]
-    main([*command, "--minutes", "0.02"])
+    main([*command, "--minutes", "0.1"])
     recipe = RunFolder(run).recipe()
     said = " ".join(capsys.readouterr().err.split())
-    assert f"{plural(recipe.epochs, 'epoch')} for 0.02 minutes here" in said
+    assert f"{plural(recipe.epochs, 'epoch')} for 0.1 minutes here" in said
     assert f"auto: {recipe.augment}, k = {recipe.k:g}" in said
     assert f"chosen for {plural(recipe.epochs, 'epoch')} of 40 images" in said
     assert "too few to hold some out" in said

@@ -11,6 +11,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -453,7 +454,12 @@ def test_a_port_that_cannot_be_used_is_one_line(
 def test_the_command_serves_until_ctrl_c(photos: Path) -> None:
     command = [sys.executable, "-m", "softaug", "explore", str(photos)]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell in the background ignores SIGINT, and so would its processes.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
     ) as process:
         assert process.stdout is not None
         url = next(line for line in process.stdout if line.startswith("page")).split()[1]

@@ -1,5 +1,6 @@
 """Training that begins with weights of others: any file, any spelling of keys, any head."""
 
+import io
 import json
 import re
 import time
@@ -172,7 +173,7 @@ def test_without_network_one_line_comes_soon(
 
 def test_an_address_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "SECONDS", 0.1)
-    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: time.sleep(2))
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: time.sleep(2) or io.BytesIO())
     began = time.perf_counter()
     with pytest.raises(SoftaugError, match="no answer"):
         hub.require_reachable("http://example.org", "x")

@@ -42,9 +42,8 @@ def fit(
 ) -> None:
     """Train a recipe's model in a run folder, from its last checkpoint if there is one.
 
-    Writes the model of the last epoch. watch: called after each step. objective, pace: in place of
-    those for the recipe's arm and the device. Raises InterruptedRunError on Ctrl-C and SIGTERM,
-    after writing a checkpoint, SoftaugError when loss or gradient is not finite or memory runs out.
+    watch: called after each step. objective, pace: in place of the arm's and the device's. Raises
+    InterruptedRunError after Ctrl-C and SIGTERM, SoftaugError for a loss that is not finite.
     """
     objective = objective or build_objective(recipe, data, processes)
     pace = pace or pace_of(processes.device)
