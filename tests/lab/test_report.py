@@ -22,7 +22,13 @@ from softaug_lab.data.png import png_text
 from softaug_lab.metrics import COMPARED, GLOSSARY, METRICS
 from softaug_lab.report.looks import LOOKS, SPARE_COLOURS, arm_looks
 from softaug_lab.report.page import EMPTY, write_report
-from softaug_lab.report.prepare import drawn_arms, figure, prepare_reliability, prepare_views
+from softaug_lab.report.prepare import (
+    drawn_arms,
+    figure,
+    prepare_promise,
+    prepare_reliability,
+    prepare_views,
+)
 from softaug_lab.report.sheet import sample_sheet
 from softaug_lab.report.summary import sentences
 from softaug_lab.report.tables import arm_rows, shown_metrics, verdict
@@ -925,3 +931,21 @@ def test_a_sheet_needs_images_with_captions() -> None:
 def test_a_page_that_cannot_be_written_keeps_the_old_one(tmp_path: Path) -> None:
     with pytest.raises(SoftaugError, match="could not be written"):
         write_report(fake_results(seeds=1), tmp_path / "absent" / "report.html")
+
+
+def test_a_single_run_shows_what_its_targets_promised(tmp_path: Path) -> None:
+    """The curve of its targets in percent, and how surely its accuracy is known."""
+    results = single_run()
+    said = "the dotted line is the confidence"
+    _, page = page_of(results, tmp_path)
+    promise = prepare_promise(results)
+    assert promise is not None
+    (softening,) = results["softening"]
+    assert promise.x.tolist() == pytest.approx([100 * v for v in softening["visibility"]])
+    assert promise.y.tolist() == pytest.approx([100 * p for p in softening["confidence"]])
+    assert promise.images == results["runs"][0]["evaluation"]["images"]
+    assert said in page.text
+    softening["confidence"] = [0.9] * len(softening["confidence"])
+    assert prepare_promise(results) is None  # one confidence for all promises nothing by visibility
+    assert said not in page_of(results, tmp_path)[1].text
+    assert prepare_promise(fake_results()) is None

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from softaug_lab.report.looks import LOOKS, Look
-from softaug_lab.report.prepare import Array, Lines, Reliability, mean_over
+from softaug_lab.report.prepare import Array, Lines, Promise, Reliability, mean_over
 
 # Drawings have this colour, which `_svg` replaces by the page's own, so that dark pages work.
 INK = "#010203"
@@ -94,12 +94,20 @@ def plot_pairs(
     looks: dict[str, Look],
     name: str,
     xlabel: str,
+    promise: Promise | None = None,
 ) -> str:
     """Draw each arm's confidence as its line and its accuracy as a thin one, means over seeds.
 
-    What lies between the two is shaded: the gap. Both are in the order of the arms.
+    What lies between the two is shaded: the gap. Both are in the order of the arms. promise: of a
+    single run, drawn with the 95 % interval of its accuracy.
     """
     figure, axis = _panel()
+    if promise is not None:
+        (true,) = accuracy
+        low, high = _wilson(true.y[0] / 100, np.full_like(true.y[0], promise.images))
+        bars = np.abs(np.stack([100 * low, 100 * high]) - true.y[0])
+        axis.errorbar(true.x, true.y[0], bars, fmt="none", ecolor=INK, elinewidth=0.8, capsize=2)
+        axis.plot(promise.x, promise.y, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
     for said, true in zip(confidence, accuracy, strict=True):
         look = looks[said.arm]
         front = 3 + look.width

@@ -71,7 +71,10 @@ def _views(few: Results, looks: Looks) -> Iterator[Panel]:
             yield _by_share_left(f"Top-1 error, %: {name}", error, looks, f"{kind}-error")
         if confidence and accuracy:
             title = f"Confidence and accuracy, %: {name}"
-            svg = drawings.plot_pairs(confidence, accuracy, looks, f"{kind}-confidence", LEFT)
+            promise = prepare.prepare_promise(few)
+            svg = drawings.plot_pairs(
+                confidence, accuracy, looks, f"{kind}-confidence", LEFT, promise
+            )
             says = f"{title}, by what is left of the image. Confidence: {_ends(confidence)}. "
             yield _panel(title, f"{says}Accuracy: {_ends(accuracy)}", svg)
         if ece:

@@ -35,6 +35,18 @@ class Lines:
 
 
 @dataclass(frozen=True)
+class Promise:
+    """The curve of a run's targets, in percent: what its confidence should be for so much visible.
+
+    x, y: visibility and confidence [p]. images: of the test, by which its accuracy is known.
+    """
+
+    x: Array
+    y: Array
+    images: int
+
+
+@dataclass(frozen=True)
 class Reliability:
     """One arm's bins, pooled over seeds, all [b]; confidence and accuracy are NaN in empty bins.
 
@@ -262,6 +274,18 @@ def prepare_softening(results: Results) -> tuple[list[Lines], list[Lines]]:
             if np.isfinite(edges).all() and np.isfinite(share).any():
                 histograms.append(Lines(one["arm"], edges, 100 * share[None]))
     return curves, histograms
+
+
+def prepare_promise(results: Results) -> Promise | None:
+    """The curve of a single run's targets; None for several runs, and where it is constant."""
+    curves, _ = prepare_softening(results)
+    if len(results["runs"]) != 1 or len(curves) != 1:
+        return None
+    images = number((results["runs"][0].get("evaluation") or {}).get("images"))
+    (curve,) = curves
+    if not images > 0 or (curve.y == curve.y[0, 0]).all():
+        return None
+    return Promise(100 * curve.x, 100 * curve.y[0], int(images))
 
 
 def _lines(
