@@ -173,7 +173,12 @@ def test_without_network_one_line_comes_soon(
 
 def test_an_address_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "SECONDS", 0.1)
-    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: time.sleep(2) or io.BytesIO())
+
+    def sleep(*_: object, **__: object) -> io.BytesIO:
+        time.sleep(2)
+        return io.BytesIO()
+
+    monkeypatch.setattr("urllib.request.urlopen", sleep)
     began = time.perf_counter()
     with pytest.raises(SoftaugError, match="no answer"):
         hub.require_reachable("http://example.org", "x")
