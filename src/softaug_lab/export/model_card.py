@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from softaug_lab.evaluation import Evaluation, ViewLevel
+from softaug_lab.evaluation import Evaluation
 from softaug_lab.metrics import BY_KEY, FILL_GROUPS, HEADLINE_PERCENT, KINDS, recorded
 from softaug_lab.models import ModelCard
 from softaug_lab.recipes import Recipe
@@ -112,7 +112,7 @@ def _views(evaluation: Evaluation) -> Iterator[str]:
     yield "### When part of the image is missing"
     names = ("error %", "NLL", "ECE %")
     heads = ["", *(f"{group}: {name}" for group in FILL_GROUPS for name in names)]
-    levels = {"cut_off": evaluation.cut_off, "hidden": evaluation.hidden}
+    levels = evaluation.as_dict()
     rows = [
         _level_row(kind, [levels[kind][group][i] for group in FILL_GROUPS])
         for kind in KINDS
@@ -127,10 +127,11 @@ def _views(evaluation: Evaluation) -> Iterator[str]:
     )
 
 
-def _level_row(kind: str, groups: Sequence[ViewLevel]) -> list[str]:
-    cells = [f"{groups[0].actual_share:.1%} {kind.replace('_', ' ')}"]
+def _level_row(kind: str, groups: Sequence[Mapping[str, Any]]) -> list[str]:
+    cells = [f"{groups[0]['actual_share']:.1%} {kind.replace('_', ' ')}"]
     for level in groups:
-        cells += [f"{100 * level.top1_error:.2f}", f"{level.nll:.3f}", f"{100 * level.ece:.2f}"]
+        error, nll, ece = (level[key] for key in ("top1_error", "nll", "ece"))
+        cells += [f"{100 * error:.2f}", f"{nll:.3f}", f"{100 * ece:.2f}"]
     return cells
 
 

@@ -1,0 +1,353 @@
+"""Exported models give the run's calibrated logits wherever they are loaded, and nothing else."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from support import stripes
+from torch import Tensor, nn
+
+from softaug_lab.cli.app import main
+from softaug_lab.data.dataset import ImageSet
+from softaug_lab.evaluation.evaluate import evaluate
+from softaug_lab.evaluation.fills import Fills
+from softaug_lab.export import served, timm_form
+from softaug_lab.models.card import ModelCard
+from softaug_lab.models.classifier import build, load_model, save_model
+
+OLD = Path(__file__).parent / "old_run" / "finished"
+DOC = Path(__file__).parents[2] / "docs" / "serving.md"
+CLASSES = ("cats <b>", "d`gs", "été\n")
+TEMPERATURE = 2.5
+SIDE = 24
+
+
+def make_run(folder: Path, model: str, small_stem: bool = True, side: int = SIDE) -> Path:
+    """Write a finished run of a random network, whose logits are far from those of any other."""
+    torch.manual_seed(0)
+    channels = 1 if model == "small" else 3
+    card = ModelCard(model, CLASSES, channels, side, side, small_stem=small_stem)
+    network = build(card, (90.0,), (60.0,)).eval()
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.uniform_(-0.1, 0.1)  # type: ignore[union-attr]
+        [*(m for m in network.modules() if isinstance(m, nn.Linear))][-1].weight.mul_(20)
+    images = nn.functional.interpolate(stripes(30, 1).images, (side, side))
+    test = ImageSet(images.expand(-1, channels, -1, -1), stripes(30, 1).labels)
+    fills = Fills(test.images, (90.0,) * channels, None)
+    evaluation, _ = evaluate(network, test, fills=fills, temperature=TEMPERATURE)
+    folder.mkdir(parents=True)
+    evaluation.save(folder / "evaluation.json")
+    save_model(replace(network.card, temperature=TEMPERATURE), network.state_dict(),
+               folder / "model.safetensors")  # fmt: skip
+    recipe = json.loads((OLD / "recipe.json").read_text())
+    recipe["recipe"]["model"] = model
+    (folder / "recipe.json").write_text(json.dumps(recipe))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    make_run(root / "small", "small")
+    make_run(root / "resnet", "resnet18")
+    make_run(root / "efficientnet", "test_efficientnet")
+    make_run(root / "plain", "test_efficientnet", small_stem=False, side=32)
+    make_run(root / "vit", "test_vit", small_stem=False, side=32)
+    return root
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Smooth pictures that are neither square nor of the model's size."""
+    root = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(0)
+    files = []
+    for i, size in enumerate(((70, 41), (33, 60), (24, 24))):
+        coarse = Image.fromarray(generator.integers(0, 256, (6, 6, 3), np.uint8))
+        files.append(root / f"{i}.png")
+        coarse.resize(size, Image.Resampling.BICUBIC).save(files[-1])
+    return files
+
+
+def exported(run: Path, form: str, tmp_path: Path) -> Path:
+    out = tmp_path / form
+    main(["export", str(run), "--to", form, "--out", str(out)])
+    return out
+
+
+def images_and_logits(run: Path, n: int) -> tuple[Tensor, Tensor]:
+    """Random uint8 images, and the calibrated logits of the run's own model."""
+    model = load_model(run / "model.safetensors")
+    shape = (n, model.card.channels, model.card.height, model.card.width)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8)
+    with torch.inference_mode():
+        logits = model(images) / TEMPERATURE
+    assert logits.abs().max() > 0.1  # a tolerance of 1e-4 tells them from others
+    return images, logits
+
+
+def said(text: str) -> list[tuple[str, str, float]]:
+    """File, class and confidence of each line; `predict` writes names with escapes."""
+    rows = [line.split("\t") for line in text.replace("été\n\t", "été\\n\t").splitlines()]
+    return [(Path(file).name, name, float(p)) for file, name, p in rows]
+
+
+def require_served(
+    run: Path, out: Path, pictures: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """serve.py, run as a file elsewhere, says what `predict` says of the run."""
+    capsys.readouterr()
+    main(["predict", str(run), *map(str, pictures)])
+    expected = said(capsys.readouterr().out)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, str(out / "serve.py"), *map(str, pictures)],
+        capture_output=True, text=True, check=False, env=environment, cwd=out.parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for (file, name, p), (file2, name2, p2) in zip(said(done.stdout), expected, strict=True):
+        assert (file, name) == (file2, name2)
+        assert p == pytest.approx(p2, abs=0.01)  # Pillow's resize rounds otherwise than torch's
+
+
+def fails(capsys: pytest.CaptureFixture[str], code: int, *command: object) -> str:
+    """The one line that a failing command prints."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        main([str(part) for part in command])
+    assert exit_.value.code == code
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return str(line)
+
+
+def test_onnxruntime_gives_the_calibrated_logits(
+    runs: Path, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    run = runs / "small"
+    out = exported(run, "hub", tmp_path)
+    session = onnxruntime.InferenceSession(out / "model.onnx")
+    (entry,) = session.get_inputs()
+    assert (entry.shape[1:], entry.type) == ([1, SIDE, SIDE], "tensor(float)")
+    for n in (1, 4, 30):
+        images, logits = images_and_logits(run, n)
+        (got,) = session.run(None, {"images": (images / 255).numpy()})
+        torch.testing.assert_close(torch.from_numpy(got), logits, atol=1e-4, rtol=1e-4)
+    about = json.loads(session.get_modelmeta().custom_metadata_map["softaug"])
+    assert about["classes"] == list(CLASSES)
+    assert (about["height"], about["width"], about["channels"]) == (SIDE, SIDE, 1)
+    assert about["mean"] == pytest.approx([90 / 255])
+    assert about["temperature"] == TEMPERATURE
+    require_served(run, out, pictures, capsys)
+    # softaug's own file lies beside it for those who go on training.
+    assert load_model(out / "model.safetensors").card.temperature == TEMPERATURE
+
+
+def test_a_torch_program_gives_the_calibrated_logits(
+    runs: Path, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runs / "efficientnet"
+    out = exported(run, "torch", tmp_path)
+    program = torch.export.load(out / "model.pt2").module()
+    for n in (1, 7):
+        images, logits = images_and_logits(run, n)
+        torch.testing.assert_close(program(images / 255), logits, atol=1e-4, rtol=1e-4)
+    require_served(run, out, pictures, capsys)
+
+
+@pytest.mark.parametrize("name", ["plain", "vit"])
+def test_timm_loads_its_form_to_the_same_logits(
+    name: str,
+    runs: Path,
+    pictures: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = runs / name
+    out = exported(run, "timm", tmp_path)
+    network = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
+    config: Any = timm.data.resolve_model_data_config(network)
+    mean, std = (torch.tensor(config[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
+    images, logits = images_and_logits(run, 6)
+    with torch.inference_mode():
+        got = network((images / 255 - mean) / std)
+    torch.testing.assert_close(got, logits, atol=1e-4, rtol=1e-4)
+    assert network.pretrained_cfg["label_names"] == list(CLASSES)
+    require_served(run, out, pictures, capsys)
+
+
+@pytest.mark.parametrize("name", ["resnet", "efficientnet"])
+def test_timm_refuses_a_stem_for_small_images_and_the_example_builds_it(
+    name: str,
+    runs: Path,
+    pictures: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The weights of an EfficientNet would fit timm's stem, and give other logits."""
+    out = exported(runs / name, "timm", tmp_path)
+    with pytest.raises(TypeError, match="small_stem"):
+        timm.create_model(f"local-dir:{out}", pretrained=True)
+    require_served(runs / name, out, pictures, capsys)
+
+
+@pytest.mark.parametrize(("name", "form"), [("efficientnet", "timm"), ("plain", "torch")])
+def test_evaluate_reads_what_export_wrote(
+    name: str, form: str, runs: Path, tmp_path: Path, pictures: list[Path]
+) -> None:
+    """Folders in another order than the model's classes: the export knows their names."""
+    folders = ("d`gs", "cats <b>")
+    for i, folder in enumerate(folders):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for j, file in enumerate(pictures):
+            Image.open(file).rotate(40 * i + j).save(tmp_path / "data" / folder / f"{j}.png")
+    out = exported(runs / name, form, tmp_path)
+    side = load_model(runs / name / "model.safetensors").card.height
+
+    def figures(model: Path, *options: str) -> Any:
+        file = tmp_path / "figures.json"
+        main(["evaluate", str(model), str(tmp_path / "data"), *options, "--json", str(file)])
+        return json.loads(file.read_text())
+
+    got = figures(out, "--no-restrict")
+    shutil.copytree(runs / name, tmp_path / "run")
+    wanted = figures(tmp_path / "run", "--size", str(side))
+    assert got["images"] == 6
+    assert got["top1_error"] == wanted["top1_error"]
+    for key in ("nll", "ece", "brier"):
+        assert got[key] == pytest.approx(wanted["scaled"][key], rel=1e-3), key
+    assert got["mix"]["nll"] == pytest.approx(wanted["mix"]["nll"], rel=1e-3)
+
+
+def test_the_hub_reads_the_model_card(runs: Path, tmp_path: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    run = runs / "plain"
+    text = (exported(run, "hub", tmp_path) / "README.md").read_text()
+    card = hub.ModelCard(text)
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    assert card.data.library_name == "timm"
+    found = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert found["accuracy"] == pytest.approx(1 - evaluation["top1_error"])
+    assert found["ece"] == pytest.approx(evaluation["scaled"]["ece"])
+    # Names from the data are no markup, and end no code.
+    assert "`cats <b>`, `d'gs`, `été\\n`" in text
+    assert "sigma: 0.2" in text
+    level = evaluation["hidden"]["unseen"][1]
+    assert f"% hidden | {100 * evaluation['hidden']['usual'][1]['top1_error']:.2f} |" in text
+    assert f"{level['nll']:.3f} | {100 * level['ece']:.2f} |" in text
+    assert f"T = {TEMPERATURE}" in text
+    stem = (exported(runs / "resnet", "hub", tmp_path / "2") / "README.md").read_text()
+    assert "library_name" not in stem  # no library loads it by its name alone
+
+
+def test_a_run_of_an_earlier_version_is_exported(tmp_path: Path) -> None:
+    """It has no figures of views, and its card does not record the stem."""
+    shutil.copytree(OLD, tmp_path / "old")
+    main(["export", str(tmp_path / "old"), "--to", "timm"])
+    folder = tmp_path / "old" / "export" / "timm"
+    assert {file.name for file in folder.iterdir()} == {
+        "config.json", "model.safetensors", "serve.py", "README.md",
+    }  # fmt: skip
+    assert "part of the image" not in (folder / "README.md").read_text()
+
+
+def test_what_is_not_exported_is_one_line(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs / "small", run)
+    assert "gone: no run folder" in fails(capsys, 2, "export", tmp_path / "gone", "--to", "torch")
+    file = run / "model.safetensors"
+    assert "no run folder" in fails(capsys, 2, "export", file, "--to", "torch")
+    assert "timm has none" in fails(capsys, 2, "export", run, "--to", "timm")
+    assert "--to" in fails(capsys, 2, "export", run)
+    assert "'tflite'" in fails(capsys, 2, "export", run, "--to", "tflite")
+    command = ("export", run, "--to", "torch", "--out")
+    for out in (file, run):
+        before = sorted(run.iterdir())
+        assert f"{out}: exists; --out" in fails(capsys, 2, *command, out)
+        assert sorted(run.iterdir()) == before
+    assert "could not be written" in fails(capsys, 1, *command, file / "below")
+    recipe = json.loads((run / "recipe.json").read_text())
+    for arm, message in (("ensemble", "export " + str(run / "member-0")), ("simsiam", "pretrain")):
+        recipe["recipe"]["arm"] = arm
+        (run / "recipe.json").write_text(json.dumps(recipe))
+        assert message in fails(capsys, 2, "export", run, "--to", "torch")
+    recipe["recipe"]["arm"] = "soft"
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    (run / "evaluation.json").unlink()
+    assert "not finished" in fails(capsys, 2, "export", run, "--to", "torch")
+    assert not (run / "export").exists()
+
+
+def test_a_model_whose_logits_change_is_not_written(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as changed:
+        changed.setattr(served, "TOLERANCE", -1.0)
+        command = ("export", runs / "plain", "--to", "timm", "--out", tmp_path / "out")
+        assert "differ from the model's by" in fails(capsys, 1, *command)
+    with monkeypatch.context() as changed:
+        changed.setattr(timm_form, "_calibrated", lambda model: model.network)
+        assert "nothing was written" in fails(capsys, 1, *command)
+    assert not list(tmp_path.iterdir())
+    diverged = tmp_path / "diverged"
+    shutil.copytree(runs / "plain", diverged)
+    model = load_model(diverged / "model.safetensors")
+    weights = {name: value * float("nan") for name, value in model.state_dict().items()}
+    save_model(model.card, weights, diverged / "model.safetensors")
+    assert "not finite" in fails(capsys, 1, "export", diverged, "--to", "timm")
+
+
+def test_broken_exports_are_one_line(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = exported(runs / "plain", "timm", tmp_path)
+    config = json.loads((out / "config.json").read_text())
+    for change, message in (
+        ({"mean": "x"}, "description by softaug is broken"),
+        ({"classes": "x"}, "card is broken"),
+        ({"classes": ["a", "b"]}, "not the weights of test_efficientnet"),
+        ({"height": 10**6, "width": 10**6}, "too large"),
+        (None, "no model that softaug exported"),
+    ):
+        changed = {**config, "softaug": {**config["softaug"], **(change or {})}}
+        if change is None:
+            del changed["softaug"]
+        (out / "config.json").write_text(json.dumps(changed))
+        assert message in fails(capsys, 1, "evaluate", out, "demo")
+    (tmp_path / "a.pt2").write_bytes(b"no program")
+    said = fails(capsys, 1, "evaluate", tmp_path / "a.pt2", "demo")
+    assert "not readable as a torch.export program" in said
+
+
+def test_the_code_in_the_documentation_runs(
+    runs: Path, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    shutil.copytree(runs / "small", tmp_path / "runs" / "small")
+    shutil.copytree(runs / "plain", tmp_path / "runs" / "photos")
+    shutil.copy(pictures[0], tmp_path / "cat.jpg")
+    monkeypatch.chdir(tmp_path)
+    main(["export", "runs/small", "--to", "onnx"])
+    main(["export", "runs/photos", "--to", "torch"])
+    main(["export", "runs/photos", "--to", "timm"])
+    blocks = re.findall(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        names: dict[str, Any] = {}
+        exec(block, names)
+        assert names["logits"].shape == (1, 3)
