@@ -97,7 +97,7 @@ def _figures(evaluation: Evaluation) -> str:
         values = [recorded(column, key) for column in columns.values()]
         if None not in values:
             metric = BY_KEY[key]
-            unit = " %" if metric.percent else ""
+            unit = {"percent": " %", "points": ", points"}.get(metric.unit, "")
             cells = [
                 f"{100 * v:.2f}" if metric.percent else f"{v:.4f}" for v in map(_number, values)
             ]

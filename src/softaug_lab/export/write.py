@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def _require_one_classifier(run: RunFolder) -> None:
 @contextmanager
 def _whole_folder(out: Path) -> Iterator[Path]:
     """Give a temporary folder beside `out`, which is renamed to it at the end, or removed."""
-    temporary = ""
+    temporary, is_new = "", not out.parent.exists()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent)
@@ -94,3 +94,6 @@ def _whole_folder(out: Path) -> Iterator[Path]:
         raise SoftaugError(f"{out}: could not be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if is_new and not out.exists():
+            with suppress(OSError):
+                out.parent.rmdir()

@@ -21,6 +21,6 @@ for file in sys.argv[1:]:
     left, top = round((size[0] - w) / 2), round((size[1] - h) / 2)
     pixels = np.asarray(image.crop((left, top, left + w, top + h)), np.float32) / 255
     images = pixels.reshape(1, h, w, -1).transpose(0, 3, 1, 2)  # [N,C,H,W] in [0, 1]
-    (logits,) = session.run(None, {"images": images})[0]
+    logits = np.asarray(session.run(None, {"images": images})[0])[0]
     p = np.exp(logits - logits.max())  # the temperature is in the logits already
     print(file, about["classes"][p.argmax()], f"{p.max() / p.sum():.4f}", sep="\t")

@@ -5,13 +5,14 @@ Needs timm and pillow.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
 from PIL import Image, ImageOps
 
 folder = Path(__file__).resolve().parent
-model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
 config = timm.data.resolve_model_data_config(model)  # size, mean and std
 transform = timm.data.create_transform(**config)
 mode = "L" if config["input_size"][0] == 1 else "RGB"

@@ -3,8 +3,10 @@
 n images, c channels, h w pixels, k classes.
 """
 
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,7 @@ def load_program(
     require_file(path)
     extra = {PROGRAM_DESCRIPTION: ""}
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _silent(logging.getLogger("torch.export")):
             warnings.simplefilter("ignore")  # of torch's own, on formats of its earlier versions
             program = torch.export.load(path, extra_files=extra)
             run: Any = program.module()
@@ -67,6 +69,16 @@ def load_program(
         return lambda images: run(images), Preprocessing(), None
     card = read_description(extra[PROGRAM_DESCRIPTION], path)
     return lambda images: run(images), _preprocessing(card), card.classes
+
+
+@contextmanager
+def _silent(logger: logging.Logger) -> Iterator[None]:
+    """Keep a logger from printing the traceback of an error that is raised anyway."""
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def load_config(path: Path) -> tuple[nn.Module, Preprocessing, Classes]:
