@@ -23,7 +23,8 @@ from softaug_lab.evaluation.evaluate import evaluate
 from softaug_lab.evaluation.fills import Fills
 from softaug_lab.export import served, timm_form
 from softaug_lab.models.card import ModelCard
-from softaug_lab.models.classifier import Classifier, build, load_model, save_model
+from softaug_lab.models.classifier import Classifier, build, load_model
+from softaug_lab.models.model_file import save_model
 
 OLD = Path(__file__).parent / "old_run" / "finished"
 DOC = Path(__file__).parents[2] / "docs" / "serving.md"
