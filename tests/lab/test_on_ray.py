@@ -176,6 +176,7 @@ def test_a_run_survives_its_worker(
     assert not said.out
 
 
+@pytest.mark.slow  # Ray waits long before it gives a worker up
 @pytest.mark.usefixtures("joined")
 def test_a_run_that_loses_every_worker(tmp_path: Path) -> None:
     recipe, run = opened(tmp_path, LONG)

@@ -78,7 +78,8 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 ALIKE = (  # what they do, others do too
     "auto-hard", "auto-constant", "standard", "harsh", "harsh-constant", "soft", "soft-weight",
-    "soft-smoothed", "cutout", "randaugment", "ddu", "ensemble", "simsiam", "simsiam-harsh",
+    "soft-smoothed", "cutout", "randaugment", "ensemble", "simsiam", "simsiam-harsh",
+    "ddu", "sngp", "duq",  # trained in test_heads
 )  # fmt: skip
 
 
