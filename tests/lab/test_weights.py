@@ -20,8 +20,8 @@ from torch import Tensor
 from softaug_lab.basics.errors import SoftaugError
 from softaug_lab.cli.app import main
 from softaug_lab.models.card import ModelCard
-from softaug_lab.models.classifier import build, head_keys, load_model
-from softaug_lab.models.weights import hub
+from softaug_lab.models.classifier import build, build_from, head_keys, load_model
+from softaug_lab.models.weights import hub, read_weights
 from softaug_lab.models.weights.at_hand import WeightsAtHand
 from softaug_lab.models.weights.match import fitted
 from softaug_lab.recipes.recipe import Recipe
@@ -222,3 +222,18 @@ def test_the_last_layer_learns_fastest() -> None:
     assert len(rates) == len(list(model.parameters()))
     for name, parameter in model.named_parameters():
         assert rates[id(parameter)] == pytest.approx(0.5 if ".fc." in name else 0.05)
+
+
+def test_a_new_head_begins_small(tmp_path: Path) -> None:
+    """timm draws that of an EfficientNet for two classes wide, and the model ends overconfident."""
+    theirs = timm.create_model("test_efficientnet")
+    torch.save(theirs.state_dict(), tmp_path / "w.pth")
+    card = ModelCard("test_efficientnet", ("a", "b"), 3, 96, 96)
+    model, _ = build_from(read_weights(str(tmp_path / "w.pth"), download=False), card, (0,), (1,))
+    weight = model.get_parameter("network.classifier.weight")
+    assert weight.abs().max() <= weight.shape[1] ** -0.5
+    plain = timm.create_model("test_efficientnet", num_classes=2)
+    assert plain.get_parameter("classifier.weight").abs().max() > 2 * weight.abs().max()
+    assert torch.equal(
+        model.get_parameter("network.conv_stem.weight"), theirs.get_parameter("conv_stem.weight")
+    )

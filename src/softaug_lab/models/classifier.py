@@ -16,7 +16,13 @@ from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.models.card import ModelCard
 from softaug_lab.models.heads import HEADS, OwnHead, bound_weights
 from softaug_lab.models.model_file import read_model_file
-from softaug_lab.models.network import OWN_MODELS, build_network, check_images, head_layers
+from softaug_lab.models.network import (
+    OWN_MODELS,
+    begin_heads_small,
+    build_network,
+    check_images,
+    head_layers,
+)
 from softaug_lab.models.weights import Weights, fitted
 
 
@@ -69,6 +75,8 @@ def build(card: ModelCard, mean: tuple[float, ...], std: tuple[float, ...]) -> C
     check_images(network, card)
     if card.pretrained:
         mean, std = _for_channels(*_normalisation(network), card.channels)
+        if network.pretrained_cfg["num_classes"] != len(card.classes):
+            begin_heads_small(network, len(card.classes))
     return _with_head(Classifier(network, card, mean, std))
 
 
@@ -90,6 +98,7 @@ def build_from(
     card = replace(card, small_stem=card.takes_small_stem and not own)
     network = build_network(card, fetch_weights=False)
     check_images(network, card)
+    begin_heads_small(network, len(card.classes))  # those whose weights fit are replaced below
     layers = head_layers(network, len(card.classes))
     head = frozenset(key for key in network.state_dict() if key.rpartition(".")[0] in layers)
     fault = f"{weights.name}: not the weights of {card.model!r} (--model)"
