@@ -239,7 +239,7 @@ def test_the_hub_reads_the_model_card(runs: Path) -> None:
     text = (exported(run, "hub") / "README.md").read_text()
     card = hub.ModelCard(text)
     evaluation = json.loads((run / "evaluation.json").read_text())
-    assert card.data.library_name == "timm"
+    assert card.data.to_dict()["library_name"] == "timm"
     found = {result.metric_type: result.metric_value for result in card.data.eval_results}
     assert found["accuracy"] == pytest.approx(1 - evaluation["top1_error"])
     assert found["ece"] == pytest.approx(evaluation["scaled"]["ece"])

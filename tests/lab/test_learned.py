@@ -12,6 +12,7 @@ from softaug_lab.basics.processes import Processes
 from softaug_lab.cli.app import main
 from softaug_lab.data.dataset import Data
 from softaug_lab.data.held_out import halves
+from softaug_lab.experiments.record import collect
 from softaug_lab.experiments.run_one import require_trainable, run_one
 from softaug_lab.metrics import fit_temperature
 from softaug_lab.models.classifier import load_model
@@ -56,6 +57,8 @@ def test_a_run_learns_its_curve_and_fits_its_temperature_on_other_images(
     logits = predict_logits(load_model(run.model_file), others.images)
     expected = fit_temperature(logits, others.labels)
     assert record.evaluation["temperature"] == pytest.approx(expected, rel=1e-4)
+    (softening,) = collect("", "", [run], data, [])["softening"]
+    assert softening["confidence"][-1] == pytest.approx(curves[-1][0])  # what was learned
 
 
 def test_a_run_that_is_killed_learns_the_same(data: Data, tmp_path: Path) -> None:

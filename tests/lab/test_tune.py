@@ -253,6 +253,20 @@ def test_a_search_that_is_killed_trains_nothing_twice(tmp_path: Path, few: None)
     assert "smoothing: not tried" in said[3]
 
 
+def test_the_winner_is_as_far_from_the_rule_of_the_full_length(data: Data, tmp_path: Path) -> None:
+    """One step at 8 epochs is one step at 60, where the rule's own sigma is 0.141."""
+    plan = replace(PLAN, epochs=60, trial_epochs=8)
+    study = Study(tmp_path, plan, Recipe(arm="auto"), data, {})
+    scores = [1.5 - 0.3 * point.sigma for point, _ in design(6)]
+    points, seeds = zip(*design(6), strict=True)
+    surface = fit_surface(points, seeds, scores, PRIOR)
+    steps = surface.winner().sigma
+    assert steps > 1
+    winner, beside = study.last_arms(surface)
+    assert winner.startswith(f"auto@crop({0.141 * 1.6**steps:.3g}, fill=mixed)")
+    assert beside == "standard"
+
+
 def test_objectives_are_those_of_the_command_line() -> None:
     from typing import get_args, get_type_hints
 

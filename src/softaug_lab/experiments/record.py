@@ -1,14 +1,15 @@
 """The record of a comparison, or of one run, as plain data for JSON: all that a report shows."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from softaug import SoftAugment, visibility
+from softaug import CalibratedCurve, PowerCurve, SoftAugment, visibility
 from softaug_lab.data import Data, png_text
 from softaug_lab.evaluation import example_views
 from softaug_lab.experiments.disagreements import disagreements
@@ -35,7 +36,10 @@ def collect(
     first = {recipe.arm: recipe for recipe in reversed(recipes)}
     arm_names = list(dict.fromkeys(recipe.arm for recipe in recipes))
     records = [read_record(run) for run in runs]
-    arms = [_ArmRecord(first[name], data) for name in arm_names]
+    arms = [
+        _ArmRecord(first[name], data, [one.history[-1] for one in records if one.arm == name])
+        for name in arm_names
+    ]
     return {
         "title": title,
         "command": command,
@@ -146,12 +150,19 @@ def _shared_settings(recipes: Sequence[Recipe], run: RunFolder) -> dict[str, Any
 
 
 class _ArmRecord:
-    """One arm in the record: its description, the visibilities that it draws, and samples."""
+    """One arm in the record: its description, the visibilities that it draws, and samples.
 
-    def __init__(self, recipe: Recipe, data: Data) -> None:
+    last_epochs: of its runs' histories; they have the curve of an arm that learned it.
+    """
+
+    def __init__(self, recipe: Recipe, data: Data, last_epochs: list[dict[str, Any]]) -> None:
         self.recipe, self.data = recipe, data
         _, height, width = data.image_shape
         self.augment: SoftAugment = build_arm(recipe, data.num_classes, height, width)
+        if isinstance(self.augment.curve, CalibratedCurve):
+            k, ceiling = (fmean(log[name] for log in last_epochs) for name in ("k", "ceiling"))
+            learned = PowerCurve(k, chance=self.augment.curve.chance, ceiling=ceiling)
+            self.augment = replace(self.augment, curve=learned)
         transform = self.augment.transform
         if recipe.parsed_arm.self_supervised:
             # So many colour changes of large images take minutes, and leave visibility unchanged.

@@ -32,7 +32,7 @@ from softaug_lab.models.foreign import (
     read_logits,
 )
 from softaug_lab.models.heads import Centroids, Gaussians, Process
-from softaug_lab.models.logits import batch_slices, predict_logits, predict_shared
+from softaug_lab.models.logits import batch_slices, eval_mode, predict_logits, predict_shared
 from softaug_lab.models.model_file import save_model
 from softaug_lab.models.network import OWN_MODELS, has_small_stem, require_known
 from softaug_lab.models.own_score import own_score
@@ -60,6 +60,7 @@ __all__ = [
     "build_from",
     "class_columns",
     "describe",
+    "eval_mode",
     "exported_file",
     "has_small_stem",
     "head_keys",

@@ -1,13 +1,10 @@
 """The page: puts tables, drawings and sentences into the template, and writes one HTML file."""
 
-import functools
 import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from softaug_lab.basics.storage import write_atomically
 from softaug_lab.metrics import GLOSSARY
@@ -16,6 +13,7 @@ from softaug_lab.report.answer import answer
 from softaug_lab.report.looks import arm_looks
 from softaug_lab.report.prepare import KINDS
 from softaug_lab.report.summary import judged_arm, sentences
+from softaug_lab.report.templates import template
 
 Results = dict[str, Any]
 
@@ -46,7 +44,7 @@ def _page(results: Results) -> str:
     names = prepare.arm_names(results)
     looks = arm_looks(list(dict.fromkeys([*drawn, *curves, *names])))
     groups, further = _judged_first(results)
-    return _template().render(
+    return template("page.html.jinja").render(
         title=results["title"],
         command=results["command"],
         lead=_lead(results),
@@ -73,18 +71,6 @@ def _page(results: Results) -> str:
         settings=results["recipe"],
         glossary=GLOSSARY,
     )
-
-
-@functools.cache  # compiled once in a process
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("softaug_lab.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.jinja")
 
 
 def _judged_first(results: Results) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from softaug_lab.basics.storage import write_atomically
+from softaug_lab.report.templates import template
 
 # How one step away from the rule reads, by direction.
 STEPS = {
@@ -21,14 +21,7 @@ def write_tuning_report(record: dict[str, Any], path: Path) -> None:
 
     Raises SoftaugError where the page cannot be written.
     """
-    environment = Environment(
-        loader=PackageLoader("softaug_lab.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("tuning.html.jinja").render(
+    page = template("tuning.html.jinja").render(
         record=record,
         sentences=tuning_sentences(record),
         panels=[_panel(direction, record) for direction in record["directions"]],

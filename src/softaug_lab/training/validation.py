@@ -7,12 +7,11 @@ from softaug.devices import to_device
 from softaug_lab.basics.processes import Processes
 from softaug_lab.data import Data, ImageSet
 from softaug_lab.metrics import sample_nll, top_k_error
+from softaug_lab.models import eval_mode
 from softaug_lab.recipes import Recipe
 from softaug_lab.training.step import autocast_dtype
 
-MOST = (
-    0.05  # share of the training images: a forward pass over more would slow training by over 2 %
-)
+MOST = 0.05  # share of the training images: a pass over more would slow training by over 2 %
 
 
 class Validation:
@@ -33,22 +32,17 @@ class Validation:
         """Compute `held_out_top1_error` and `held_out_nll`; the model stays in training mode."""
         if self.images is None:
             return {}
-        was_training = [(module, module.training) for module in model.modules()]
-        model.eval()
-        try:
-            with (
-                torch.inference_mode(),
-                torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None),
-            ):
-                # Not the call: a compiled one would be compiled again for evaluation.
-                outputs = [
-                    model.forward(to_device(images, self.device)).float()
-                    for images in self.images.images.split(self.batch_size)
-                ]
+        with (
+            eval_mode(model),
+            torch.inference_mode(),
+            torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None),
+        ):
+            # Not the call: a compiled one would be compiled again for evaluation.
+            outputs = [
+                model.forward(to_device(images, self.device)).float()
+                for images in self.images.images.split(self.batch_size)
+            ]
             logits = torch.cat(outputs).cpu()
-        finally:
-            for module, mode in was_training:
-                module.training = mode
         labels = self.images.labels.cpu()
         return {
             "held_out_top1_error": top_k_error(logits, labels),
