@@ -45,8 +45,21 @@ def one(browser: Any, selector: str) -> Any:
     return browser.find_element(By.CSS_SELECTOR, selector)
 
 
+# What the page draws anew (diagrams, lists) is read in one script: an element that is found first
+# and asked afterwards may be gone by then.
+
+
 def texts(browser: Any, selector: str) -> list[str]:
-    return [found.text for found in browser.find_elements(By.CSS_SELECTOR, selector)]
+    script = "return [...document.querySelectorAll(arguments[0])].map(found => found.innerText)"
+    found: list[str] = browser.execute_script(script, selector)
+    return found
+
+
+def path(browser: Any, selector: str) -> str:
+    """The `d` of an SVG path."""
+    script = "return document.querySelector(arguments[0]).getAttribute('d')"
+    found: str = browser.execute_script(script, selector)
+    return found
 
 
 def visibilities(browser: Any) -> list[float]:
@@ -107,15 +120,13 @@ def test_the_sigma_slider_changes_what_is_visible(opened: Any) -> None:
 
 
 def test_k_bends_the_curve(opened: Any) -> None:
-    curve, line = (
-        one(opened, f"#{name} .curve").get_attribute("d") for name in ("curve", "trails")
-    )
+    curve, line = (path(opened, f"#{name} .curve") for name in ("curve", "trails"))
     assert curve == line
     confident = texts(opened, "#images .figures")
     one(opened, "#k").send_keys(Keys.HOME)
-    until(opened, lambda: one(opened, "#curve .curve").get_attribute("d") != curve)
+    until(opened, lambda: path(opened, "#curve .curve") != curve)
     assert one(opened, "output[for=k]").text == "0.1"
-    until(opened, lambda: one(opened, "#trails .curve").get_attribute("d") != line)
+    until(opened, lambda: path(opened, "#trails .curve") != line)
     assert texts(opened, "#images .figures") != confident
 
 
