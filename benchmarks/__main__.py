@@ -19,6 +19,7 @@ from benchmarks import (
     compiled,
     decode,
     growth,
+    photos,
     policies,
     start,
     targets,
@@ -42,6 +43,7 @@ ONE_THREAD: dict[str, Callable[[], Records]] = {
 ALL_THREADS: dict[str, Callable[[], Records]] = {
     "training": training.measure,
     "training, larger": lambda: training.measure("resnet18", steps=9, rounds=1),
+    "photos": photos.measure,
     "training_parts": lambda: [training.measure_parts()],
     "compiled steps": compiled.measure_steps,
 }

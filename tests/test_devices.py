@@ -42,7 +42,7 @@ from softaug import (
 from softaug.transforms import policies
 from softaug.transforms.base import visible
 from softaug.transforms.colour import ColourJitter, Greyscale
-from softaug.transforms.policies import operations
+from softaug.transforms.policies import compiled, operations
 from softaug.transforms.policies.batch import apply_operations, look_up_operations
 
 N, SIDE, CLASSES = 16, 32, 10
@@ -119,6 +119,20 @@ def test_policies_make_nobody_wait(policy: Any, dtype: torch.dtype) -> None:
     assert seen.waits == []
     # However many samples there are: those of one operation go together.
     assert seen.launches < 450
+
+
+@pytest.mark.parametrize("policy", [TrivialAugment(), RandAugment()], ids=kind)
+def test_policies_in_a_graph_make_nobody_wait(policy: Any, monkeypatch: Any) -> None:
+    """The graph holds their table of shares as a constant."""
+    drawn = policy.draw(N, SIDE, SIDE, Generator().manual_seed(0))
+    shares = compiled._shares(policy, True)
+    monkeypatch.setattr(compiled, "_shares", lambda *_: shares)
+    with watched() as seen:
+        images, _ = batch(torch.uint8)
+        fill = torch.zeros(1, 1, 1, 1, dtype=torch.uint8, device="cuda")
+        columns = (fake_draws(drawn)[name] for name in ("operation", "bin", "negative"))
+        assert_there(*compiled.apply_in_graph(policy, images, None, *columns, fill))
+    assert seen.waits == []
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor, library
 
+from softaug.devices import to_device
 from softaug.transforms.base import Drawn, Images, Seen
 from softaug.transforms.pixels import empty
 from softaug.transforms.policies.batch import apply_operations, look_up_operations
@@ -47,7 +48,7 @@ def apply_in_graph(
     """Images and map as from `apply_operations`, within a graph and without derivatives."""
     coloured = True if images.shape[1] == 3 else False  # noqa: SIM210  (a constant of the graph)
     shares = torch.tensor(_shares(policy, coloured), dtype=torch.float64)
-    share = shares[operation, bins, negative.long()].prod(dim=1).float().to(images.device)
+    share = to_device(shares[operation, bins, negative.long()].prod(dim=1).float(), images.device)
     made: Pair = policy_operator(
         images, seen, operation, bins, negative, share, fill, _strength(policy)
     )
