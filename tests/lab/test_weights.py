@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from support import folder
 from test_cli import fails
 from torch import Tensor
 
-from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.cli.app import main
 from softaug_lab.models.card import ModelCard
 from softaug_lab.models.classifier import build, build_from, head_keys, load_model
@@ -27,7 +28,7 @@ from softaug_lab.models.weights.match import fitted
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.recipes.yaml_files import FINE_TUNING, read_recipe
 from softaug_lab.runs.folder import RunFolder
-from softaug_lab.training.schedule import set_learning_rate
+from softaug_lab.training.schedule import Schedule
 from softaug_lab.training.supervised import build_optimizer
 
 QUICK = ["--epochs", "1", "--batch-size", "20", "--lr", "1e-9", "--weight-decay", "0"]
@@ -215,13 +216,39 @@ def test_few_photos_are_fine_tuned_where_weights_are_at_hand(
 def test_the_last_layer_learns_fastest() -> None:
     model = build(ModelCard("test_resnet", ("a", "b"), 3, 32, 32), (0.0,), (1.0,))
     assert head_keys(model) == {"network.fc.weight", "network.fc.bias"}
-    recipe = Recipe(optimizer="adamw", body_lr=0.1)
+    recipe = Recipe(optimizer="adamw", body_lr=0.1, epochs=5, head_epochs=2, warmup_epochs=0)
     optimizer = build_optimizer(recipe, model, head_keys(model))
-    set_learning_rate(optimizer, 0.5)
-    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
-    assert len(rates) == len(list(model.parameters()))
-    for name, parameter in model.named_parameters():
-        assert rates[id(parameter)] == pytest.approx(0.5 if ".fc." in name else 0.05)
+    schedule = Schedule(recipe, 0.5, steps_per_epoch=3)
+    for step, share in ((5, 0.0), (6, 0.1)):
+        schedule.set_rates(optimizer, step)
+        lr = schedule.learning_rate(step)
+        rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        assert len(rates) == len(list(model.parameters()))
+        for name, parameter in model.named_parameters():
+            assert rates[id(parameter)] == pytest.approx(lr * (1 if ".fc." in name else share))
+    with pytest.raises(UsageError, match=r"last layer of small is not known.*--head-epochs 0"):
+        build_optimizer(replace(recipe, model="small"), model)
+
+
+def test_a_body_at_rest_keeps_its_weights_and_the_statistics_of_its_norms(
+    pictures: Path, tmp_path: Path
+) -> None:
+    theirs = network().state_dict()
+    torch.save(theirs, tmp_path / "w.pth")
+    command = ["train", str(pictures), "--model", "test_resnet", "--weights"]
+    command += [str(tmp_path / "w.pth"), "--epochs", "2", "--batch-size", "20"]
+    main([*command, "--body-lr", "0", "--run", str(tmp_path / "rest")])
+    main([*command, "--body-lr", "0.5", "--head-epochs", "1", "--run", str(tmp_path / "run")])
+    rested, learned = (
+        load_model(tmp_path / name / "model.safetensors").network.state_dict()
+        for name in ("rest", "run")
+    )
+    for key, value in theirs.items():
+        if not key.startswith("fc."):
+            assert torch.equal(rested[key], value), key
+        if key.endswith(("running_mean", "running_var")):
+            assert torch.equal(learned[key], value), key
+    assert not torch.equal(learned["layer1.0.conv1.weight"], theirs["layer1.0.conv1.weight"])
 
 
 def test_a_new_head_begins_small(tmp_path: Path) -> None:

@@ -88,7 +88,11 @@ class Recipe:
         local-dir:PATH or hf-hub:NAME, which is downloaded. With them and with --pretrained the
         defaults of the schedule are those of the recipe `finetune`.
     body_lr
-        Learning rate of all layers but the last, as a share of the last layer's.
+        Learning rate of all layers but the last, as a share of the last layer's. Below 1, their
+        batch norm keeps the statistics that it began with.
+    head_epochs
+        Length of the first part in which only the last layer learns, in epochs; at most half of all
+        steps.
     epochs
         Number of passes over the training images.
     batch_size
@@ -139,6 +143,7 @@ class Recipe:
     optimizer: Annotated[Literal["sgd", "adamw"], IN_SCHEDULE] = "sgd"
     lr: Annotated[float, IN_SCHEDULE] = 0.1
     body_lr: Annotated[float, IN_SCHEDULE] = 1.0
+    head_epochs: Annotated[float, IN_SCHEDULE] = 0.0
     momentum: Annotated[float, IN_SCHEDULE] = 0.9
     weight_decay: Annotated[float, IN_SCHEDULE] = 5e-4
     warmup_epochs: Annotated[float, IN_SCHEDULE] = 1.0
@@ -158,7 +163,7 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"{name} must be above 0 and finite, got {value}")
-        for name in ("weight_decay", "warmup_epochs"):
+        for name in ("weight_decay", "warmup_epochs", "head_epochs"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not 0 <= self.momentum < 1:

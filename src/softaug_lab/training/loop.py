@@ -22,7 +22,7 @@ from softaug_lab.training.pace import Pace, pace_of
 from softaug_lab.training.prepared import prepare
 from softaug_lab.training.progress import Progress, State
 from softaug_lab.training.reports import Reports
-from softaug_lab.training.schedule import Schedule, set_learning_rate
+from softaug_lab.training.schedule import Schedule
 from softaug_lab.training.signals import caught_signals, interruption
 from softaug_lab.training.step import Step, finite
 from softaug_lab.training.update import Update
@@ -61,7 +61,7 @@ def fit(
             ending = epoch >= recipe.epochs - recipe.end_epochs
             left = batches.epoch(epoch, objective.transform(ending), at.position)
             for prepared in prepare(left, objective, at.step(schedule), ending, pace, processes):
-                set_learning_rate(optimizer, schedule.learning_rate(prepared.index))
+                schedule.set_rates(optimizer, prepared.index)
                 update.begin()
                 outputs, loss = step.gradients(prepared)
                 sums = step.sums(

@@ -25,19 +25,28 @@ class Schedule:
 
         The warm-up reaches the peak at its last step and takes at most half of the run.
         """
-        warmup = min(round(self.recipe.warmup_epochs * self.steps_per_epoch), self.steps // 2)
+        warmup = self._first_part(self.recipe.warmup_epochs)
         if step < warmup:
             return self.peak * (step + 1) / warmup
         angle = math.pi * (step - warmup) / (self.steps - warmup)
         return self.peak * 0.5 * (1 + math.cos(angle))
 
+    def set_rates(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Set the learning rates of a step, counted from 0.
+
+        Groups with a `share` are the layers before the last, which rest in the first `head_epochs`.
+        """
+        lr = self.learning_rate(step)
+        resting = step < self._first_part(self.recipe.head_epochs)
+        for group in optimizer.param_groups:
+            share = group.get("share", 1.0)
+            group["lr"] = 0.0 if resting and "share" in group else lr * share
+
+    def _first_part(self, epochs: float) -> int:
+        """Count the steps of so many epochs, at most half of all."""
+        return min(round(epochs * self.steps_per_epoch), self.steps // 2)
+
     def describe(self, step: int) -> str:
         """Name a step, counted from 0, in messages."""
         epoch = step // self.steps_per_epoch + 1
         return f"step {step + 1} of {self.steps} (epoch {epoch})"
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of each group: `lr`, times the group's `share` where it has one."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("share", 1.0)

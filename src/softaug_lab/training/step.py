@@ -30,6 +30,8 @@ class Step:
             # The last batch of an epoch is smaller: dynamic shapes would slow down all others.
             self.model.compile(dynamic=False)
         self.wrapped = processes.wrap(self.model).train()
+        if recipe.body_lr < 1:
+            keep_norm_statistics(self.model)
         self.dtype = autocast_dtype(recipe, processes.device)
 
     def gradients(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
@@ -83,6 +85,13 @@ class Step:
             all_outputs.append(outputs.detach())
             losses.append(loss.detach())
         return torch.cat(all_outputs), torch.stack(losses).sum()
+
+
+def keep_norm_statistics(model: nn.Module) -> None:
+    """Make batch norm use its running statistics, and not change them, while a model trains."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
 
 
 def autocast_dtype(recipe: Recipe, device: torch.device) -> torch.dtype | None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from softaug import SoftAugment, Transform, per_sample
+from softaug_lab.basics.errors import UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.seeds import key
 from softaug_lab.data import Data
@@ -146,12 +147,17 @@ def build_optimizer(
     """Build SGD with Nesterov momentum, or AdamW, without weight decay on norms and biases.
 
     head: names of the parameters of the last layer. All others get the share `body_lr` of the
-    learning rate.
+    learning rate, as `Schedule.set_rates` reads it.
     """
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     parameters = list(named.values())
     groups = _decayed(parameters, recipe.weight_decay)
-    if recipe.body_lr != 1:
+    if recipe.head_epochs and not head:
+        raise UsageError(
+            f"--head-epochs {recipe.head_epochs:g}: the last layer of {recipe.model} is not known, "
+            "so it can't learn first; use --head-epochs 0"
+        )
+    if recipe.body_lr != 1 or recipe.head_epochs:
         last = [p for name, p in named.items() if name in head]
         body = [p for name, p in named.items() if name not in head]
         groups = [
