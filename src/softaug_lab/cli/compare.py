@@ -1,6 +1,6 @@
 """softaug compare"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -30,6 +30,7 @@ from softaug_lab.cli.options import (
 from softaug_lab.cli.terminal import advance, console, inert, progress_bar, quiet, say, show, tell
 from softaug_lab.cli.training import (
     command_line,
+    events_beside_logs,
     interruption_hint,
     load_to_train,
     prepare,
@@ -103,7 +104,9 @@ def compare(
         measures = _measures(loaded, read, corruptions, ood)
         seeds, source = _seeds(recipe, comparing), source_of(data, read)
         pairs = open_runs(recipe, arms, seeds, loaded, folder, source, processes)
-        processes = _perform(pairs, loaded, processes, comparing, running.device, _Watch(bar))
+        with events_beside_logs(folder, running, processes) as copy_logs:
+            watch = _Watch(bar, copy_logs)
+            processes = _perform(pairs, loaded, processes, comparing, running.device, watch)
         measures.measure(pairs, loaded, processes, bar)
         if not processes.main:
             return
@@ -140,9 +143,10 @@ def _seeds(recipe: Recipe, comparing: CompareOptions) -> range:
 
 @dataclass(frozen=True)
 class _Watch:
-    """Shows the progress of each run as a task of the bar."""
+    """Shows the progress of each run as a task of the bar; then calls `after`."""
 
     bar: "Progress"
+    after: Callable[[], None]
     tasks: "dict[tuple[str, int], TaskID]" = field(default_factory=dict)
 
     def __call__(self, recipe: Recipe, step: "StepProgress") -> None:
@@ -150,6 +154,7 @@ class _Watch:
         if key not in self.tasks:
             self.tasks[key] = self.bar.add_task(_name(recipe), total=None, figures="")
         advance(self.bar, self.tasks[key], step)
+        self.after()
 
 
 @dataclass(frozen=True)

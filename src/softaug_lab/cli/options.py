@@ -1,11 +1,13 @@
 """Options that several commands share, with their `--help` texts, and the data they ask for."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
+from softaug_lab.basics.errors import UsageError
 from softaug_lab.cli.terminal import say
 from softaug_lab.recipes import SHIPPED, WHOLE, Recipe, panels
 
@@ -102,14 +104,22 @@ class RunOptions:
         nothing.
     device
         auto, cpu, cuda, mps, ... auto takes a GPU where there is one.
+    tensorboard
+        Write each epoch's loss, held-out figures and learning rate as events too, into the folder
+        of each run; tensorboard --logdir runs shows them. Needs softaug[tensorboard].
     shard
         Split the model over the processes of torchrun (FSDP), instead of copying it (DDP).
     """
 
     minutes: Annotated[float | None, Parameter(group=panels.SCHEDULE)] = None
     dry_run: Annotated[bool, Parameter(negative="", group=panels.RUN)] = False
+    tensorboard: Annotated[bool, Parameter(negative="", group=panels.RUN)] = False
     device: Annotated[str, Parameter(group=panels.MACHINES)] = "auto"
     shard: Annotated[bool, Parameter(negative="", group=panels.MACHINES)] = False
+
+    def __post_init__(self) -> None:
+        if self.tensorboard and find_spec("tensorboard") is None:
+            raise UsageError("--tensorboard needs tensorboard: pip install 'softaug[tensorboard]'")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from softaug_lab.basics.processes import Processes
     from softaug_lab.data import Data
     from softaug_lab.runs import RunFolder
+    from softaug_lab.training import Progress
 
 
 def train_one(
@@ -59,9 +60,18 @@ def train_one(
                 path, recipe, loaded, source_of(data, read), folder.resume, processes.device
             )
         processes.wait()
-        with interruption_hint("--resume goes on with it"), progress_bar() as bar:
+        with (
+            interruption_hint("--resume goes on with it"),
+            progress_bar() as bar,
+            events_beside_logs(path, running, processes) as copy_logs,
+        ):
             task = bar.add_task(inert(recipe.arm), total=None, figures="")
-            record = run_one(recipe, loaded, run, processes, lambda step: advance(bar, task, step))
+
+            def watch(step: "Progress") -> None:
+                advance(bar, task, step)
+                copy_logs()
+
+            record = run_one(recipe, loaded, run, processes, watch)
         if not processes.main:
             return
     results = collect(f"{recipe.arm} on {loaded.name}", command_line(), [run], loaded, [])
@@ -71,6 +81,19 @@ def train_one(
         show(views_table(record.evaluation))
     tell(f"model   {run.model_file}")
     tell(f"report  {path / 'report.html'}")
+
+
+def events_beside_logs(
+    folder: Path, running: RunOptions, processes: "Processes"
+) -> AbstractContextManager[Callable[[], None]]:
+    """Keep TensorBoard's event files of the runs in a folder, where --tensorboard asks for them.
+
+    Yields a function for after each training step; one process of several writes.
+    """
+    from softaug_lab.runs import event_files
+
+    wanted = running.tensorboard and processes.main
+    return event_files(folder) if wanted else nullcontext(lambda: None)
 
 
 def load_to_train(

@@ -20,9 +20,10 @@ from softaug_lab.runs.checkpoint import read_first_checkpoint, write_checkpoint
 from softaug_lab.runs.environment import environment
 
 CPU = torch.device("cpu")
+HISTORY = "metrics.jsonl"  # the log of finished epochs, a JSON object on each line
 MAX_LENGTH = 120  # characters of an arm in the name of its folder
 FILES = (  # of a run
-    "recipe.json", "training-keys.npy", "metrics.jsonl", "checkpoint.pt", "backbone.safetensors",
+    "recipe.json", "training-keys.npy", HISTORY, "checkpoint.pt", "backbone.safetensors",
     "model.safetensors", "predictions.npz", "probe.json", "evaluation.json", "corruptions.json",
     "ood.json", "report.html", "results.json",
 )  # fmt: skip
@@ -81,7 +82,7 @@ class RunFolder:
 
     @property
     def history_file(self) -> Path:
-        return self.folder / "metrics.jsonl"
+        return self.folder / HISTORY
 
     @property
     def started(self) -> bool:
