@@ -40,6 +40,7 @@ gpu:
 
 docs: .venv/ready
 	$(BIN)/python docs/make_cards.py
+	$(BIN)/python docs/make_commands.py
 	$(BIN)/sphinx-build -W -q -b html docs build/docs
 
 clean:

@@ -25,6 +25,7 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 80
 myst_heading_anchors = 3
+smartquotes_action = "qe"  # no dash for the -- of an option
 
 
 def as_restructured_text(

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -83,25 +82,6 @@ def test_examples_in_docstrings() -> None:
             assert found.failed == 0, name
             attempted += found.attempted
     assert attempted > 5
-
-
-def test_the_code_in_the_readme_runs() -> None:
-    import torch
-    import torch.nn.functional as F
-
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert blocks
-    names: dict[str, Any] = {
-        "torch": torch,
-        "F": F,
-        "images": torch.rand(8, 3, 32, 32),
-        "labels": torch.arange(8),
-        "model": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 100)),
-        "dataset": [(torch.rand(3, 32, 32), i) for i in range(8)],
-    }
-    for block in blocks:
-        exec(block, names)
-        assert names["images"].shape == (8, 3, 32, 32)
 
 
 def test_the_example_runs() -> None:

@@ -31,12 +31,18 @@ class Help:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, console: "Console", options: "ConsoleOptions", panel: HelpPanel) -> None:
-        """Print one panel."""
+        """Print one panel, and the arms after that of the augmentation."""
+        for shown in self.shown(panel):
+            PLAIN(console, options, shown)
+
+    def shown(self, panel: HelpPanel) -> list[HelpPanel]:
+        """Return what is shown of one panel, and the arms after that of the augmentation."""
         entries = [self._entry(one) for one in panel.entries if not self._hides(one)]
-        PLAIN(console, options, panel.copy(entries=entries))
+        shown = [panel.copy(entries=entries)]
         if panel.title == panels.AUGMENTATION.name and self.arms:
             arms = [HelpEntry(positive_names=(a,), description=ARMS[a].about) for a in self.arms]
-            PLAIN(console, options, HelpPanel(format="command", title="Arms", entries=arms))
+            shown.append(HelpPanel(format="command", title="Arms", entries=arms))
+        return shown
 
     def render_usage(self, console: "Console", options: "ConsoleOptions", usage: Any) -> None:
         """Print the line of usage."""
