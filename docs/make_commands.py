@@ -35,14 +35,14 @@ class Section(MarkdownFormatter):
     head: the usage and the description, whose first line is `summary`.
     """
 
-    def __init__(self, shown: Help) -> None:
+    def __init__(self, command: Help) -> None:
         super().__init__()
-        self.shown, self.head, self.summary = shown, "", ""
+        self.command, self.head, self.summary = command, "", ""
 
     def __call__(
         self, console: Console | None, options: ConsoleOptions | None, panel: HelpPanel
     ) -> None:
-        for one in self.shown.shown(panel):
+        for one in self.command.shown(panel):
             super().__call__(console, options, one)
 
     def render_description(
@@ -53,7 +53,7 @@ class Section(MarkdownFormatter):
         super().render_description(console, options, description)
         lines = [line.strip() for line in self.get_output().strip().splitlines()]
         self.summary, text = lines[0], "\n".join(lines)
-        examples = "\n".join(self.shown.examples)
+        examples = "\n".join(self.command.examples)
         self.head = f"{usage.strip()}\n\n{text}\n\n```sh\n{examples}\n```"
         self.reset()
 
@@ -66,7 +66,7 @@ class Section(MarkdownFormatter):
 
 def page() -> str:
     """The text of the page."""
-    sections = {name: _section(name, shown) for name, shown in HELP.items()}
+    sections = {name: _section(name, command) for name, command in HELP.items()}
     rows = [f"| [{name}](#softaug-{name}) | {one.summary} |" for name, one in sections.items()]
     table = "\n".join(["| command | what it does |", "| --- | --- |", *rows])
     parts = [f"## softaug {name}\n\n{one.text()}" for name, one in sections.items()]
@@ -74,8 +74,8 @@ def page() -> str:
     return re.sub(r"\n{3,}", "\n\n", text) + "\n"
 
 
-def _section(name: str, shown: Help) -> Section:
-    section = Section(shown)
+def _section(name: str, command: Help) -> Section:
+    section = Section(command)
     app = App(name="softaug")
     app.command(f"softaug_lab.cli.{name}:{name}", help_formatter=section)
     app.help_print([name], console=Console(file=io.StringIO(), width=WIDE))

@@ -73,13 +73,22 @@ def train(
     fit(LONGER, data, run, CPU, watch)
 
 
-def test_a_run_shows_what_its_log_says(tmp_path: Path) -> None:
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note each look at the logs during training, and copy them at the end alone."""
+    noted: list[str] = []
+    monkeypatch.setattr(f"{EVENTS}.Events.update_in_time", lambda _: noted.append("look"))
+    return noted
+
+
+def test_a_run_shows_what_its_log_says(tmp_path: Path, looks: list[str]) -> None:
     pytest.importorskip("tensorboard")
     folder(tmp_path / "data" / "train", range(60))
     folder(tmp_path / "data" / "test", range(60, 72))
     command = ["train", str(tmp_path / "data"), "--epochs", "2", "--batch-size", "20"]
     command += ["--held-out", "0.2", "--tensorboard", "--run", str(tmp_path / "run")]
     main(command)
+    assert len(looks) == 6  # steps
     curves = shown(tmp_path / "run")
     assert curves == logged(tmp_path / "run")
     assert set(curves) > {"loss", "held_out_nll", "held_out_top1_error", "lr"}
@@ -87,13 +96,14 @@ def test_a_run_shows_what_its_log_says(tmp_path: Path) -> None:
     assert len(list((tmp_path / "run").glob("events.*"))) == 1
 
 
-def test_every_run_of_a_comparison_has_its_curves(tmp_path: Path) -> None:
+def test_every_run_of_a_comparison_has_its_curves(tmp_path: Path, looks: list[str]) -> None:
     pytest.importorskip("tensorboard")
     folder(tmp_path / "data" / "train", range(60))
     folder(tmp_path / "data" / "test", range(60, 72))
     command = ["compare", str(tmp_path / "data"), "--epochs", "1", "--batch-size", "20"]
     command += ["--arms", "standard", "soft", "--seeds", "1", "--tensorboard"]
     main([*command, "--run", str(tmp_path / "run")])
+    assert len(looks) == 6  # steps
     runs = sorted((tmp_path / "run" / "runs").iterdir())
     assert len(runs) == 2
     for run in runs:

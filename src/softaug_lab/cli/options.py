@@ -102,11 +102,11 @@ class RunOptions:
     dry_run
         Measure a few steps, print the memory and time that the command will take, and write
         nothing.
-    device
-        auto, cpu, cuda, mps, ... auto takes a GPU where there is one.
     tensorboard
         Write each epoch's loss, held-out figures and learning rate as events too, into the folder
         of each run; tensorboard --logdir runs shows them. Needs softaug[tensorboard].
+    device
+        auto, cpu, cuda, mps, ... auto takes a GPU where there is one.
     shard
         Split the model over the processes of torchrun (FSDP), instead of copying it (DDP).
     """
