@@ -97,6 +97,13 @@ def test_code_that_runs_elsewhere_is_read_there(page: str) -> None:
     assert f'"{page}"' in (ROOT / "tests" / ELSEWHERE[page]).read_text()
 
 
+def test_figures_of_the_questions_are_those_of_their_page() -> None:
+    faq, budget = ((ROOT / "docs" / name).read_text() for name in ("faq.md", "budget.md"))
+    figures = re.findall(r"[\d.]+ ± [\d.]+", faq)
+    assert len(figures) > 10
+    assert not [figure for figure in figures if figure not in budget]
+
+
 def test_the_page_of_commands_is_as_the_script_writes_it() -> None:
     """Else: python docs/make_commands.py."""
     page = (ROOT / "docs" / "commands.md").read_text()
