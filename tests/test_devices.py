@@ -131,7 +131,7 @@ def test_policies_in_a_graph_make_nobody_wait(policy: Any, monkeypatch: Any) -> 
         images, _ = batch(torch.uint8)
         fill = torch.zeros(1, 1, 1, 1, dtype=torch.uint8, device="cuda")
         columns = (fake_draws(drawn)[name] for name in ("operation", "bin", "negative"))
-        assert_there(*compiled.apply_in_graph(policy, images, None, *columns, fill))
+        assert_there(*compiled.apply_in_graph(policy, images, None, *columns, fill=fill))
     assert seen.waits == []
 
 

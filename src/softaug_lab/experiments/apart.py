@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from softaug_lab.basics.errors import SoftaugError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.data import Data
 from softaug_lab.recipes import Recipe
@@ -51,7 +52,7 @@ def report_epochs(
     """Call `watch` if a run has more than `known` finished epochs; return how many it has."""
     try:
         history = run.history()
-    except OSError:  # from NFS, if the file was replaced while it was read; the next call retries
+    except SoftaugError:  # on NFS, a file replaced while it was read; the next call retries
         return known
     if len(history) > known:
         last = history[-1]
