@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from support import folder
+from test_cli import fails
 
 import softaug
 from softaug_lab.basics.errors import UsageError, plural
@@ -89,6 +90,11 @@ def test_minutes_are_epochs_of_the_slowest_arm() -> None:
     assert 1 <= slow < fast  # five members
     with pytest.raises(UsageError, match=r"--minutes must be at least .* got 1e-06"):
         epochs_within(1e-6, recipe, ["none"], small_data(), CPU)
+
+
+def test_minutes_and_epochs_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    said = fails(capsys, 2, "train", "demo", "--epochs", "3", "--minutes", "5")
+    assert "--minutes chooses the number of epochs; leave out --epochs" in said
 
 
 def test_minutes_are_measured_once_and_written_down(

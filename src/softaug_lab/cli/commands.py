@@ -6,6 +6,7 @@ from importlib import metadata
 from cyclopts import App, ArgumentCollection
 from cyclopts.config import Dict
 
+from softaug_lab.basics.errors import UsageError
 from softaug_lab.cli.help import Help
 from softaug_lab.recipes import (
     ARMS,
@@ -141,6 +142,8 @@ def _from_recipe_file(app: App, commands: tuple[str, ...], arguments: ArgumentCo
     files = [argument for argument in arguments if argument.name == "--recipe"]
     names = [token.value for argument in files for token in argument.tokens]
     given = {argument.name for argument in arguments if argument.tokens}
+    if {"--epochs", "--minutes"} <= given:
+        raise UsageError("--minutes chooses the number of epochs; leave out --epochs")
     arms = [t.value for argument in arguments if argument.name == "--arms" for t in argument.tokens]
     named = [re.split(r"[(@]", arm)[0] for arm in arms]
     if commands[-1:] == ("pretrain",) or not set(SELF_SUPERVISED).isdisjoint(named):
