@@ -51,10 +51,11 @@ def as_seen(
     if mask.ndim == 3 and len(mask) != 1:
         seen = seen[:, None]
     batch = seen if seen.ndim == 4 else seen[None]
-    good = (batch.isfinite() & (batch >= 0)).flatten(1).all(dim=1)
-    if not good.all():
-        first = int((~good).nonzero()[0])
-        raise ValueError(f"mask must be finite and >= 0, it is not for sample {first}")
+    if mask.dtype.is_signed:  # others cannot be wrong, and to ask would wait for a GPU
+        good = (batch.isfinite() & (batch >= 0)).flatten(1).all(dim=1)
+        if not good.all():
+            first = int((~good).nonzero()[0])
+            raise ValueError(f"mask must be finite and >= 0, it is not for sample {first}")
     mean = batch.mean(dim=(1, 2, 3), keepdim=True)
     blank = mean == 0
     if empty == "error" and blank.any():

@@ -84,10 +84,7 @@ def evaluate(
     run = exported_file(run)
     asked = Corruptions(corruptions, corrupted, corruption_baseline)
     what = model_kind(run)
-    if corruption_baseline is not None and not asked.any:
-        raise UsageError("--corruption-baseline goes with --corruptions or --corrupted")
-    if asked.any and what == "logits":
-        raise UsageError(f"{run}: a file of logits has none for corrupted images")
+    _refuse(run, what, read, asked)
     if what == "logits":
         figures = _of_logits(run, data, read, foreign, restrict, ood)
     else:
@@ -97,6 +94,16 @@ def evaluate(
     if json is not None:
         write_json(json, figures)
     _print(figures)
+
+
+def _refuse(run: Path, what: str | None, read: DataOptions, asked: Corruptions) -> None:
+    """Raise UsageError for options that do not go together."""
+    if read.objects is not None:
+        raise UsageError("--objects is for training; evaluate cuts off and hides shares of images")
+    if asked.baseline is not None and not asked.any:
+        raise UsageError("--corruption-baseline goes with --corruptions or --corrupted")
+    if asked.any and what == "logits":
+        raise UsageError(f"{run}: a file of logits has none for corrupted images")
 
 
 def _of_logits(

@@ -186,7 +186,7 @@ def without_training_images(data: "Data", folder: "RunFolder") -> "Data":
     """
     import torch
 
-    from softaug_lab.data import ImageSet, content_keys
+    from softaug_lab.data import content_keys
 
     known = folder.training_keys()
     if known is None:
@@ -202,7 +202,7 @@ def without_training_images(data: "Data", folder: "RunFolder") -> "Data":
             f"{data.name}: the model was trained on all of its {n:,} test images; name other DATA"
         )
     say(f"{data.name}: {n - int(new.sum()):,} of {n:,} test images trained the model; left out")
-    return replace(data, test=ImageSet(data.test.images[new], data.test.labels[new]))
+    return replace(data, test=data.test[new])
 
 
 def foreign_model(
@@ -280,7 +280,7 @@ def labelled_logits(
 
 def _read_test(data: str, read: DataOptions, trained_on: bool = False) -> "Data":
     """Load data to test on; without a test part all are tested, unless the run trained on them."""
-    loaded = read_data(data, read)
+    loaded = read_data(data, replace(read, objects=None))  # evaluation shows or hides by area
     if loaded.split and not trained_on:
         loaded = replace(loaded, test=loaded.all_images(), split=None)
         say(f"{data}: no test part, so all {len(loaded.test):,} images are tested")

@@ -51,6 +51,10 @@ class DataOptions:
         With --stream: number of concurrent readers, over all processes.
     buffer
         With --stream: number of encoded images in the shuffle buffer, over all readers.
+    objects
+        Measure visibility on the object, not on the whole image: a folder of masks (PNG, nonzero on
+        the object, named like the images), boxes as in COCO (JSON), a table of files and boxes
+        (CSV), or DATA itself, for its columns.
     """
 
     size: Annotated[int | None, WHOLE, IN_DATA] = None
@@ -61,6 +65,7 @@ class DataOptions:
     stream: Annotated[bool, IN_DATA] = False
     readers: Annotated[int, WHOLE, IN_DATA] = 8
     buffer: Annotated[int, WHOLE, IN_DATA] = 4096
+    objects: Annotated[str | None, IN_DATA] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +227,7 @@ def read_data(source: str, read: DataOptions) -> "Data":
         max_unreadable=read.max_unreadable,
         held_out=read.held_out or 0.0,
         stream=stream if read.stream else None,
+        objects=read.objects,
     )
 
 

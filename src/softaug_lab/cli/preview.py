@@ -59,7 +59,7 @@ def preview(
     loaded = load_data(data, read)
     recipe = resolve(recipe, loaded)
     _, height, width = loaded.image_shape
-    chosen = build_arm(recipe, loaded.num_classes, height, width)
+    chosen = build_arm(recipe, loaded.num_classes, height, width, loaded.train.objects)
     pixels, labels, share, confidence = augmented_samples(chosen, loaded, images, seed)
     captions = [
         f"{inert(loaded.classes[int(label)])}\nv {v:.2f}  p {p:.2f}"

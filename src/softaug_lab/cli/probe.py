@@ -62,7 +62,7 @@ def probe(
             raise UsageError(f"{run}: how images are read goes with DATA; name it after the run")
         data, read = recorded_data(folder)
         require_no_address(run, data, read.test)
-        read = replace(read, stream=False)  # a probe needs all its images in memory
+        read = replace(read, stream=False, objects=None)  # a probe needs all its images in memory
     loaded = without_training_images(load_data(data, read), folder)
     features = partial(cached_features, processes=Processes(choose_device(device)), folder=run)
     found, before = probe_run(folder, loaded, features)

@@ -21,6 +21,7 @@ from softaug_lab.data.image_paths import as_sample, find_images
 from softaug_lab.data.inspection import Glance, Inspection, inspect
 from softaug_lab.data.load import load, read_images
 from softaug_lab.data.memory import available_memory
+from softaug_lab.data.objects import begun
 from softaug_lab.data.png import png_text
 from softaug_lab.data.resize import centre_crop, fit, with_channels
 from softaug_lab.data.sample import Sample, Unreadable
@@ -43,6 +44,7 @@ __all__ = [
     "Unreadable",
     "as_sample",
     "available_memory",
+    "begun",
     "centre_crop",
     "choose_side",
     "content_keys",

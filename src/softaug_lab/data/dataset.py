@@ -18,13 +18,23 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images uint8 [N,C,H,W] with their labels int64 [N]."""
+    """Images uint8 [N,C,H,W] with their labels int64 [N].
+
+    objects: maps of where the object of each image is, 255 where all of a pixel is; None where the
+    whole image counts.
+    """
 
     images: UInt8[Tensor, "n c h w"]
     labels: Int64[Tensor, "n"]
+    objects: UInt8[Tensor, "n 1 h w"] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __getitem__(self, chosen: Tensor | slice) -> "ImageSet":
+        """Choose images by their numbers, int64 [M], by a mask, bool [N], or by a slice."""
+        objects = None if self.objects is None else self.objects[chosen]
+        return ImageSet(self.images[chosen], self.labels[chosen], objects)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 c channels, h w pixels; a shape is (channels, height, width).
 """
 
-import io
 import math
 import os
 from collections.abc import Iterable
@@ -11,25 +10,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from stat import S_ISREG
 
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from softaug_lab.basics.errors import SoftaugError
-from softaug_lab.data.resize import centre_crop, fit
-from softaug_lab.data.sample import Sample, Slice, Unreadable
+from softaug_lab.data.objects import FULL, object_map
+from softaug_lab.data.opening import open_image, reason, refuse_size
+from softaug_lab.data.resize import fit, without_far_ends
+from softaug_lab.data.sample import Sample, Unreadable
 
 IMAGE_ENDINGS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
     | {".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif"}
 )
-# Pillow hands other formats, such as PostScript, to another program, whatever the file is called.
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-MAX_ELONGATION = 100  # longer images are cropped to their middle before they are scaled
 AT_ONCE = 256  # samples that are decoded before the results are stored
 UPRIGHT = {  # what makes an image upright, by its EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,18 +51,20 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One decoded image with the name and label of its sample."""
+    """One decoded image with the name and label of its sample, and the map of its object if any."""
 
     name: str
     label: int
     pixels: UInt8[Tensor, "c h w"]
+    object: UInt8[Tensor, "1 h w"] | None = None
 
 
 @dataclass(frozen=True)
 class Decoded:
     """A sequence of samples after decoding: the readable images, and why the others are not.
 
-    names, places: of the images; a place is an index into the sequence of samples.
+    names, places: of the images; a place is an index into the sequence of samples. objects: maps of
+    their objects, 255 where all is object; None where no sample has any.
     """
 
     images: UInt8[Tensor, "m c h w"]
@@ -73,6 +72,7 @@ class Decoded:
     names: list[str]
     places: list[int]
     unreadable: list[Unreadable]
+    objects: UInt8[Tensor, "m 1 h w"] | None = None
 
 
 def decode_all(
@@ -89,6 +89,7 @@ def decode_all(
         with decoders() as new_pool:
             return decode_all(samples, n, shape, new_pool)
     images = torch.empty(n, *shape, dtype=torch.uint8)
+    objects: Tensor | None = None
     names: list[str] = []
     labels: list[int] = []
     places: list[int] = []
@@ -100,12 +101,23 @@ def decode_all(
                 unreadable.append(outcome)
             else:
                 images[len(labels)] = outcome.pixels
+                if outcome.object is not None and objects is None:
+                    objects = torch.full((n, 1, *shape[1:]), FULL, dtype=torch.uint8)
+                if outcome.object is not None and objects is not None:
+                    objects[len(labels)] = outcome.object
                 names.append(outcome.name)
                 labels.append(outcome.label)
                 places.append(place)
             place += 1
     label_tensor = torch.tensor(labels, dtype=torch.int64)
-    return Decoded(images[: len(labels)], label_tensor, names, places, unreadable)
+    return Decoded(
+        images[: len(labels)],
+        label_tensor,
+        names,
+        places,
+        unreadable,
+        None if objects is None else objects[: len(labels)],
+    )
 
 
 def decoders() -> ThreadPoolExecutor:
@@ -135,12 +147,21 @@ def decode_image(sample: Sample | Unreadable, shape: tuple[int, int, int]) -> Pi
     try:
         image = _decoded(sample, channels, height, width)
         array = np.array(image, dtype=np.uint8).reshape(image.height, image.width, channels)
+        found = None if sample.object is None else _object(sample, height, width)
     # Pillow's decoders raise errors of many types.
     except Exception as error:
-        return Unreadable(sample.name, _reason(error))
+        return Unreadable(sample.name, reason(error))
     pixels = torch.from_numpy(array).permute(2, 0, 1)[None]
-    pixels = fit(_without_far_ends(pixels, height, width), height, width)[0]
-    return Picture(sample.name, sample.label, pixels)
+    pixels = fit(without_far_ends(pixels, height, width), height, width)[0]
+    return Picture(sample.name, sample.label, pixels, found)
+
+
+def _object(sample: Sample, height: int, width: int) -> UInt8[Tensor, "1 h w"]:
+    """Make the map of a sample's object; raises what Pillow raises, and RefusedError."""
+    assert sample.object is not None
+    with open_image(sample.content) as image:
+        size = image.size[::-1] if _is_sideways(image) else image.size
+    return object_map(sample.object, size, height, width)
 
 
 def thumbnail(sample: Sample, side: int) -> UInt8[Tensor, "3 s s"] | Unreadable:
@@ -152,7 +173,7 @@ def thumbnail(sample: Sample, side: int) -> UInt8[Tensor, "3 s s"] | Unreadable:
         image = _decoded(sample, 3, side, side).resize((side, side), Image.Resampling.BILINEAR)
         array = np.array(image, dtype=np.uint8)
     except Exception as error:
-        return Unreadable(sample.name, _reason(error))
+        return Unreadable(sample.name, reason(error))
     return torch.from_numpy(array).permute(2, 0, 1)
 
 
@@ -161,12 +182,11 @@ def read_header(sample: Sample | Unreadable) -> Header | Unreadable:
     if isinstance(sample, Unreadable):
         return sample
     try:
-        with Image.open(open_content(sample), formats=FORMATS) as image:
-            _refuse(image)
+        with open_image(sample.content) as image:
             width, height = image.size[::-1] if _is_sideways(image) else image.size
             return Header(width, height, image.mode in GREY_MODES)
     except Exception as error:
-        return Unreadable(sample.name, _reason(error))
+        return Unreadable(sample.name, reason(error))
 
 
 def _decoded(sample: Sample, channels: int, height: int, width: int) -> Image.Image:
@@ -174,42 +194,10 @@ def _decoded(sample: Sample, channels: int, height: int, width: int) -> Image.Im
 
     Raises what Pillow raises.
     """
-    with Image.open(open_content(sample), formats=FORMATS) as opened:
-        _refuse(opened)
+    with open_image(sample.content) as opened:
         _decode_smaller(opened, height, width)
-        _refuse_size(opened, 1)
+        refuse_size(opened, 1)
         return _flatten(_upright(opened), channels)
-
-
-def open_content(sample: Sample) -> Path | io.BytesIO:
-    """Return what Pillow opens: a path, or the bytes of the encoded image."""
-    content = sample.content
-    if isinstance(content, Slice):
-        with content.path.open("rb") as file:
-            file.seek(content.offset)
-            content = file.read(content.length)
-    if isinstance(content, bytes):
-        return io.BytesIO(content)
-    if not S_ISREG(content.stat().st_mode):
-        raise OSError("neither a file nor a link to one")  # a FIFO would be waited for for ever
-    return content
-
-
-def _refuse(image: Image.Image) -> None:
-    """Raise for more pixels than fit in memory, where Pillow warns, and for pixels without a scale.
-
-    A small file may decode to any number of pixels; what is white in floating point, nobody knows.
-    A JPEG may have twice as many, as the photos of some phones have: it is decoded smaller.
-    """
-    if image.mode == "F":
-        raise _FloatingPointError
-    _refuse_size(image, 2 if image.format == "JPEG" else 1)
-
-
-def _refuse_size(image: Image.Image, times: int) -> None:
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > times * limit:
-        raise Image.DecompressionBombError
 
 
 def _decode_smaller(image: Image.Image, height: int, width: int) -> None:
@@ -254,33 +242,3 @@ def _flatten(image: Image.Image, channels: int) -> Image.Image:
         background = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(background, image)
     return image.convert("L" if channels == 1 else "RGB")
-
-
-def _without_far_ends(
-    images: UInt8[Tensor, "1 c h w"], height: int, width: int
-) -> UInt8[Tensor, "1 c y x"]:
-    """Crop a very elongated image to its middle before it is scaled.
-
-    Scaling the ends, which the centre crop drops, would take gigabytes.
-    """
-    old_height, old_width = images.shape[-2:]
-    max_height = max(1, MAX_ELONGATION * height * old_width // width)
-    max_width = max(1, MAX_ELONGATION * width * old_height // height)
-    return centre_crop(images, min(old_height, max_height), min(old_width, max_width))
-
-
-class _FloatingPointError(Exception):
-    """An image of floating-point pixels."""
-
-
-def _reason(error: Exception) -> str:
-    """Word an error of Pillow or the file system."""
-    if isinstance(error, _FloatingPointError):
-        return "floating-point pixels; convert it to 8 or 16 bits"
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
-        return f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, too large to be decoded"
-    if isinstance(error, UnidentifiedImageError):
-        return "no image, or of an unknown format"
-    return f"unreadable ({' '.join(str(error).split()) or type(error).__name__})"

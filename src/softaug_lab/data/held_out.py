@@ -60,16 +60,12 @@ def hold_out(data: Data, share: float, seed: int) -> Data:
     held = rank < n_held[labels]
     if not held.any():
         raise UsageError(f"{data.name} has one training image of each class, and none to hold out")
-    train, held_out = (
-        ImageSet(data.train.images[chosen], labels[chosen]) for chosen in (~held, held)
-    )
-    return replace(data, train=train, held_out=held_out)
+    return replace(data, train=data.train[~held], held_out=data.train[held])
 
 
 def halves(images: ImageSet) -> tuple[ImageSet, ImageSet]:
     """Split held-out images into every other one: for a learned curve, and for the temperature."""
-    first, second = (ImageSet(images.images[start::2], images.labels[start::2]) for start in (0, 1))
-    return first, second
+    return images[::2], images[1::2]
 
 
 def _of_stream(data: Data, stream: Stream, share: float, seed: int) -> Data:
@@ -83,7 +79,7 @@ def _of_stream(data: Data, stream: Stream, share: float, seed: int) -> Data:
     decoded, notes = decode_part(
         data.name, first, data.image_shape, stream.max_unreadable, "held-out"
     )
-    held_out = ImageSet(decoded.images, decoded.labels)
+    held_out = ImageSet(decoded.images, decoded.labels, decoded.objects)
     left = stream.part.per_class - held_out.labels.bincount(minlength=data.num_classes)
     lost = (left == 0) & (stream.part.per_class > 0)
     if lost.any():

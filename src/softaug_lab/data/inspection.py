@@ -16,9 +16,10 @@ from torch import Tensor
 
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.data.dataset import ImageSet
-from softaug_lab.data.decode import AT_ONCE, Header, decoders, open_content, read_header, thumbnail
+from softaug_lab.data.decode import AT_ONCE, Header, decoders, read_header, thumbnail
 from softaug_lab.data.faults import summarise
 from softaug_lab.data.load import count_parts, data_name, find_parts
+from softaug_lab.data.opening import open_content
 from softaug_lab.data.resize import with_channels
 from softaug_lab.data.sample import Sample, Unreadable
 from softaug_lab.data.shards import Part
@@ -149,7 +150,7 @@ def _glance(sample: Sample | Unreadable) -> Glance | Unreadable:
     if isinstance(sample, Unreadable):
         return sample
     try:
-        opened = open_content(sample)
+        opened = open_content(sample.content)
         content = opened.read_bytes() if isinstance(opened, Path) else opened.getvalue()
     except OSError as error:
         return Unreadable(sample.name, f"unreadable ({error.strerror or error})")

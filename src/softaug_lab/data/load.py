@@ -21,10 +21,12 @@ from softaug_lab.data.faults import check_counts, check_decoded, check_tested, l
 from softaug_lab.data.headers import survey
 from softaug_lab.data.held_out import hold_out
 from softaug_lab.data.memory import check_memory
+from softaug_lab.data.objects import describe
 from softaug_lab.data.part import decode_part
 from softaug_lab.data.resize import fit, with_channels
+from softaug_lab.data.sample import Sample, Unreadable
 from softaug_lab.data.shards import Named, Part, Shard, count_labels
-from softaug_lab.data.sources import BUILT_IN, Listing, find, list_any_images
+from softaug_lab.data.sources import BUILT_IN, Listing, find, list_any_images, with_objects
 from softaug_lab.data.split import TEST_SHARE, split_off_test, subset
 from softaug_lab.data.stream import Stream, StreamOptions
 
@@ -41,6 +43,7 @@ def load(
     max_unreadable: float = 0.0,
     held_out: float = 0.0,
     stream: StreamOptions | None = None,
+    objects: str | None = None,
 ) -> Data:
     """Load a data set, and report all its faults at once.
 
@@ -54,16 +57,28 @@ def load(
     max_unreadable: the share of images that may be unreadable; they are left out, with a note.
     held_out: the share of the training images to set aside for fitting a temperature.
     stream: read the training images while training, instead of holding them in memory.
+    objects: where the objects of the training images are: a folder of masks, a file of boxes, or
+    the source itself for its columns; visibility is then that of the object.
     Raises UsageError for a wrong request, SoftaugError for faults of the data.
     """
     _check_ranges(size, held_out, max_unreadable)
     if source in BUILT_IN:
-        data = _load_built_in(source, size, test, stream)
-    elif stream is None:
-        data = load_to_memory(source, find_parts(source, test), size, seed, max_unreadable)
+        data = _load_built_in(source, size, test, stream, objects)
     else:
-        size = _check_stream(size, train_images)
-        data = open_stream(source, find_parts(source, test), size, max_unreadable, stream)
+        if stream is not None:
+            size = _check_stream(size, train_images)
+        listing = find_parts(source, test)
+        if objects is not None:
+            listing = with_objects(source, listing, objects)
+        if stream is None:
+            data = load_to_memory(source, listing, size, seed, max_unreadable)
+        else:
+            assert size is not None
+            data = open_stream(source, listing, size, max_unreadable, stream)
+        if objects is not None:
+            assert data.train.objects is not None
+            notes = describe(objects, data.train.objects)
+            data = replace(data, notes=(*data.notes, *notes))
     if train_images is not None:
         data = replace(data, train=subset(data, train_images, seed))
     if held_out:
@@ -87,13 +102,13 @@ def load_to_memory(
     else:
         train, test = samples
     checked, shape, side = survey(source, [*train, *test], size)
-    decode_notes = check_memory(source, len(checked), shape)
+    decode_notes = check_memory(source, len(checked), _stored(shape, train))
     decoded = decode_all(checked, len(checked), shape)
     decode_notes += leave_out(source, decoded.unreadable, len(checked), max_unreadable)
     # The training images are a view, since a copy may not fit in memory. The test images are
     # copied, so that a subset of the training images frees all the others.
     n_train = bisect_left(decoded.places, len(train))
-    train_set = ImageSet(decoded.images[:n_train], decoded.labels[:n_train])
+    train_set = ImageSet(decoded.images, decoded.labels, decoded.objects)[:n_train]
     test_set = ImageSet(decoded.images[n_train:].clone(), decoded.labels[n_train:])
     notes += decode_notes
     check_decoded(source, classes, parts[0].per_class, _per_class(train_set, classes))
@@ -122,7 +137,7 @@ def open_stream(
     if not len(preview.labels):
         raise SoftaugError(summarise(source, preview.unreadable))
     decoded, decode_notes = decode_part(source, test, shape, max_unreadable, "test")
-    train_set = ImageSet(preview.images, preview.labels)
+    train_set = ImageSet(preview.images, preview.labels, preview.objects)
     test_set = ImageSet(decoded.images, decoded.labels)
     notes += decode_notes
     notes += check_tested(source, classes, _per_class(test_set, classes))
@@ -158,6 +173,14 @@ def read_images(
     return images, [*notes, f"{source}: {len(images):,} images as {width} x {height} px, {colour}"]
 
 
+def _stored(
+    shape: tuple[int, int, int], samples: Sequence[Sample | Unreadable]
+) -> tuple[int, int, int]:
+    """The shape of what is held of each image: with a channel for the map of its object, if any."""
+    maps = any(isinstance(one, Sample) and one.object is not None for one in samples)
+    return shape[0] + maps, shape[1], shape[2]
+
+
 def _check_ranges(size: int | None, held_out: float, max_unreadable: float) -> None:
     if size is not None and size < 1:
         raise UsageError(f"size must be at least 1 pixel, got {size}")
@@ -177,8 +200,14 @@ def _check_stream(size: int | None, train_images: int | None) -> int:
 
 
 def _load_built_in(
-    source: str, size: int | None, test: str | None, stream: StreamOptions | None
+    source: str,
+    size: int | None,
+    test: str | None,
+    stream: StreamOptions | None,
+    objects: str | None,
 ) -> Data:
+    if objects is not None:
+        raise UsageError(f"{source} is without masks and boxes; leave out --objects")
     data = BUILT_IN[source](source)
     if size is not None and size not in data.image_shape[1:]:
         raise UsageError(f"{source} has images of {data.image_shape[1]} px; leave out --size")

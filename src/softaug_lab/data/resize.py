@@ -2,11 +2,12 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
 from softaug_lab.basics.errors import UsageError
 
+MAX_ELONGATION = 100  # longer images are cropped to their middle before they are scaled
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # luminance of RGB: ITU-R BT.601, as Pillow
 
 
@@ -32,6 +33,19 @@ def centre_crop(images: Tensor, height: int, width: int) -> Tensor:
     """
     top, left = (round((images.shape[i] - n) / 2) for i, n in ((-2, height), (-1, width)))
     return images[..., top : top + height, left : left + width]
+
+
+def without_far_ends(
+    images: UInt8[Tensor, "1 c h w"], height: int, width: int
+) -> UInt8[Tensor, "1 c y x"]:
+    """Crop a very elongated image to its middle before it is scaled.
+
+    Scaling the ends, which the centre crop drops, would take gigabytes.
+    """
+    old_height, old_width = images.shape[-2:]
+    max_height = max(1, MAX_ELONGATION * height * old_width // width)
+    max_width = max(1, MAX_ELONGATION * width * old_height // height)
+    return centre_crop(images, min(old_height, max_height), min(old_width, max_width))
 
 
 def with_channels(images: Float[Tensor, "n c h w"], channels: int) -> Float[Tensor, "n d h w"]:

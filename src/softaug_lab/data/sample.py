@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +18,32 @@ Content = Path | Slice | bytes  # where the encoded image is
 
 
 @dataclass(frozen=True, slots=True)
+class Boxes:
+    """Boxes around the object of one image, as a file gives them: unchecked.
+
+    boxes: each of left, top, width and height in pixels. source: the file, for messages. size: the
+    image's width and height where the file gives them.
+    """
+
+    boxes: tuple[Any, ...]
+    source: str
+    size: tuple[Any, Any] | None = None
+
+
+Object = Content | Boxes  # where the object is: a mask or boxes
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
-    """One labelled image before decoding; `name` identifies it in messages."""
+    """One labelled image before decoding; `name` identifies it in messages.
+
+    object: where the object is in the image; None where the whole image counts.
+    """
 
     name: str
     content: Content
     label: int
+    object: Object | None = None
 
 
 @dataclass(frozen=True, slots=True)

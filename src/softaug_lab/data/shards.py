@@ -21,7 +21,7 @@ from torch import Tensor
 
 from softaug_lab.basics.errors import SoftaugError, listed, one_line, plural
 from softaug_lab.basics.storage import cache_folder
-from softaug_lab.data.sample import Content, Sample, Unreadable
+from softaug_lab.data.sample import Content, Object, Sample, Unreadable
 
 # Numeric labels may leave this many class numbers unused; with more gaps they are no class numbers.
 MAX_UNUSED_NUMBERS = 1000
@@ -32,12 +32,14 @@ log = logging.getLogger(__name__)
 class Row(NamedTuple):
     """One image as stored in its shard: a name for messages, the encoded image, and its label.
 
-    content: None where there is no image. label: a number, a class name, or anything wrong.
+    content: None where there is no image. label: a number, a class name, or anything wrong. object:
+    where the object is, if that is asked for.
     """
 
     name: str
     content: Content | None
     label: Any
+    object: Object | None = None
 
 
 class Shard(Protocol):
@@ -60,12 +62,13 @@ class OneFile:
     name: str
     content: Content
     label: str | int | None
+    object: Object | None = None
 
     def labels(self) -> Iterable[tuple[str, Any]]:
         return [(self.name, self.label)]
 
     def read(self, start: int) -> Iterator[Row]:
-        return iter([Row(self.name, self.content, self.label)][start:])
+        return iter([Row(self.name, self.content, self.label, self.object)][start:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,7 @@ class Part:
         if number is None:
             why = f"label {row.label!r}, which was absent when the labels were counted"
             return Unreadable(row.name, why)
-        return Sample(row.name, row.content, number)
+        return Sample(row.name, row.content, number, row.object)
 
 
 # How often each label occurs in a shard, and the name of the first image that has it.

@@ -56,7 +56,7 @@ def subset(data: Data, n: int, seed: int) -> ImageSet:
     order, rank = random_ranks(data, seed)
     # The images of the n lowest ranks within their classes are balanced.
     chosen = order[rank[order].argsort(stable=True)[:n]].sort().values
-    return ImageSet(data.train.images[chosen], labels[chosen])
+    return data.train[chosen]
 
 
 def random_ranks(data: Data, seed: int) -> tuple[Tensor, Tensor]:

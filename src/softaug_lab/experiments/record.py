@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from softaug import CalibratedCurve, PowerCurve, SoftAugment, visibility
-from softaug_lab.data import Data, png_text
+from softaug_lab.data import Data, begun, png_text
 from softaug_lab.evaluation import example_views
 from softaug_lab.experiments.disagreements import disagreements
 from softaug_lab.experiments.mistakes import mistakes
@@ -158,7 +158,9 @@ class _ArmRecord:
     def __init__(self, recipe: Recipe, data: Data, last_epochs: list[dict[str, Any]]) -> None:
         self.recipe, self.data = recipe, data
         _, height, width = data.image_shape
-        self.augment: SoftAugment = build_arm(recipe, data.num_classes, height, width)
+        self.augment: SoftAugment = build_arm(
+            recipe, data.num_classes, height, width, data.train.objects
+        )
         if isinstance(self.augment.curve, CalibratedCurve):
             k, ceiling = (fmean(log[name] for log in last_epochs) for name in ("k", "ceiling"))
             learned = PowerCurve(k, chance=self.augment.curve.chance, ceiling=ceiling)
@@ -167,7 +169,7 @@ class _ArmRecord:
         if recipe.parsed_arm.self_supervised:
             # So many colour changes of large images take minutes, and leave visibility unchanged.
             transform = transform_of(recipe, height, width)
-        self.visibility = drawn_visibility(transform, height, width)
+        self.visibility = drawn_visibility(transform, height, width, data.train.objects)
 
     def description(self) -> dict[str, Any]:
         arm = self.recipe.parsed_arm
@@ -220,6 +222,7 @@ def augmented_samples(
     order = torch.randperm(len(data.train), generator=Generator().manual_seed(seed))[:n]
     _, height, width = data.image_shape
     drawn = augment.transform.draw(len(order), height, width, Generator().manual_seed(seed + 1))
-    images, seen = augment.transform.apply(data.train.images[order], None, drawn)
+    chosen = data.train[order]
+    images, seen = augment.transform.apply(chosen.images, begun(chosen.objects), drawn)
     share = visibility(seen)
-    return images, data.train.labels[order], share, augment.curve(share)
+    return images, chosen.labels, share, augment.curve(share)

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 import softaug
 from softaug import PowerCurve, SoftAugment
 from softaug_lab.basics.errors import SoftaugError, UsageError
-from softaug_lab.data import ImageSet, png_text
+from softaug_lab.data import ImageSet, begun, png_text
 from softaug_lab.explore import controls
 from softaug_lab.models import predict_logits
 from softaug_lab.recipes import Recipe, transform_of
@@ -88,9 +88,9 @@ class Explorer:
         text = controls.write(settings) if settings is not None else str(text).strip()
         recipe = replace(self.recipe, augment=text, k=float(k), flip=bool(flip))
         height, width = self.images.images.shape[-2:]
-        augment = build_arm(recipe, len(self.classes), height, width)
+        augment = build_arm(recipe, len(self.classes), height, width, self.images.objects)
         order = self._chosen(images)
-        pixels, share = _applied(augment, self.images.images[order], images + 1 + draw)
+        pixels, share = _applied(augment, self.images[order], images + 1 + draw)
         confidence = self._curve(recipe.k)(share)
         return {
             "text": text,
@@ -134,12 +134,12 @@ class Explorer:
             raise UsageError(f"image must be 0 to {len(self.images) - 1}, got {image}")
         # A second image, for the fill that shows another one.
         rows = torch.tensor([image, (image + 1) % len(self.images)])
-        pair = self.images.images[rows]
+        pair = self.images[rows]
         # The same random numbers for every place, so that the fill is still during a drag.
-        height, width = pair.shape[-2:]
+        height, width = pair.images.shape[-2:]
         drawn = transform.draw(2, height, width, Generator().manual_seed(0))
         drawn |= {name: torch.tensor([at, at]) for name, at in place.items()}
-        views, seen = transform.apply(pair, None, drawn)
+        views, seen = transform.apply(pair.images, begun(pair.objects), drawn)
         share = softaug.visibility(seen)[:1]
         return {
             "png": png_text(views[0]),
@@ -206,12 +206,12 @@ class Explorer:
 
 
 def _applied(
-    augment: SoftAugment, images: UInt8[Tensor, "n c h w"], seed: int
+    augment: SoftAugment, chosen: ImageSet, seed: int
 ) -> tuple[UInt8[Tensor, "n c h w"], Float[Tensor, "n"]]:
     """Draw and apply an augmentation; return the images and their visibilities [n]."""
-    height, width = images.shape[-2:]
-    drawn = augment.transform.draw(len(images), height, width, Generator().manual_seed(seed))
-    pixels, seen = augment.transform.apply(images, None, drawn)
+    height, width = chosen.images.shape[-2:]
+    drawn = augment.transform.draw(len(chosen), height, width, Generator().manual_seed(seed))
+    pixels, seen = augment.transform.apply(chosen.images, begun(chosen.objects), drawn)
     return pixels, softaug.visibility(seen)
 
 

@@ -276,4 +276,5 @@ def _fingerprint(data: Data) -> dict[str, Any]:
         "test_images": len(data.test),
         "image_shape": list(data.image_shape),
         "checksum": int(data.train.images.sum()) + int(data.train.labels.sum()),
+        "objects": None if data.train.objects is None else int(data.train.objects.sum()),
     }

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 from softaug import (
     CalibratedCurve,
@@ -23,7 +25,7 @@ from softaug import (
 )
 from softaug.recommend import strength
 from softaug.transforms.colour import ColourJitter, Greyscale
-from softaug_lab.data import Data
+from softaug_lab.data import Data, begun
 from softaug_lab.models import SMALL_IMAGE
 from softaug_lab.recipes import SIGMA, K, Recipe, transform_of
 
@@ -51,9 +53,17 @@ def resolve(recipe: Recipe, data: Data) -> Recipe:
     return replace(recipe, augment=augment, sigma=sigma, k=k if recipe.k is None else recipe.k)
 
 
-def build_arm(recipe: Recipe, num_classes: int, height: int, width: int) -> SoftAugment:
+def build_arm(
+    recipe: Recipe,
+    num_classes: int,
+    height: int,
+    width: int,
+    objects: UInt8[Tensor, "m 1 h w"] | None = None,
+) -> SoftAugment:
     """Build the SoftAugment of a recipe's arm for images of this size.
 
+    objects: maps of the objects in training images, by which visibility is measured if there are
+    any: an arm of one confidence for all images has the mean over them.
     Without labels the curve ends at 0 instead of 1/K. 1/K is the chance to guess the label of an
     invisible image; a pair of views has no label, and the chance to guess which of many images the
     other view shows is almost 0. A pair with an invisible view therefore gets no weight.
@@ -66,7 +76,7 @@ def build_arm(recipe: Recipe, num_classes: int, height: int, width: int) -> Soft
         "hard": lambda: Constant(1.0),
         "smoothed": lambda: Constant(smoothed(arm.alpha, num_classes)),
         "online": lambda: Constant(1 - arm.alpha),
-        "constant": lambda: Constant(mean_confidence(transform, soft, height, width)),
+        "constant": lambda: Constant(mean_confidence(transform, soft, height, width, objects)),
         "soft": lambda: soft,
         "learned": lambda: CalibratedCurve(chance),
     }
@@ -109,29 +119,47 @@ def smoothed(alpha: float, num_classes: int) -> float:
     return 1 - alpha * (1 - 1 / num_classes)
 
 
-def mean_confidence(transform: Transform, curve: Curve, height: int, width: int) -> float:
+def mean_confidence(
+    transform: Transform,
+    curve: Curve,
+    height: int,
+    width: int,
+    objects: UInt8[Tensor, "m 1 h w"] | None = None,
+) -> float:
     """Compute the mean confidence of a curve over the draws of a transform.
 
-    Exact for a single crop, else the mean over DRAWS draws, which are the same in every call.
+    Exact for a single crop of whole images, else the mean over DRAWS draws, which are the same in
+    every call.
     """
-    if isinstance(transform, Crop):
+    if isinstance(transform, Crop) and objects is None:
         rows = 1 - torch.arange(-height, height + 1).abs() / height
         columns = 1 - torch.arange(-width, width + 1).abs() / width
         shares = (rows[:, None] * columns).flatten()
         vertical, horizontal = transform.sigmas
         law = _offset_law(vertical, height)[:, None] * _offset_law(horizontal, width)
         return float((curve(shares.double()) * law.flatten()).sum())
-    return float(curve(drawn_visibility(transform, height, width)).mean())
+    return float(curve(drawn_visibility(transform, height, width, objects)).mean())
 
 
-def drawn_visibility(transform: Transform, height: int, width: int) -> torch.Tensor:
-    """Return the visibilities, float32 [DRAWS], of DRAWS draws for images of this size."""
-    generator = torch.Generator().manual_seed(0)
+def drawn_visibility(
+    transform: Transform,
+    height: int,
+    width: int,
+    objects: UInt8[Tensor, "m 1 h w"] | None = None,
+) -> torch.Tensor:
+    """Return the visibilities, float32 [DRAWS], of DRAWS draws for images of this size.
+
+    objects: maps of objects, to measure each draw on one of them instead of on a whole image.
+    """
+    generator, choice = (torch.Generator().manual_seed(seed) for seed in (0, 1))
     blank = torch.zeros(1, 1, height, width, dtype=torch.uint8).expand(BLOCK, -1, -1, -1)
     shares = []
     for _ in range(DRAWS // BLOCK):
         drawn = transform.draw(BLOCK, height, width, generator)
-        shares.append(visibility(transform.apply(blank, None, drawn)[1]))
+        seen = None
+        if objects is not None:
+            seen = begun(objects[torch.randint(len(objects), (BLOCK,), generator=choice)])
+        shares.append(visibility(transform.apply(blank, seen, drawn)[1]))
     return torch.cat(shares)
 
 

@@ -35,7 +35,8 @@ AHEAD = 4  # batches that are read and decoded in advance
 class Batch:
     """This process's share of a global batch of `count` images.
 
-    drawn: the drawn parameters of their augmentation. names: of the images, for messages.
+    drawn: the drawn parameters of their augmentation. names: of the images, for messages. objects:
+    where the object of each is, None where whole images count.
     unreadable: the errors of images that are missing from the global batch.
     """
 
@@ -45,6 +46,7 @@ class Batch:
     count: int
     names: Sequence[str]
     unreadable: list[str]
+    objects: UInt8[Tensor, "n 1 h w"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +87,7 @@ class MemoryBatches:
         n, (height, width) = len(self.train), self.train.images.shape[-2:]
         order = torch.randperm(n, generator=keyed(self.seed, epoch, "order"))
         drawn = transform.draw(n, height, width, keyed(self.seed, epoch, "augment"))
+        objects = self.train.objects
         for position in range(done, self.steps):
             whole = order[position * self.batch_size : (position + 1) * self.batch_size]
             index = whole[self.processes.share(len(whole))]
@@ -96,6 +99,7 @@ class MemoryBatches:
                 count=len(whole),
                 names=ImageNames(index),
                 unreadable=[],
+                objects=objects if objects is None else objects.index_select(0, there),
             )
 
     def _donors(self, index: Int64[Tensor, "n"], donor: Int64[Tensor, "n"]) -> Drawn:
@@ -178,6 +182,7 @@ class StreamBatches:
                     count=count,
                     names=share.names,
                     unreadable=faults,
+                    objects=share.objects,
                 )
 
     @property
@@ -278,9 +283,11 @@ def resident(images: ImageSet, device: torch.device) -> ImageSet:
     if device.type != "cuda":
         return images
     free, _ = torch.cuda.mem_get_info(device)
-    if 3 * images.images.nbytes > free:
+    maps = images.objects
+    if 3 * (images.images.nbytes + (0 if maps is None else maps.nbytes)) > free:
         return images
-    return ImageSet(images.images.to(device), images.labels.to(device))
+    on_device = None if maps is None else maps.to(device)
+    return ImageSet(images.images.to(device), images.labels.to(device), on_device)
 
 
 def build_batches(

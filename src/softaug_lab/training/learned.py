@@ -11,7 +11,7 @@ from softaug.transforms.base import visible
 from softaug_lab.basics.errors import UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.seeds import keyed
-from softaug_lab.data import Data, ImageSet, halves
+from softaug_lab.data import Data, ImageSet, begun, halves
 from softaug_lab.models import predict_shared
 from softaug_lab.recipes import Recipe
 
@@ -42,7 +42,7 @@ class LearnedCurve:
         generator = keyed(self.recipe.seed, self.epoch, "observed")
         height, width = images.shape[-2:]
         drawn = self.transform.draw(len(images), height, width, generator)
-        augmented, visibility = visible(self.transform, images, None, drawn)
+        augmented, visibility = visible(self.transform, images, begun(self.images.objects), drawn)
         # Compiled, each of the two sizes of batches would cost a compilation.
         with torch.compiler.set_stance("force_eager"):
             logits = predict_shared(model, torch.cat([images, augmented]), self.processes)

@@ -62,9 +62,12 @@ def prepare(
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:
-    """Copy images and labels to a device, unless they are there."""
+    """Copy images, labels and maps of objects to a device, unless they are there."""
     return replace(
-        batch, images=_copied(batch.images, device), labels=_copied(batch.labels, device)
+        batch,
+        images=_copied(batch.images, device),
+        labels=_copied(batch.labels, device),
+        objects=None if batch.objects is None else _copied(batch.objects, device),
     )
 
 
@@ -85,6 +88,9 @@ def _joined(group: list[Batch]) -> Batch:
         labels=torch.cat([batch.labels for batch in group]),
         drawn=_joined_draws([batch.drawn for batch in group]),
         count=sum(batch.count for batch in group),
+        objects=None
+        if first.objects is None
+        else torch.cat([batch.objects for batch in group if batch.objects is not None]),
     )
 
 

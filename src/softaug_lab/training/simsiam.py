@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from softaug import Curve, Transform, mean_one, visibility
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.seeds import key
-from softaug_lab.data import Data
+from softaug_lab.data import Data, begun
 from softaug_lab.models import SMALL_IMAGE, Classifier, save_model, take_head
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder
@@ -165,7 +165,7 @@ class Siamese:
     def inputs_and_targets(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
         """Make the two views of each image, uint8 [N,2,C,H,W], and the pair's weights [N,2]."""
         del step, ending
-        views, seen = self.views.apply(batch.images, None, batch.drawn)
+        views, seen = self.views.apply(batch.images, begun(batch.objects), batch.drawn)
         confidence = self.curve(visibility(seen.flatten(0, 1))).view(-1, 2)
         arm = self.recipe.parsed_arm
         if not arm.weighted:
@@ -228,7 +228,7 @@ class Siamese:
 def build_siamese(recipe: Recipe, data: Data, processes: Processes) -> Siamese:
     """Build the objective with the recipe's initial model."""
     _, height, width = data.image_shape
-    augment = build_arm(recipe, data.num_classes, height, width)
+    augment = build_arm(recipe, data.num_classes, height, width, data.train.objects)
     assert augment.curve is not None
     model = initial_siamese(recipe, data)
     return Siamese(recipe, processes, model, TwoViews(augment.transform), augment.curve)

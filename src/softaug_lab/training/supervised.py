@@ -12,7 +12,7 @@ from softaug import SoftAugment, Transform, per_sample
 from softaug_lab.basics.errors import UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.seeds import key
-from softaug_lab.data import Data
+from softaug_lab.data import Data, begun
 from softaug_lab.models import Centroids, Classifier, head_keys, save_model
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder
@@ -64,12 +64,13 @@ class Supervised:
 
     def inputs_and_targets(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
         """Augment the images [N,C,H,W] and make their target rows [N,K]."""
+        seen = begun(batch.objects)
         if ending:
-            return self.end_phase(batch.images, batch.labels, drawn=batch.drawn)
+            return self.end_phase(batch.images, batch.labels, seen=seen, drawn=batch.drawn)
         augment = self.main_phase
         if self.confusion is not None:
             augment = replace(augment, soften=online_smoothing(self.confusion[0]))
-        inputs, targets = augment(batch.images, batch.labels, drawn=batch.drawn)
+        inputs, targets = augment(batch.images, batch.labels, seen=seen, drawn=batch.drawn)
         seed = key(self.recipe.seed, step, "mix")
         return mix_batch(self.recipe.parsed_arm, inputs, targets, seed)
 
@@ -122,7 +123,7 @@ def build_supervised(recipe: Recipe, data: Data, processes: Processes) -> Superv
     """Build the objective with the recipe's initial model."""
     require_head_trainable(recipe, processes)
     _, height, width = data.image_shape
-    augment = build_arm(recipe, data.num_classes, height, width)
+    augment = build_arm(recipe, data.num_classes, height, width, data.train.objects)
     learned = learned_curve(recipe, data, processes, augment.curve, augment.transform)
     return Supervised(
         recipe,

@@ -56,4 +56,4 @@ def thinned(held_out: ImageSet, data: Data) -> ImageSet:
     if n == len(held_out):
         return held_out
     chosen = torch.arange(n) * len(held_out) // n
-    return ImageSet(held_out.images[chosen], held_out.labels[chosen])
+    return held_out[chosen]

@@ -8,5 +8,14 @@ from softaug_lab.data.sources.built_in import BUILT_IN
 from softaug_lab.data.sources.find import find, is_address
 from softaug_lab.data.sources.folder import list_any_images, list_folder
 from softaug_lab.data.sources.listing import Listing
+from softaug_lab.data.sources.objects import with_objects
 
-__all__ = ["BUILT_IN", "Listing", "find", "is_address", "list_any_images", "list_folder"]
+__all__ = [
+    "BUILT_IN",
+    "Listing",
+    "find",
+    "is_address",
+    "list_any_images",
+    "list_folder",
+    "with_objects",
+]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -18,6 +18,7 @@ from softaug_lab.data.sources.columns import (
     stored_image,
 )
 from softaug_lab.data.sources.listing import Listing
+from softaug_lab.data.sources.object_columns import KNOWN, object_columns, object_of
 
 BATCH_ROWS, BUFFER_BYTES = 16, 1 << 20  # read at a time
 LABEL_ROWS = 1 << 16  # the same, of labels alone
@@ -31,7 +32,7 @@ class RowGroup:
     """A row group of a Parquet file, the smallest piece that the format allows to read alone.
 
     group: its index in the file. first: the number of its first row in the file. label_column: None
-    where the file has none.
+    where the file has none. object_columns: those that say where the object is, if asked for.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class RowGroup:
     first: int
     image_column: str
     label_column: str | None
+    object_columns: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -63,6 +65,7 @@ class RowGroup:
         from pyarrow.parquet import ParquetFile
 
         columns = [name for name in (self.image_column, self.label_column) if name is not None]
+        columns += self.object_columns
         first, folder = 0, self.path.parent
         # With this buffer, pages are read one by one; where a page is as large as its group, about
         # two are in memory.
@@ -75,8 +78,22 @@ class RowGroup:
                     label = (
                         None if self.label_column is None else batch[self.label_column][i].as_py()
                     )
-                    yield Row(self._row_name(first + i), content, label)
+                    cells = {name: batch[name][i].as_py() for name in self.object_columns}
+                    name = self._row_name(first + i)
+                    found = object_of(cells, name, folder) if cells else None
+                    yield Row(name, content, label, found)
                 first += len(batch)
+
+    def with_objects(self) -> "RowGroup":
+        """Read where the object is, too; raises SoftaugError where no column says it."""
+        columns = self._metadata().schema.to_arrow_schema().names
+        found = object_columns(columns)
+        if not found:
+            raise SoftaugError(
+                f"{self.path}: no column of masks or boxes, such as {KNOWN}; it has "
+                f"{', '.join(columns)}"
+            )
+        return replace(self, object_columns=found)
 
     def _row_name(self, row: int) -> str:
         return f"{self.path.name} row {self.first + row}"

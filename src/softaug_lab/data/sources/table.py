@@ -58,6 +58,17 @@ def list_tables(path: Path, tables: list[Path]) -> Listing:
     )
 
 
+def rows_by_file(table: Path) -> Iterator[tuple[int, str, dict[Any, Any]]]:
+    """Yield the rows of a table, each with its number and the file that it names.
+
+    A table without a column of files yields none.
+    """
+    found = _Table(table)
+    if found.file is not None:
+        for number, row in enumerate(found.rows(), 2):
+            yield number, str(row[found.file]), row
+
+
 def _list_one(table: Path) -> Listing:
     parts = _Table(table).parts()
     if PARTS.isdisjoint(parts):
@@ -104,7 +115,7 @@ class _Table:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.first = next(self._rows(), {})
+        self.first = next(self.rows(), {})
         columns = {str(name).strip().lower(): name for name in self.first}
         self.file, self.label, self.part = (
             next((columns[name] for name in known if name in columns), None)
@@ -136,7 +147,7 @@ class _Table:
         parts: dict[str, list[OneFile]] = {}
         labels: dict[Path, Any] = {}
         faults = []
-        for i, row in enumerate(self._rows(), 2):
+        for i, row in enumerate(self.rows(), 2):
             label = row[self.label] if row[self.label] != "" else None
             file = file_inside(folder, f"{row[self.file]}{ending}")
             if file is None:
@@ -162,7 +173,8 @@ class _Table:
                     return folder, ending
         return folders[0], ""
 
-    def _rows(self) -> Iterator[dict[Any, Any]]:
+    def rows(self) -> Iterator[dict[Any, Any]]:
+        """Yield all rows as dicts."""
         try:
             yield from _read(self.path)
         except (OSError, ValueError, csv.Error) as error:
