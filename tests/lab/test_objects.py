@@ -389,7 +389,10 @@ WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
     "missing path": (
         lambda root: root / "none", "none: no such file or folder; expected a folder of masks"
     ),
-    "missing mask": (without_mask, "masks: 1 fault: no b/04.png for b/04.png"),
+    "missing mask": (
+        without_mask,
+        r"masks: 1 unmarked image: b/04.png: no mask .*b/04.png; --max-unreadable 0.034 would",
+    ),
     "broken mask": (broken_mask, "b/04.png: mask .*b/04.png no image"),
     "mask of another size": (
         with_mask(np.ones((8, 9), np.uint8)), "b/04.png is 9 x 8 px and the image 20 x 16"
@@ -408,7 +411,7 @@ WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
     "box not finite": (with_box([float("nan"), 2, 5, 5]), "a box of 5 x 5 px at .nan, 2."),
     "image missing from the JSON": (
         changed(lambda found: found["images"][-1].update(file_name="zz.png")),
-        "boxes.json: 1 fault: nothing for a/00.png",
+        r"boxes.json: 1 unmarked image: a/00.png: not in .*boxes.json; --max-unreadable",
     ),
     "another image size": (
         changed(lambda found: found["images"][-1].update(width=40, height=32)),
@@ -446,6 +449,17 @@ def test_a_name_that_two_images_share_is_refused(tmp_path: Path) -> None:
     (photos / "b" / "00.png").write_bytes(encoded(0, (WIDTH, HEIGHT)))
     with pytest.raises(SoftaugError, match=r"00.png may be a/00.png or b/00.png; name it by its f"):
         load(str(photos), size=SIDE, objects=str(boxes))
+
+
+@pytest.mark.parametrize("wrong", ["missing mask", "mask of another size", "box outside"])
+def test_images_with_a_wrong_mask_can_be_left_out(wrong: str, tmp_path: Path) -> None:
+    photos, objects = images(tmp_path), WRONG[wrong][0](tmp_path)
+    data = load(str(photos), size=SIDE, objects=str(objects), max_unreadable=0.04)
+    assert data.train_images + len(data.test) == 29
+    assert any("1 unreadable image was left out, such as " in note for note in data.notes)
+    assert data.train.objects is not None
+    of_image = torch.stack([expected(i) for i in numbers(data.train.images)])
+    assert (data.train.objects - of_image).abs().max() <= 1.5
 
 
 def test_other_data_are_refused(tmp_path: Path) -> None:

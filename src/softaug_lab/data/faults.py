@@ -25,16 +25,15 @@ def leave_out(
     if len(unreadable) > max_unreadable * n:
         # Rounded up, so that the suggested share suffices.
         enough = math.ceil(1000 * len(unreadable) / n) / 1000
-        raise SoftaugError(
-            f"{summarise(source, unreadable)}; --max-unreadable {enough:g} would leave them out"
-        )
+        named = summarise(source, unreadable, noun)
+        raise SoftaugError(f"{named}; --max-unreadable {enough:g} would leave them out")
     were = "was" if len(unreadable) == 1 else "were"
     return [f"{plural(len(unreadable), noun)} {were} left out, such as {unreadable[0]}"]
 
 
-def summarise(source: str, unreadable: Sequence[Unreadable]) -> str:
+def summarise(source: str, unreadable: Sequence[Unreadable], noun: str = "unreadable image") -> str:
     """Count the unreadable images of a source and name the first ten."""
-    count = plural(len(unreadable), "unreadable image")
+    count = plural(len(unreadable), noun)
     return f"{source}: {count}: {listed(unreadable, 10, '; ')}"
 
 

@@ -69,7 +69,7 @@ def load(
             size = _check_stream(size, train_images)
         listing = find_parts(source, test)
         if objects is not None:
-            listing = with_objects(source, listing, objects)
+            listing = with_objects(source, listing, objects, max_unreadable)
         if stream is None:
             data = load_to_memory(source, listing, size, seed, max_unreadable)
         else:

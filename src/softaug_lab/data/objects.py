@@ -14,7 +14,7 @@ from softaug import as_seen
 from softaug_lab.basics.errors import SoftaugError, plural
 from softaug_lab.data.opening import RefusedError, open_image, reason
 from softaug_lab.data.resize import fit, without_far_ends
-from softaug_lab.data.sample import Boxes, Content, Object
+from softaug_lab.data.sample import Boxes, Content, Object, Unreadable
 
 FULL = 255  # a pixel that is all object
 SLACK = 1.0  # pixels by which a box may exceed its image: coordinates are rounded
@@ -29,6 +29,8 @@ def object_map(
     size: width and height of the upright image before it is scaled. Raises RefusedError that names
     a mask of another size than the image, or a box outside of it.
     """
+    if isinstance(found, Unreadable):
+        raise RefusedError(found.why)
     mask = _drawn(found, size) if isinstance(found, Boxes) else _mask(found, size)
     pixels = torch.from_numpy(mask)[None, None]
     return fit(without_far_ends(pixels, height, width), height, width)[0]

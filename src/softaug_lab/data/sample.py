@@ -30,7 +30,18 @@ class Boxes:
     size: tuple[Any, Any] | None = None
 
 
-Object = Content | Boxes  # where the object is: a mask or boxes
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands for an image that cannot be read or decoded; its text is `name: why`."""
+
+    name: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.why}"
+
+
+Object = Content | Boxes | Unreadable  # where the object is: a mask, boxes, or nobody says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +55,3 @@ class Sample:
     content: Content
     label: int
     object: Object | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """Stands for an image that cannot be read or decoded; its text is `name: why`."""
-
-    name: str
-    why: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.why}"

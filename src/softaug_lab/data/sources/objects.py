@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from softaug_lab.basics.errors import SoftaugError, UsageError, report_faults
-from softaug_lab.data.sample import Boxes, Object
+from softaug_lab.data.faults import leave_out
+from softaug_lab.data.sample import Boxes, Object, Unreadable
 from softaug_lab.data.shards import Named, OneFile, Shard
 from softaug_lab.data.sources.listing import Listing
 from softaug_lab.data.sources.object_columns import KNOWN, object_columns, object_of
@@ -22,16 +23,21 @@ from softaug_lab.data.sources.table import is_table, rows_by_file
 EXPECTED = "a folder of masks (PNG), boxes as in COCO (JSON), a table of files and boxes (CSV)"
 
 
-def with_objects(source: str, listing: Listing, objects: str) -> Listing:
+def with_objects(source: str, listing: Listing, objects: str, max_unreadable: float) -> Listing:
     """Give each training image the mask or the boxes that `objects` has for it.
 
     objects: a path; the same as `source` for the columns of the data. Raises UsageError for data or
-    a path of another kind, one SoftaugError that names all images without mask or boxes.
+    a path of another kind, SoftaugError where more than a share of `max_unreadable` of the image
+    files have neither mask nor boxes.
     """
     try:
-        return replace(listing, train=_given(source, listing.train, Path(objects)))
+        shards = _given(source, listing.train, Path(objects))
     except OSError as error:
         raise SoftaugError(f"{objects}: not readable ({error.strerror or error})") from error
+    found = [shard.object for shard in shards if isinstance(shard, OneFile)]
+    unmarked = [one for one in found if isinstance(one, Unreadable)]
+    leave_out(objects, unmarked, len(shards), max_unreadable, "unmarked image")
+    return replace(listing, train=shards)
 
 
 def _given(source: str, shards: Sequence[Shard], path: Path) -> Sequence[Shard]:
@@ -59,13 +65,10 @@ def _given(source: str, shards: Sequence[Shard], path: Path) -> Sequence[Shard]:
 def _masks(folder: Path, names: Sequence[PurePosixPath]) -> list[Object]:
     """Find the mask of each image: the PNG at the same place in the folder, by the same stem."""
     masks = [folder / name.with_suffix(".png") for name in names]
-    faults = [
-        f"no {mask.relative_to(folder)} for {name}"
+    return [
+        mask if mask.is_file() else Unreadable(str(name), f"no mask {mask}")
         for mask, name in zip(masks, names, strict=True)
-        if not mask.is_file()
     ]
-    report_faults(folder, faults)
-    return [*masks]
 
 
 def _boxes(path: Path) -> dict[str, Object]:
@@ -145,7 +148,7 @@ def _matched(
     """Find what a file has for each image: by the path in the data, or the end that both share.
 
     A name without the ending of an image stands for any ending. Raises one SoftaugError that names
-    the images without an entry, with several, and those that share one.
+    the images with several entries, and those that share one.
     """
     by_last: dict[str, list[tuple[str, ...]]] = {}
     values: dict[tuple[str, ...], Object] = {}
@@ -155,14 +158,16 @@ def _matched(
             values[parts] = one
             by_last.setdefault(parts[-1], []).append(parts)
     taken: dict[tuple[str, ...], PurePosixPath] = {}
-    faults, matched = [], []
+    faults: list[str] = []
+    matched: list[Object] = []
     for name in names:
         entries = by_last.get(name.name) or by_last.get(name.stem, [])
         fitting = [parts for parts in entries if _same_end(parts[:-1], name.parts[:-1])]
         longest = [parts for parts in fitting if len(parts) == max(map(len, fitting))]
-        if len(longest) != 1:
-            count = "nothing" if not longest else f"{len(longest)} entries"
-            faults.append(f"{count} for {name}")
+        if not longest:
+            matched.append(Unreadable(str(name), f"not in {path}"))
+        elif len(longest) > 1:
+            faults.append(f"{len(longest)} entries for {name}")
         elif (other := taken.setdefault(longest[0], name)) != name:
             faults.append(
                 f"{'/'.join(longest[0])} may be {other} or {name}; name it by its folders"
