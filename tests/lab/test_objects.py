@@ -21,16 +21,19 @@ from support import CLASSES, colour, encoded, numbers
 from torch import Tensor
 from torchvision.transforms import v2
 
-from softaug import Chain, Crop, Flip, PowerCurve
+from softaug import CalibratedCurve, Chain, Crop, Flip, PowerCurve
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.cli.app import main
 from softaug_lab.data import Data, ImageSet, StreamOptions, hold_out, load
+from softaug_lab.data.objects import object_map
+from softaug_lab.data.sample import Boxes
 from softaug_lab.recipes import Recipe
 from softaug_lab.training.augmentation import build_arm, mean_confidence
 from softaug_lab.training.batches import MemoryBatches, StreamBatches
 from softaug_lab.training.pace import Pace
 from softaug_lab.training.prepared import prepare
+from softaug_lab.training.simsiam import build_siamese
 from softaug_lab.training.supervised import build_supervised
 
 WIDTH, HEIGHT, SIDE = 20, 16, 8
@@ -316,6 +319,51 @@ def test_one_confidence_for_all_is_the_mean_over_the_objects(data: Data) -> None
     assert found < whole - 0.2
     arm = build_arm(Recipe(arm="harsh-constant@0.3"), 3, 12, 12, point)
     assert f"{found:.4f}"[:5] in repr(arm.curve)
+
+
+def test_pairs_of_views_are_weighed_by_their_objects(data: Data) -> None:
+    recipe = Recipe(arm="simsiam-soft", batch_size=8)
+
+    def weights(train: ImageSet) -> Tensor:
+        made = replace(data, train=train)
+        objective = build_siamese(recipe, made, CPU)
+        batches = MemoryBatches(train, 8, 0, CPU).epoch(0, objective.transform(False), 0)
+        return torch.cat([objective.inputs_and_targets(b, 0, False)[1] for b in batches])
+
+    whole, of_object = weights(ImageSet(data.train.images, data.train.labels)), weights(data.train)
+    assert (whole - of_object).abs().mean() > 0.05
+
+
+def test_a_learned_curve_observes_the_visibility_of_objects(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observed: list[Tensor] = []
+    monkeypatch.setattr(CalibratedCurve, "observe", lambda *given: observed.append(given[3]))
+    recipe = Recipe(arm="auto(targets=learned)", augment="crop(0.4)", epochs=2, batch_size=8)
+    for held in (data.train, ImageSet(data.train.images, data.train.labels)):
+        objective = build_supervised(recipe, replace(data, held_out=held), CPU)
+        objective.next_epoch()
+    of_object, whole = (visibility[12:] for visibility in observed)
+    assert of_object.shape == (12,)
+    assert (whole - of_object).abs().mean() > 0.05
+
+
+BORDERLINE = {  # rounded coordinates, all of the image, less than a pixel, and boxes over boxes
+    "rounded": ([[-0.4, 2, 5.2, 6]], [(0, 2, 5, 8)]),
+    "whole": ([[0, 0, WIDTH, HEIGHT + 0.6]], [(0, 0, WIDTH, HEIGHT)]),
+    "tiny": ([[19.7, 5.1, 0.2, 0.2]], [(19, 5, 20, 6)]),
+    "over": ([[1, 1, 5, 5], [3, 3, 6, 6]], [(1, 1, 6, 6), (3, 3, 9, 9)]),
+}
+
+
+@pytest.mark.parametrize("what", BORDERLINE)
+def test_boxes_are_drawn_to_whole_pixels(what: str) -> None:
+    boxes, corners = BORDERLINE[what]
+    marked = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.uint8)
+    for left, top, right, bottom in corners:
+        marked[0, top:bottom, left:right] = 255
+    found = object_map(Boxes(tuple(boxes), "it"), (WIDTH, HEIGHT), HEIGHT, WIDTH)
+    assert torch.equal(found, marked)
 
 
 def with_mask(pixels: npt.NDArray[np.uint8]) -> Callable[[Path], Path]:
