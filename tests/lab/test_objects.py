@@ -61,7 +61,8 @@ def expected(i: int) -> Tensor:
 
 
 def name(i: int) -> str:
-    return f"{'abc'[i % CLASSES]}/{i:02}.png"
+    """The file of image i; each class has files of the same names."""
+    return f"{'abc'[i % CLASSES]}/{i // CLASSES:02}.png"
 
 
 def images(root: Path, part: str = "photos") -> Path:
@@ -118,8 +119,12 @@ def corners(i: int) -> list[int]:
 
 
 def table_beside(root: Path) -> Path:
-    """A table without labels, whose names have no ending."""
-    rows = [",".join(map(str, [name(i)[:-4], *corners(i)])) for i in IMAGES]
+    """A table without labels, whose names have no ending, with two rows for each image."""
+    rows = []
+    for i in IMAGES:
+        left, top, right, bottom = corners(i)
+        halves = [left, top, left + 3, bottom], [left + 3, top, right, bottom]
+        rows += [",".join(map(str, [name(i)[:-4], *half])) for half in halves]
     (root / "boxes.csv").write_text("\n".join(["image_id,xmin,ymin,xmax,ymax", *rows]))
     return root / "boxes.csv"
 
@@ -423,14 +428,15 @@ def text(content: str, file: str = "boxes.json") -> Callable[[Path], Path]:
     return write
 
 
-def names_alone(found: dict[str, Any]) -> None:
-    for image in found["images"]:
-        image["file_name"] = Path(image["file_name"]).name
-
-
 def same_names(found: dict[str, Any]) -> None:
-    names_alone(found)
     found["images"][3]["file_name"] = found["images"][4]["file_name"]
+
+
+def one_without_folder(found: dict[str, Any]) -> None:
+    """Give 00.png without a folder, and for one of the three classes alone."""
+    found["images"][-1]["file_name"] = "00.png"
+    del found["annotations"][-4:-2]
+    del found["images"][-2]
 
 
 WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
@@ -439,11 +445,11 @@ WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "missing mask": (
         without_mask,
-        r"masks: 1 unmarked image: b/04.png: no mask .*b/04.png; --max-unreadable 0.034 would",
+        r"masks: 1 unmarked image: b/01.png: no mask .*b/01.png; --max-unreadable 0.034 would",
     ),
-    "broken mask": (broken_mask, "b/04.png: mask .*b/04.png no image"),
+    "broken mask": (broken_mask, "b/01.png: mask .*b/01.png no image"),
     "mask of another size": (
-        with_mask(np.ones((8, 9), np.uint8)), "b/04.png is 9 x 8 px and the image 20 x 16"
+        with_mask(np.ones((8, 9), np.uint8)), "b/01.png is 9 x 8 px and the image 20 x 16"
     ),
     "all masks empty": (all_masks(0), "no image has an object; masks are nonzero on the object"),
     "all masks full": (all_masks(2), "all images are object; masks are 0 outside"),
@@ -466,7 +472,7 @@ WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
         "has boxes for 40 x 32 px, and the image has 20 x 16; scale the boxes",
     ),
     "one name for two images": (
-        changed(same_names), "boxes.json: 1 fault: file_name '25.png' of two images"
+        changed(same_names), "boxes.json: 1 fault: file_name 'b/08.png' of two images"
     ),
     "annotation of no image": (
         changed(lambda found: found["annotations"][0].update(image_id=7)),
@@ -491,10 +497,20 @@ def test_what_is_wrong_is_named_in_one_line(what: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_name_that_two_images_share_is_refused(tmp_path: Path) -> None:
-    photos, boxes = images(tmp_path), changed(names_alone)(tmp_path)
-    assert load(str(photos), size=SIDE, objects=str(boxes)).train.objects is not None
-    (photos / "b" / "00.png").write_bytes(encoded(0, (WIDTH, HEIGHT)))
+def test_names_are_paths_or_their_ends(tmp_path: Path) -> None:
+    """A longer path than the data have, or a shorter one that no two images share."""
+
+    def rename(found: dict[str, Any]) -> None:
+        for image in found["images"]:
+            image["file_name"] = f"my/photos/{image['file_name']}".replace("/", "\\")
+        found["images"][-1]["file_name"] = "00.png"
+
+    photos, boxes = images(tmp_path), changed(rename)(tmp_path)
+    data = load(str(photos), size=SIDE, objects=str(boxes))
+    assert data.train.objects is not None
+    of_image = torch.stack([expected(i) for i in numbers(data.train.images)])
+    assert (data.train.objects - of_image).abs().max() <= 1.5
+    boxes = changed(one_without_folder)(tmp_path)
     with pytest.raises(SoftaugError, match=r"00.png may be a/00.png or b/00.png; name it by its f"):
         load(str(photos), size=SIDE, objects=str(boxes))
 
