@@ -497,6 +497,25 @@ def test_what_is_wrong_is_named_in_one_line(what: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_masks_that_are_read_as_a_class_are_refused(tmp_path: Path) -> None:
+    photos = images(tmp_path)
+    with pytest.raises(UsageError, match=r"masks/a/00.png is a training image; move the masks"):
+        load(str(photos), size=SIDE, objects=str(masks(photos)))
+
+
+def test_a_table_names_masks_of_its_own_folder_only(tmp_path: Path) -> None:
+    photos, table = labels_with_masks(tmp_path)
+    written = table.read_text()
+    other = written.replace("masks/b/01.png", "../masks/b/01.png")
+    assert other != written
+    table.write_text(other)
+    with pytest.raises(SoftaugError, match=r"row 6: mask '../masks/b/01.png' is no file of"):
+        load(str(photos), size=SIDE, objects=str(table))
+    table.write_text(written.replace("masks/b/01.png", ""))
+    notes = load(str(photos), size=SIDE, objects=str(table), seed=1).notes
+    assert any("1 of 24 training images without an object" in note for note in notes)
+
+
 def test_names_are_paths_or_their_ends(tmp_path: Path) -> None:
     """A longer path than the data have, or a shorter one that no two images share."""
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from softaug_lab.data.sample import Boxes, Object
+from softaug_lab.data.sample import Boxes, Object, Unreadable
 from softaug_lab.data.sources.columns import stored_image
 
 # In lower case, in order of preference.
@@ -39,7 +39,7 @@ def object_of(cells: Mapping[str, Any], source: str, folder: Path | None) -> Obj
     values = list(cells.values())
     first = next(iter(cells)).strip().lower()
     if first in MASK_COLUMNS:
-        return stored_image(values[0], folder) or Boxes((), source)
+        return _mask(values[0], source, folder)
     if first in BOX_COLUMNS:
         return Boxes(_listed(values[0]), source)
     corners, size = values[:4], values[4:]
@@ -51,6 +51,16 @@ def object_of(cells: Mapping[str, Any], source: str, folder: Path | None) -> Obj
     except (TypeError, ValueError):
         return Boxes((tuple(values),), source)  # refused where it is drawn, with these values
     return Boxes(((left, top, right - left, bottom - top),), source, stated)
+
+
+def _mask(value: Any, source: str, folder: Path | None) -> Object:
+    """Return the mask of a cell, no boxes for an empty one, Unreadable for a file of elsewhere."""
+    cell = value.values() if isinstance(value, Mapping) else [value]
+    if all(one in ("", None) for one in cell):
+        return Boxes((), source)
+    found = stored_image(value, folder)
+    why = f"mask {str(value)[:100]!r} is no file of {folder}"
+    return Unreadable(source, why) if found is None else found
 
 
 def _listed(value: Any) -> tuple[Any, ...]:

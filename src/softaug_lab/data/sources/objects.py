@@ -56,6 +56,9 @@ def _given(source: str, shards: Sequence[Shard], path: Path) -> Sequence[Shard]:
     root = Path(source) if Path(source).is_dir() else Path(source).parent
     names = [_relative(file, root) for file in paths]
     if path.is_dir() and not own:
+        inside = [file for file in paths if file.absolute().is_relative_to(path.absolute())]
+        if inside:
+            raise UsageError(f"{inside[0]} is a training image; move the masks out of {source}")
         found = _masks(path, names)
     else:
         found = _matched(path, names, _boxes(path))
@@ -75,10 +78,8 @@ def _boxes(path: Path) -> dict[str, Object]:
     """Read what a file of boxes, or the tables in a folder, have for images by their names."""
     if path.suffix.lower() == ".json":
         return {**_coco(path)}
-    tables = (
-        [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
-    )
-    tables = [table for table in tables if is_table(table) and not table.name.startswith(".")]
+    files = [path] if path.is_file() else sorted(path.rglob("[!.]*"))
+    tables = [file for file in files if is_table(file) and file.is_file()]
     if not tables:
         raise UsageError(
             f"--objects {path}: expected {EXPECTED}, or DATA where its columns have boxes"
@@ -139,7 +140,7 @@ def _coco(path: Path) -> dict[str, Boxes]:
 
 def _size(image: Mapping[str, Any]) -> tuple[Any, Any] | None:
     width, height = image.get("width"), image.get("height")
-    return (width, height) if width and height else None
+    return (int(width), int(height)) if width and height else None
 
 
 def _matched(
