@@ -353,7 +353,8 @@ def test_a_learned_curve_observes_the_visibility_of_objects(
     assert (whole - of_object).abs().mean() > 0.05
 
 
-BORDERLINE = {  # rounded coordinates, all of the image, less than a pixel, and boxes over boxes
+# Rounded coordinates, all of the image, less than a pixel, and boxes over boxes.
+BORDERLINE: dict[str, tuple[list[Any], list[tuple[int, ...]]]] = {
     "rounded": ([[-0.4, 2, 5.2, 6]], [(0, 2, 5, 8)]),
     "whole": ([[0, 0, WIDTH, HEIGHT + 0.6]], [(0, 0, WIDTH, HEIGHT)]),
     "tiny": ([[19.7, 5.1, 0.2, 0.2]], [(19, 5, 20, 6)]),
@@ -495,6 +496,23 @@ def test_what_is_wrong_is_named_in_one_line(what: str, tmp_path: Path) -> None:
     with pytest.raises(SoftaugError, match=words) as caught:
         load(str(photos), size=SIDE, objects=str(write(tmp_path)))
     assert "\n" not in str(caught.value)
+
+
+def test_memory_is_checked_for_images_and_maps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[tuple[int, int, int]] = []
+
+    def check(source: str, n: int, shape: tuple[int, int, int]) -> list[str]:
+        del source, n
+        checked.append(shape)
+        return []
+
+    monkeypatch.setattr("softaug_lab.data.load.check_memory", check)
+    source, objects = FORMS["coco"](tmp_path)
+    load(str(source), size=SIDE, objects=str(objects))
+    load(str(source), size=SIDE)
+    assert checked == [(4, SIDE, SIDE), (3, SIDE, SIDE)]
 
 
 def test_masks_that_are_read_as_a_class_are_refused(tmp_path: Path) -> None:

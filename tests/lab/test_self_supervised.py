@@ -135,7 +135,8 @@ def test_weights_follow_what_is_seen(data: Data) -> None:
     assert objective.curve == PowerCurve(k=2, chance=0.0)
     drawn = objective.views.draw(70, 12, 12, Generator().manual_seed(0))
     shifts = {name: drawn[name]["1"]["0"] for name in ("first", "second")}
-    batch: Any = type("Batch", (), {"images": data.train.images, "drawn": drawn})()
+    whole = {"images": data.train.images, "drawn": drawn, "objects": None}
+    batch: Any = type("Batch", (), whole)()
     views, weights = objective.inputs_and_targets(batch, 0, False)
     assert views.shape == (70, 2, 1, 12, 12)
     confidence = []

@@ -64,12 +64,12 @@ class Supervised:
 
     def inputs_and_targets(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
         """Augment the images [N,C,H,W] and make their target rows [N,K]."""
-        seen = begun(batch.objects)
-        if ending:
-            return self.end_phase(batch.images, batch.labels, seen=seen, drawn=batch.drawn)
+        if ending:  # nothing is hidden
+            return self.end_phase(batch.images, batch.labels, drawn=batch.drawn)
         augment = self.main_phase
         if self.confusion is not None:
             augment = replace(augment, soften=online_smoothing(self.confusion[0]))
+        seen = begun(batch.objects)
         inputs, targets = augment(batch.images, batch.labels, seen=seen, drawn=batch.drawn)
         seed = key(self.recipe.seed, step, "mix")
         return mix_batch(self.recipe.parsed_arm, inputs, targets, seed)
