@@ -3,6 +3,7 @@
 Image i is 20 x 16 px and has the colour of `support.colour`; its object is the box OBJECT(i).
 """
 
+import importlib
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -508,7 +509,7 @@ def test_memory_is_checked_for_images_and_maps(
         checked.append(shape)
         return []
 
-    monkeypatch.setattr("softaug_lab.data.load.check_memory", check)
+    monkeypatch.setattr(importlib.import_module("softaug_lab.data.load"), "check_memory", check)
     source, objects = FORMS["coco"](tmp_path)
     load(str(source), size=SIDE, objects=str(objects))
     load(str(source), size=SIDE)
