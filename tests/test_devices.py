@@ -130,8 +130,9 @@ def test_policies_in_a_graph_make_nobody_wait(policy: Any, monkeypatch: Any) -> 
     with watched() as seen:
         images, _ = batch(torch.uint8)
         fill = torch.zeros(1, 1, 1, 1, dtype=torch.uint8, device="cuda")
-        columns = (fake_draws(drawn)[name] for name in ("operation", "bin", "negative"))
-        assert_there(*compiled.apply_in_graph(policy, images, None, *columns, fill=fill))
+        draws = fake_draws(drawn)
+        columns: Any = [draws[name] for name in ("operation", "bin", "negative")]
+        assert_there(*compiled.apply_in_graph(policy, images, None, *[*columns, fill]))
     assert seen.waits == []
 
 

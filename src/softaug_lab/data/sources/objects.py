@@ -119,7 +119,10 @@ def _coco(path: Path) -> dict[str, Boxes]:
         images = {image["id"]: image for image in content["images"]}
         boxes: dict[Any, list[Any]] = {number: [] for number in images}
         for annotation in content["annotations"]:
-            boxes[annotation["image_id"]].append(annotation["bbox"])
+            number = annotation["image_id"]
+            if number not in boxes:
+                raise ValueError(f"an annotation of image_id {number!r}, which no image has")
+            boxes[number].append(annotation["bbox"])
         found = [
             (
                 str(image["file_name"]).replace("\\", "/"),
