@@ -718,7 +718,7 @@ def test_images_of_any_source_are_read_in_a_given_shape(pictures: Path, tmp_path
     with pytest.raises(SoftaugError, match="empty: no image"):
         read_images(str(tmp_path / "empty"), 3, 8, 8)
     (tmp_path / "parts" / "test" / "a" / "0.png").write_bytes(b"no image")
-    with pytest.raises(SoftaugError, match="1 unreadable image"):
+    with pytest.raises(SoftaugError, match="1 unreadable test image"):
         read_images(str(tmp_path / "parts"), 1, 8, 8)
     images, notes = read_images(str(tmp_path / "parts"), 1, 8, 8, max_unreadable=0.5)
     assert len(images) == 1
