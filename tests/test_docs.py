@@ -75,6 +75,7 @@ def test_the_code_of_a_page_runs(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_quick_start_ends_with_the_figures_of_its_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
