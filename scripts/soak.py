@@ -92,13 +92,15 @@ def train(folder: Path, run: str, epochs: int) -> None:
 def start(folder: Path, run: str, epochs: int, limit: int | None = None) -> subprocess.Popen[bytes]:
     """Start a run in a process of its own, with its messages in a file beside its folder."""
 
-    def refuse_disk() -> None:
+    def prepare() -> None:
+        # Where this program is itself in the background of a shell, SIGINT is ignored.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     command = [sys.executable, __file__, str(folder), "--epochs", str(epochs), "--run", run]
     with (folder / f"{run}.log").open("w") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=refuse_disk)
+        return subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=prepare)
 
 
 def disturb(folder: Path, epochs: int, chance: random.Random) -> Counter[str]:
