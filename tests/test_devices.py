@@ -136,6 +136,13 @@ def test_policies_in_a_graph_make_nobody_wait(policy: Any, monkeypatch: Any) -> 
     assert seen.waits == []
 
 
+def test_maps_of_objects_make_nobody_wait() -> None:
+    with watched() as seen:
+        mask = torch.empty(N, 1, SIDE, SIDE, dtype=torch.uint8, device="cuda")
+        assert_there(softaug.as_seen(mask, empty="uniform"))
+    assert seen.waits == []
+
+
 @contextmanager
 def uncached() -> Iterator[None]:
     """Keep the tables of fake devices out of the cache."""

@@ -249,7 +249,8 @@ def _report(pairs: "Runs", arms: Sequence[str], data: "Data", folder: Path) -> N
     from softaug_lab.runs import RunFolder
 
     runs = [run for _, run in pairs]
-    title = f"{f'{len(arms)} augmentations' if len(arms) > 1 else arms[0]} on {data.name}"
+    compared = arms[0] if len(arms) == 1 else f"{len(arms)} augmentations"
+    title = f"{compared} on {data.name}"
     results = collect(title, command_line(), runs, data, compare_runs(runs, arms))
     with held(folder, patience=60):  # another comparison may add to the same folder
         RunFolder(folder).remove_leftovers()

@@ -148,16 +148,17 @@ def build_optimizer(
     """Build SGD with Nesterov momentum, or AdamW, without weight decay on norms and biases.
 
     head: names of the parameters of the last layer. All others get the share `body_lr` of the
-    learning rate, as `Schedule.set_rates` reads it.
+    learning rate, as `Schedule.set_rates` reads it. Raises UsageError where the last layer is to
+    learn first and is not known.
     """
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    parameters = list(named.values())
-    groups = _decayed(parameters, recipe.weight_decay)
     if recipe.head_epochs and not head:
         raise UsageError(
             f"--head-epochs {recipe.head_epochs:g}: the last layer of {recipe.model} is not known, "
             "so it can't learn first; use --head-epochs 0"
         )
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    parameters = list(named.values())
+    groups = _decayed(parameters, recipe.weight_decay)
     if recipe.body_lr != 1 or recipe.head_epochs:
         last = [p for name, p in named.items() if name in head]
         body = [p for name, p in named.items() if name not in head]
