@@ -24,6 +24,7 @@ from softaug import (
     DiffusionNoise,
     Erase,
     Flip,
+    FrequencyMask,
     Gated,
     GaussianBlur,
     Hard,
@@ -35,6 +36,7 @@ from softaug import (
     SoftAugment,
     Still,
     TableCurve,
+    TimeMask,
     TrivialAugment,
     UniformCrop,
     VerticalFlip,
@@ -54,6 +56,8 @@ TRANSFORMS: list[Any] = [
     RandomResizedCrop((24, 24)),
     UniformCrop(4),
     Cutout(8),
+    TimeMask(),
+    FrequencyMask(),
     Flip(),
     VerticalFlip(),
     Noise(0.3),
@@ -168,6 +172,9 @@ RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     ),
     "multi-label": lambda labels, p: softaug.smooth_multilabel(
         torch.empty(len(labels), CLASSES, device=p.device), p
+    ),
+    "multi-label, a prior of the host": lambda labels, p: softaug.smooth_multilabel(
+        torch.empty(len(labels), CLASSES, device=p.device), p, torch.rand(CLASSES)
     ),
 }
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 from torch import Generator
 
-from softaug import Chain, Crop, Cutout, Drawn, Erase, visibility
+from softaug import Chain, Crop, Cutout, Drawn, Erase, FrequencyMask, TimeMask, visibility
 
 H, W = 6, 9
 
@@ -29,7 +29,16 @@ def hidden_pixels(drawn: Drawn, i: int = 0) -> set[tuple[int, int]]:
     }
 
 
-@pytest.mark.parametrize("transform", [Erase(area=(0.0, 1.0)), Cutout(side=5), Cutout(side=30)])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        Erase(area=(0.0, 1.0)),
+        Cutout(side=5),
+        Cutout(side=30),
+        TimeMask(share=(0.0, 1.0)),
+        FrequencyMask(share=(0.0, 1.0), probability=0.7),
+    ],
+)
 def test_pixels_and_map_are_those_of_the_slow_reference(transform: Any) -> None:
     images = torch.arange(20 * 2 * H * W).view(20, 2, H, W).float() + 1
     drawn = transform.draw(20, H, W, Generator().manual_seed(0))
@@ -97,6 +106,32 @@ def test_nothing_and_all_can_be_erased() -> None:
         assert torch.equal(visibility(seen), torch.full((50,), 1 - share))
 
 
+@pytest.mark.parametrize(
+    ("mask", "ends", "whole"),
+    [
+        (TimeMask((0.1, 0.3)), ("left", "right"), {"top": 0, "bottom": 50}),
+        (FrequencyMask((0.1, 0.3)), ("top", "bottom"), {"left": 0, "right": 50}),
+    ],
+)
+def test_strips_run_from_edge_to_edge_with_uniform_shares_and_places(
+    mask: Any, ends: tuple[str, str], whole: dict[str, int]
+) -> None:
+    height, width = (50, 1000) if ends[0] == "left" else (1000, 50)
+    drawn = mask.draw(20_000, height, width, Generator().manual_seed(5))
+    for side, end in whole.items():
+        assert drawn[side].unique().tolist() == [end]
+    begin, end = (drawn[side].double() for side in ends)
+    assert kstest(((end - begin) / 1000).numpy(), "uniform", (0.1, 0.2)).statistic < 0.02
+    assert kstest((begin / (1000 - (end - begin))).numpy(), "uniform").statistic < 0.02
+
+
+def test_strips_hide_as_often_as_asked() -> None:
+    for mask in (TimeMask(0.4, probability=0.3), FrequencyMask(0.4, probability=0.3)):
+        _, seen = mask(torch.zeros(20_000, 1, 10, 10), generator=Generator().manual_seed(6))
+        assert visibility(seen).unique().tolist() == pytest.approx([0.6, 1])
+        assert (visibility(seen) < 1).double().mean().item() == pytest.approx(0.3, abs=0.015)
+
+
 def test_a_hole_in_what_was_cut_away_costs_nothing() -> None:
     """The joint visibility, where a product of 3/4 and 3/4 would claim 9/16."""
     chain = Chain([Crop(), Erase()])
@@ -134,6 +169,10 @@ def test_fills() -> None:
         (lambda: Erase(probability=2), "probability must be in .* got 2"),
         (lambda: Erase(fill="nosie"), "got 'nosie'"),
         (lambda: Cutout(side=0), "side must be 1 pixel or more, got 0"),
+        (lambda: TimeMask((0.3, 0.2)), r"TimeMask: share must be .* got \(0\.3, 0\.2\)"),
+        (lambda: FrequencyMask(-0.1), r"FrequencyMask: share must be .* got -0\.1"),
+        (lambda: TimeMask(probability=2), "TimeMask: probability must be in .* got 2"),
+        (lambda: TimeMask(fill="nosie"), "got 'nosie'"),
     ],
 )
 def test_values_out_of_range_are_named(make: Any, message: str) -> None:

@@ -14,7 +14,19 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 from torch import Generator, Tensor
 
-from softaug import Chain, Crop, Cutout, Drawn, Erase, Flip, Hard, ResizedCrop, UniformCrop, take
+from softaug import (
+    Chain,
+    Crop,
+    Cutout,
+    Drawn,
+    Erase,
+    Flip,
+    Hard,
+    ResizedCrop,
+    TimeMask,
+    UniformCrop,
+    take,
+)
 from softaug.transforms.fills import (
     BLACK,
     COLOUR,
@@ -34,6 +46,7 @@ MAKE: dict[str, Any] = {
     "ResizedCrop": lambda fill: ResizedCrop((6, 9), 0.8, fill=fill),
     "Erase": lambda fill: Erase((0.2, 0.6), fill=fill),
     "Cutout": lambda fill: Cutout(5, fill=fill),
+    "TimeMask": lambda fill: TimeMask(0.4, fill=fill),
 }
 WHOLE_PIXELS = [name for name in MAKE if name != "ResizedCrop"]
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)

@@ -84,9 +84,19 @@ def test_examples_in_docstrings() -> None:
     assert attempted > 5
 
 
-def test_the_example_runs() -> None:
-    program = [sys.executable, str(ROOT / "examples" / "training_loop.py")]
+@pytest.mark.parametrize(
+    ("example", "printed"),
+    [
+        ("training_loop.py", r"epoch 1: top-1 error [\d.]+%\n"),
+        (
+            "multi_label.py",
+            r"(base-rates 0 (whole  |cut off) mAP 0\.\d+  BCE [\d.]+  ECE [\d.]+\n){2}",
+        ),
+    ],
+)
+def test_the_examples_run(example: str, printed: str) -> None:
+    program = [sys.executable, str(ROOT / "examples" / example)]
     options = ["--epochs", "1", "--images", "500"]
     done = subprocess.run([*program, *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"epoch 1: top-1 error [\d.]+%\n", done.stdout)
+    assert re.fullmatch(printed, done.stdout)

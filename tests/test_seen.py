@@ -15,7 +15,9 @@ from softaug import (
     Drawn,
     Erase,
     Flip,
+    FrequencyMask,
     ResizedCrop,
+    TimeMask,
     UniformCrop,
     VerticalFlip,
     as_seen,
@@ -45,7 +47,7 @@ class Points:
             self.x = self.width - self.x if drawn["flip"] else self.x
         elif isinstance(transform, VerticalFlip):
             self.y = self.height - self.y if drawn["flip"] else self.y
-        elif isinstance(transform, Erase | Cutout):
+        elif isinstance(transform, Erase | Cutout | TimeMask | FrequencyMask):
             box = (drawn[side] for side in ("top", "left", "bottom", "right"))
             self.left &= ~self.keep_in(*box)
         else:
@@ -68,6 +70,8 @@ MOVES: list[Any] = [
     VerticalFlip(),
     Erase(area=(0.05, 0.4)),
     Cutout(side=11),
+    TimeMask(),
+    FrequencyMask(),
 ]
 ZOOMS: list[Any] = [ResizedCrop((H, W), sigma=0.2), ResizedCrop((40, 30), sigma=0.25)]
 

@@ -1,5 +1,7 @@
 """Softening is a channel on rows, and a weight can ride in the row: laws, then references."""
 
+from itertools import product
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -193,6 +195,32 @@ def test_multilabel_is_a_binary_channel_for_each_class(labels: list[list[bool]],
     # One class of two is the channel of `smooth` at K = 2.
     pair = smooth(torch.tensor([0, 1, 0, 1]), p, 2)
     torch.testing.assert_close(smooth_multilabel(torch.eye(2)[[0, 1, 0, 1]], p), pair)
+
+
+@given(
+    st.lists(st.lists(st.booleans(), min_size=K, max_size=K), min_size=4, max_size=4), confidences
+)
+def test_a_prior_takes_the_place_of_chance(labels: list[list[bool]], p: Tensor) -> None:
+    """Nothing is left of a label at p = 1/2, all at 1, and a prior of 1/2 is none."""
+    hot, p = torch.tensor(labels).float(), 0.5 + p / 2
+    prior = torch.linspace(0, 1, K)
+    got = smooth_multilabel(hot, p, prior)
+    for i, k in product(range(4), range(K)):
+        kept = 2 * p[i].item() - 1
+        expected = kept * hot[i, k].item() + (1 - kept) * prior[k].item()
+        assert got[i, k].item() == pytest.approx(expected, abs=1e-6)
+    half = torch.full((K,), 0.5)
+    torch.testing.assert_close(smooth_multilabel(hot, p, half), smooth_multilabel(hot, p))
+
+
+def test_bad_priors_are_named() -> None:
+    hot, p = torch.eye(3), torch.full((3,), 0.9)
+    with pytest.raises(ValueError, match=r"prior must be \[K\] = \[3\], got \[2\]"):
+        smooth_multilabel(hot, p, torch.zeros(2))
+    with pytest.raises(ValueError, match=r"prior must be in \[0, 1\], got 2\.0 for class 1"):
+        smooth_multilabel(hot, p, torch.tensor([0.1, 2, 0.1]))
+    with pytest.raises(ValueError, match=r"0\.5 or more .* got 0\.25 for sample 0"):
+        smooth_multilabel(hot, torch.tensor([0.25, 1, 1]), torch.zeros(3))
 
 
 def test_bad_confusions_and_multilabels_are_named() -> None:

@@ -107,8 +107,11 @@ def check_between(values: Tensor, least: float, most: float, expected: str) -> N
     check_values((values >= least) & (values <= most), values, expected)
 
 
-def check_values(good: Tensor, values: Tensor, expected: str) -> None:
-    """All entries of good [N, ...] are true; the error names the first bad value and its sample."""
+def check_values(good: Tensor, values: Tensor, expected: str, of: str = "sample") -> None:
+    """All entries of good [N, ...] are true; the error names the first bad value and its sample.
+
+    of: what the first axis counts.
+    """
     if torch.compiler.is_compiling():
         return
     if good.device.type != "cpu":
@@ -116,7 +119,7 @@ def check_values(good: Tensor, values: Tensor, expected: str) -> None:
         return
     if not good.all():
         position = tuple((~good).nonzero()[0].tolist())
-        raise ValueError(f"{expected}, got {values[position].item()} for sample {position[0]}")
+        raise ValueError(f"{expected}, got {values[position].item()} for {of} {position[0]}")
 
 
 def check_numbers(owner: str, option: str, *values: object) -> None:

@@ -102,25 +102,40 @@ def smooth_by_confusion(
 
 
 def smooth_multilabel(
-    labels: Shaped[Tensor, "n k"], confidence: Float[Tensor, "n"]
+    labels: Shaped[Tensor, "n k"],
+    confidence: Float[Tensor, "n"],
+    prior: Tensor | None = None,
 ) -> Float[Tensor, "n k"]:
     """Soften multi-hot labels for binary losses: p t + (1 - p)(1 - t), each class on its own.
 
     A class that is present gets p, an absent one 1 - p. Chance is 1/2 for each class, so use a
     curve with `chance=0.5`; the losses are not linear in the target, so weights stay outside.
 
+    prior: the share of images that have each class, [K] in [0, 1]. Where nothing is visible, the
+    target is then the prior, and not 1/2, which is far too much for a class that is rare:
+    (2 p - 1) t + 2 (1 - p) prior, with p in [1/2, 1].
     labels: [N,K], 0 or 1 (or in between); confidence: [N] in [0, 1]. Returns float32 [N,K] for
-    `F.binary_cross_entropy_with_logits`.
+    `F.binary_cross_entropy_with_logits`. Raises ValueError for values out of these ranges.
 
     >>> smooth_multilabel(torch.tensor([[1, 0, 1]]), torch.tensor([0.75]))
     tensor([[0.7500, 0.2500, 0.7500]])
+    >>> shares = torch.tensor([0.1, 0.1, 0.3])
+    >>> smooth_multilabel(torch.tensor([[1, 0, 1]]), torch.tensor([0.75]), shares)
+    tensor([[0.5500, 0.0500, 0.6500]])
     """
     if labels.ndim != 2:
         raise ValueError(f"labels must be multi-hot [N,K], got {list(labels.shape)}")
     rows = labels.float()
     check_values((rows >= 0) & (rows <= 1), rows, "multi-hot labels must be in [0, 1]")
     p = _column(confidence, rows)
-    return p * rows + (1 - p) * (1 - rows)
+    if prior is None:
+        return p * rows + (1 - p) * (1 - rows)
+    if prior.shape != rows.shape[1:]:
+        raise ValueError(f"prior must be [K] = [{rows.shape[1]}], got {list(prior.shape)}")
+    prior = to_device(prior, rows.device)
+    check_values((prior >= 0) & (prior <= 1), prior, "prior must be in [0, 1]", "class")
+    check_values(p >= 0.5, p, "beside a prior, confidence must be 0.5 or more (chance=0.5)")
+    return (2 * p - 1) * rows + 2 * (1 - p) * prior
 
 
 def weigh(rows: Float[Tensor, "n k"], weight: Float[Tensor, "n"]) -> Float[Tensor, "n k"]:

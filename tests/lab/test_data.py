@@ -287,6 +287,69 @@ def test_floating_point_is_refused_wherever_it_is_read(tmp_path: Path) -> None:
         read_image(tmp_path / "x.tif", 1, 6, 6)
 
 
+def array_file(array: Any) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=True)
+    return content.getvalue()
+
+
+LEVELS = np.random.default_rng(0).random((48, 64)).astype(np.float32)
+COLOURS = np.random.default_rng(1).integers(0, 256, (3, 5, 7), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (LEVELS, (LEVELS[None] * 255).round()),
+        (LEVELS[None].astype(np.float64), (LEVELS[None].astype(np.float64) * 255).round()),
+        (np.asfortranarray(LEVELS), (LEVELS[None] * 255).round()),
+        (COLOURS, COLOURS),
+        (COLOURS[:1], COLOURS[:1]),
+        (COLOURS[0], COLOURS[:1]),
+    ],
+)
+def test_arrays_are_images(array: Any, expected: Any, tmp_path: Path) -> None:
+    """From a folder, with sides that differ, and from bytes, as archives and Parquet hold them."""
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            path = tmp_path / part / name / "x.npy"
+            path.parent.mkdir(parents=True)
+            path.write_bytes(array_file(array))
+    data = load(str(tmp_path))
+    assert data.image_shape == expected.shape
+    for image in (*data.train.images, *data.test.images):
+        assert np.array_equal(image.numpy(), expected)
+    decoded = decode_all([Sample("x", array_file(array), 0)], 1, expected.shape)
+    assert np.array_equal(decoded.images[0].numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (array_file(LEVELS * 2), r"pixels must be in \[0, 1\], got .* to (2|1\.9+\d*)"),
+        (array_file(np.full((2, 2), np.nan)), r"must be in \[0, 1\], got nan to nan"),
+        (array_file(np.zeros((4, 5, 6), np.uint8)), r"\[3,H,W\], this one is \[4, 5, 6\]"),
+        (array_file(np.zeros((0, 6), np.uint8)), "an array without pixels"),
+        (array_file(np.zeros((4, 6), np.int64)), r"floats in \[0, 1\], this one is int64"),
+        (array_file(np.array([[{}]])), "no array of numbers in NumPy's format"),
+        (array_file(LEVELS)[:-9], "no array of numbers in NumPy's format"),
+        (array_file(LEVELS)[:20], "x.npy: "),
+    ],
+)
+def test_other_arrays_are_refused_by_name(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(content)
+    with pytest.raises(SoftaugError, match=message) as error:
+        read_image(tmp_path / "x.npy", 1, 6, 6)
+    assert "x.npy" in str(error.value)
+
+
+def test_an_array_is_as_small_as_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 48 * 64 - 1)
+    (tmp_path / "x.npy").write_bytes(array_file(LEVELS))
+    with pytest.raises(SoftaugError, match=r"x\.npy: more than 3,071 pixels, too large"):
+        read_image(tmp_path / "x.npy", 1, 6, 6)
+
+
 def test_parts_without_class_folders_are_no_classes(tmp_path: Path) -> None:
     make_folder(tmp_path, {"": 5}, ("train", "val"))
     with pytest.raises(SoftaugError, match="train: no class folders"):

@@ -14,9 +14,11 @@ from softaug.transforms.flip import Flip, Still, VerticalFlip
 from softaug.transforms.noise import DiffusionNoise, Noise
 from softaug.transforms.policies import RandAugment, TrivialAugment
 from softaug.transforms.resized_crop import RandomResizedCrop, ResizedCrop
+from softaug.transforms.strips import FrequencyMask, TimeMask
 
 __all__ = [
     "Blur", "Borrowed", "Chain", "Crop", "Cutout", "DiffusionNoise", "Drawn", "Erase", "Flip",
-    "GaussianBlur", "Hard", "Noise", "RandAugment", "RandomResizedCrop", "ResizedCrop", "Still",
-    "Transform", "TrivialAugment", "UniformCrop", "VerticalFlip", "take",
+    "FrequencyMask", "GaussianBlur", "Hard", "Noise", "RandAugment", "RandomResizedCrop",
+    "ResizedCrop", "Still", "TimeMask", "Transform", "TrivialAugment", "UniformCrop",
+    "VerticalFlip", "take",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from softaug.transforms.hashed_noise import draw_seeds
 EDGES = ("top", "bottom", "left", "right")
 
 
-class _Hide:
+class Hide:
     """What erasing shares: a rectangle of each sample, ends exclusive, shows the fill."""
 
     fill: Fill
@@ -44,7 +44,7 @@ class _Hide:
 
 
 @dataclass(frozen=True)
-class Erase(_Hide):
+class Erase(Hide):
     """Hide one rectangle, wholly inside the image, at a uniform place: soft random erasing.
 
     Its share of the area is uniform over `area`, its aspect (height / width) log-uniform over the
@@ -111,7 +111,7 @@ class Erase(_Hide):
 
 
 @dataclass(frozen=True)
-class Cutout(_Hide):
+class Cutout(Hide):
     """Hide one square around a uniform pixel, less the part of it that lies outside of the image.
 
     side: the square's, in pixels, 1 or more; fill: as in `Erase`.

@@ -25,7 +25,7 @@ from softaug_lab.data.sample import Sample, Unreadable
 
 IMAGE_ENDINGS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
-    | {".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif"}
+    | {".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".npy"}
 )
 AT_ONCE = 256  # samples that are decoded before the results are stored
 UPRIGHT = {  # what makes an image upright, by its EXIF orientation

@@ -1,14 +1,19 @@
-"""Open encoded images with Pillow: formats that run no other program, sizes that fit in memory."""
+"""Open encoded images with Pillow: formats that run no other program, sizes that fit in memory.
+
+Arrays in NumPy's format, such as spectrograms, are opened as images too.
+"""
 
 import io
 from pathlib import Path
 from stat import S_ISREG
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from softaug_lab.data.sample import Content, Slice
 
 # Pillow hands other formats, such as PostScript, to another program, whatever the file is called.
+ARRAY_MAGIC = b"\x93NUMPY"  # the first bytes of a .npy file
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 
@@ -23,7 +28,10 @@ def open_image(content: Content) -> Image.Image:
     only warns: a small file may decode to any number of pixels. A JPEG may have twice as many, as
     the photos of some phones have: it is decoded smaller.
     """
-    image = Image.open(open_content(content), formats=FORMATS)
+    opened = open_content(content)
+    if _is_array(opened):
+        return _array_image(opened)
+    image = Image.open(opened, formats=FORMATS)
     try:
         if image.mode == "F":  # what is white in floating point, nobody knows
             raise RefusedError("floating-point pixels; convert it to 8 or 16 bits")
@@ -31,6 +39,45 @@ def open_image(content: Content) -> Image.Image:
     except BaseException:
         image.close()
         raise
+    return image
+
+
+def _is_array(opened: Path | io.BytesIO) -> bool:
+    if isinstance(opened, io.BytesIO):
+        return opened.getbuffer()[: len(ARRAY_MAGIC)] == ARRAY_MAGIC
+    with opened.open("rb") as file:
+        return file.read(len(ARRAY_MAGIC)) == ARRAY_MAGIC
+
+
+def _array_image(opened: Path | io.BytesIO) -> Image.Image:
+    """Make an image of a NumPy array [H,W], [1,H,W] or [3,H,W]: 8 bits, or floats in [0, 1].
+
+    Raises RefusedError for other arrays. Objects in a file are never unpickled.
+    """
+    try:
+        array = np.load(opened, allow_pickle=False)
+    except ValueError as error:
+        raise RefusedError(f"no array of numbers in NumPy's format ({error})") from error
+    if array.ndim == 3 and len(array) in (1, 3):
+        array = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
+    elif array.ndim != 2:
+        shape = list(array.shape)
+        raise RefusedError(f"an array must be [H,W], [1,H,W] or [3,H,W], this one is {shape}")
+    if array.size == 0:
+        raise RefusedError("an array without pixels")
+    if np.issubdtype(array.dtype, np.floating):
+        if not ((array >= 0) & (array <= 1)).all():  # not a number is neither
+            least, largest = array.min(), array.max()
+            raise RefusedError(
+                f"floating-point pixels must be in [0, 1], got {least:g} to {largest:g}; scale all "
+                "arrays alike"
+            )
+        array = (array * 255).round().astype(np.uint8)
+    if array.dtype != np.uint8:
+        kind = array.dtype
+        raise RefusedError(f"an array must be uint8, or floats in [0, 1], this one is {kind}")
+    image = Image.fromarray(np.ascontiguousarray(array))
+    refuse_size(image, 1)
     return image
 
 
