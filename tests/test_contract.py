@@ -24,7 +24,6 @@ from softaug import (
     Drawn,
     Erase,
     Flip,
-    FrequencyMask,
     GaussianBlur,
     Hard,
     Noise,
@@ -68,7 +67,6 @@ KINDS: dict[str, dict[str, Any]] = {
         "erase": Erase(area=(0.1, 0.6), probability=0.8),
         "cutout": Cutout(side=5, fill=3),
         "time-mask": TimeMask(share=(0.1, 0.5), fill=3),
-        "frequency-mask": FrequencyMask(probability=0.8),
     },
     "computed": {
         "erase-mean": Erase(fill="mean"),

@@ -86,7 +86,8 @@ class SoftAugment:
         images: [N,C,H,W], or one image [C,H,W] with one label; uint8 or float; never changed. One
             picture of PIL with one label works too (it becomes uint8), so that a SoftAugment can
             be a data set's `transforms=`.
-        labels: integers [N] or rows [N,K] (after MixUp, say).
+        labels: integers [N] or rows [N,K] (after MixUp, say). Multi-hot labels [N,K] are read as
+            rows too, so they need `soften=partial(smooth_multilabel, prior=...)`.
         seen: the map to begin with, None for all ones; drawn: draws to use instead of new ones.
         Raises ValueError for labels out of range or on another device, wrong shapes and dtypes,
         draws of another number of samples, maps whose mean exceeds 1, and pixels that are not

@@ -24,11 +24,11 @@ class CalibratedCurve:
     confidence = c - (c - chance) (1 - v)^k with c = 1 - alpha (1 - chance); alpha starts at 0 and k
     at the paper's 2, so that before the first observation it is the paper's curve.
 
-    Call `observe` now and then, best from 30 to 90 % of the training, with the model's logits for
-    images that do not train it. Whole images tell the ceiling. Where some of them were augmented by
-    the transform that the model trains with, these tell the exponent too. A model that is surer
-    than it is often right gets softer targets, one that is less sure harder ones. The images for
-    the temperature should be others.
+    Call `observe` several times, best from 30 to 90 % of the training, with the model's logits for
+    held-out images. Whole images determine the ceiling; images augmented by the transform that the
+    model trains with determine the exponent too. An over-confident model (mean confidence above its
+    accuracy) gets softer targets, an under-confident one harder targets. Fit a temperature on other
+    held-out images.
 
     chance in [0, 1): the confidence where nothing is visible, 1/num_classes in the paper.
 
@@ -74,7 +74,7 @@ class CalibratedCurve:
         labels: Int64[Tensor, "n"],
         visibility: Float[Tensor, "n"] | None = None,
     ) -> None:
-        """Move the curve towards the one that makes the model as sure as it is often right.
+        """Move the curve towards the one at which the model's confidence equals its accuracy.
 
         logits [N,K], labels [N] and visibilities [N] of images that do not train the model; without
         visibilities they are whole. One call corrects up to half of the gap between the model's

@@ -30,8 +30,10 @@ class Strength:
 
 
 def strength(*, epochs: int, images: int, side: int, robust: int = 1) -> Strength:
-    """Choose the strength for so many epochs over so many training images of so many pixels.
+    """Choose the strength by the rule of docs/budget.md: sigma from the epochs, at least a pixel.
 
+    epochs: of the whole training. images: in the training set, 1 or more; the rule gives the same
+    strength for any number of them. side: the shorter one of the images, in pixels.
     robust: 0 hides no rectangle, 1 hides one in a tenth of the images, 2 in a quarter of them, at
     a price in accuracy on whole images. docs/budget.md has the measurements.
     """
@@ -56,8 +58,9 @@ def recommended(
 ) -> SoftAugment:
     """Build the SoftAugment to begin with: a crop with mixed fills, as strong as the budget allows.
 
-    num_classes: K >= 2. epochs: of the whole training. images: in the training set. side: the
-    shorter one of the images, in pixels. robust: as for `strength`. flip: mirror images left to
+    num_classes: K >= 2. epochs: of the whole training. images: in the training set, 1 or more; the
+    present rule gives the same augmentation for any number. side: the shorter one of the images, in
+    pixels. robust: as for `strength`. flip: mirror images left to
     right with probability 1/2; False where left and right matter, as in digits. generator: as for
     `SoftAugment`.
 

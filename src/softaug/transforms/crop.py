@@ -50,8 +50,9 @@ class Crop(_Shift):
     """Shift the frame by a truncated normal offset: the soft crop.
 
     tx and ty are independent, normal with standard deviation sigma * width and sigma * height,
-    truncated (drawn anew, not clamped) to less than the side, then rounded to whole pixels. Output
-    pixel (y, x) shows input pixel (y + ty, x + tx), or `fill` outside of the image.
+    truncated at the side (distributed as if drawn again until within it, instead of clamped), then
+    rounded to whole pixels. Output pixel (y, x) shows input pixel (y + ty, x + tx), or `fill`
+    outside of the image.
 
     sigma: a share of the side, in [0, 1]; the paper takes 0.3. A pair is (vertical, horizontal).
     fill: a number, or one for each channel, in the units of the images, or a word:

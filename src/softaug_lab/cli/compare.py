@@ -68,11 +68,12 @@ def compare(
     _file: RecipeFile = None,
     running: Running = RUNNING,
 ) -> None:
-    """Compare augmentations fairly: same budget, data order and weights; several seeds; one report.
+    """Compare arms: same budget, data order and initial weights; several seeds; one report.
 
-    Finished runs in the folder are kept, so the same command continues after a crash, and more
-    arms or seeds can be added later. The arms simsiam... train without labels, as in pretrain, and
-    compare among themselves; their figures are those of a linear probe.
+    An arm is an augmentation with its targets and its loss. Finished runs in the folder are kept,
+    so the same command continues after a crash, and more arms or seeds can be added later. The arms
+    simsiam... train without labels, as in pretrain, and are compared only with each other; their
+    figures are those of a linear probe.
 
     Parameters
     ----------

@@ -22,8 +22,8 @@ SOURCES = (
 )
 CORRUPTED = "Also measure under 19 corruptions at 5 severities each (ImageNet-C)."
 OTHER_DATA = (
-    "Other data, named like DATA or a folder of images without classes. Measure how well the "
-    "model tells them from the test images, by maximum softmax and by energy."
+    "Other data: a source as for DATA, or a folder of images without classes. Measures how well "
+    "the model tells these images from the test images, by maximum softmax and by energy."
 )
 
 
@@ -154,8 +154,8 @@ class CompareOptions:
     run
         Folder of the comparison (default: runs/compare-DATA).
     on
-        here trains one run after another; ray trains them side by side on a Ray cluster whose
-        machines all see the folder of the comparison.
+        here trains on this machine, --jobs runs at a time; ray trains the runs side by side on a
+        Ray cluster whose machines all see the folder of the comparison.
     jobs
         Number of runs to train at a time, each in a process of its own; on a CPU they share its
         cores, with several GPUs each takes the next one.

@@ -13,9 +13,9 @@ from softaug_lab.report import arm_rows, shown_metrics
 
 ARMS_CAPTION = (
     f"error: top-1 error in %; cut off, hidden: the same with {HEADLINE_PERCENT} of each image out "
-    "of the frame or under a rectangle, filled as no arm trains; mix: whole, cut-off and hidden "
-    "images together, after the temperature; floor: the ECE that a calibrated model would "
-    "measure; p: mean confidence in training"
+    "of the frame or under a rectangle, with fills that no arm trains on; mix: whole, cut-off and "
+    "hidden images together, after the temperature; floor: the ECE that a calibrated model would "
+    "measure; p: mean confidence of the targets in training"
 )
 MODEL_CAPTION = (
     "on {images:,} test images; interval: 95 %, over images; floor: what a calibrated model would "

@@ -1,7 +1,8 @@
 """Fair comparisons: soft arms against their rivals over several seeds, with paired statistics.
 
-Arms share data order, initial weights, schedule, fill colour, operation order and budget; they
-differ in the augmentation alone. A finished run of an (arm, seed) is never repeated.
+Arms share data order, initial weights, schedule, flips and budget; they differ in the fields of
+`recipes/arms.yaml` alone: augmentation, targets, loss, mixing, last layer. A finished run of
+an (arm, seed) is never repeated.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,6 +1,8 @@
 """The terms that reports and documentation use, each explained in two sentences."""
 
 GLOSSARY = {
+    "arm": "A named way to train: an augmentation with its targets and its loss. The arms of a "
+    "comparison share the data and their order, the initial weights, the schedule and the budget.",
     "visibility": "The share of the original image that can still be seen after an augmentation, "
     "from 0 (nothing) to 1 (all of it). It is computed from where the augmentation moves and "
     "covers pixels, or from how much noise or blur it adds.",

@@ -113,8 +113,8 @@ class Recipe:
     end_epochs
         Number of last epochs that train without augmentation other than the flip, in every arm.
     skip_nonfinite
-        Number of steps with a loss or gradient that is not finite which may be skipped before the
-        run stops.
+        Number of steps that the run may skip because their loss or gradient is not finite; one
+        more stops the run.
     precision
         auto is bf16 where the processor computes it in hardware, and fp32 elsewhere.
     compile

@@ -55,11 +55,12 @@ def _sentence(direction: dict[str, Any], record: dict[str, Any]) -> str:
     gain, error = (_value(direction[key], record) for key in ("gain", "error"))
     if not direction["tried"]:
         return (
-            f"{direction['direction']}: not tried, the time did not suffice; the rule's is taken."
+            f"{direction['direction']}: not tried, because the time was too short; "
+            "the rule's value stays."
         )
-    verdict = "taken" if direction["taken"] else "not more than that, so the rule's is taken"
+    verdict = "taken" if direction["taken"] else "no more than that, so the rule's value stays"
     if direction["gain"] == 0:
-        verdict = "the rule's is the best"
+        verdict = "the rule's value is the best"
     return (
         f"{direction['direction']}: {direction['best']:+.2f} steps gain {gain} with a standard "
         f"error of {error}; {verdict}."

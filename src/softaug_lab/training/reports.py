@@ -1,4 +1,4 @@
-"""What the host learns of the steps, as late as the device needs, and what follows from it."""
+"""Read each step's sums `lag` steps later, and act on them: progress, faults, stop, checkpoint."""
 
 import math
 from collections import deque
