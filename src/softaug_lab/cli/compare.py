@@ -70,10 +70,9 @@ def compare(
 ) -> None:
     """Compare arms: same budget, data order and initial weights; several seeds; one report.
 
-    An arm is an augmentation with its targets and its loss. Finished runs in the folder are kept,
-    so the same command continues after a crash, and more arms or seeds can be added later. The arms
-    simsiam... train without labels, as in pretrain, and are compared only with each other; their
-    figures are those of a linear probe.
+    An arm is an augmentation with its targets and loss. Finished runs in the folder are kept: the
+    same command continues after a crash, and arms or seeds can be added later. The arms simsiam...
+    train without labels and are compared with each other, by the figures of a linear probe.
 
     Parameters
     ----------
