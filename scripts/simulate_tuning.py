@@ -9,12 +9,14 @@ noise of a run the share of searches that move and the mean change of the true s
 
 import numpy as np
 
+from softaug.recommend import strength
 from softaug_lab.tuning import OBJECTIVES
 from softaug_lab.tuning.design import Point, design
 from softaug_lab.tuning.surface import fit_surface
 
 SEARCHES, LEVEL, COST, SEED_SPREAD = 300, 1.5, 0.03, 0.05
 NOISES = (0.03, 0.06, 0.09)
+RULE = strength(epochs=30, images=10_000, side=32)
 
 
 def true_score(point: Point, off: float) -> float:
@@ -25,7 +27,7 @@ def true_score(point: Point, off: float) -> float:
 def simulate(runs: int, off: float, noise: float) -> tuple[float, float]:
     """Return the share of searches that leave the rule, and the mean change of the true score."""
     random = np.random.default_rng(0)
-    points, seeds = zip(*design(runs), strict=True)
+    points, seeds = zip(*design(runs, RULE), strict=True)
     winners = []
     for _ in range(SEARCHES):
         levels = random.normal(LEVEL, SEED_SPREAD, max(seeds) + 1)

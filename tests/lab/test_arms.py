@@ -39,7 +39,7 @@ from softaug_lab.recipes.arms import (
     swept,
 )
 from softaug_lab.recipes.recipe import Recipe
-from softaug_lab.runs.folder import open_run
+from softaug_lab.runs.folder import RunFolder, open_run
 from softaug_lab.training.augmentation import build_arm
 from softaug_lab.training.loop import fit
 from softaug_lab.training.other_methods import (
@@ -266,6 +266,27 @@ def test_no_arm_is_mixed_in_the_end_phase(data: Data, tmp_path: Path) -> None:
     objective.loss = spy
     trained(recipe, data, tmp_path / "a", objective=objective)
     assert mixed == 10 * [True] + 5 * [False]
+
+
+def test_an_ensemble_that_was_stopped_goes_on(data: Data, tmp_path: Path) -> None:
+    """At its second member, when its own folder has no weights yet."""
+    recipe = replace(QUICK, arm="ensemble(members=2)")
+    run = open_run(tmp_path / "run", recipe, data, {}, resume=False)
+
+    def stopping(member: Recipe, data: Data, folder: RunFolder, *others: Any) -> None:
+        if folder.folder.name == "member-1":
+            raise KeyboardInterrupt
+        fit(member, data, folder, *others)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_one(recipe, data, run, CPU, ignore, stopping)
+    first = run.folder / "member-0" / "model.safetensors"
+    made = first.stat().st_mtime_ns
+    with pytest.raises(UsageError, match="--resume goes on with it"):
+        open_run(run.folder, recipe, data, {}, resume=False)
+    run_one(recipe, data, open_run(run.folder, recipe, data, {}, resume=True), CPU, ignore)
+    assert run.finished
+    assert first.stat().st_mtime_ns == made
 
 
 def test_an_ensemble_averages_its_members(data: Data, tmp_path: Path) -> None:

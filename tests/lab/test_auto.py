@@ -115,6 +115,47 @@ def test_minutes_are_measured_once_and_written_down(
     assert RunFolder(run).recipe() == recipe
 
 
+def test_a_run_that_failed_at_once_decides_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the share that is held out nor the epochs of the next run in its folder."""
+    folder(tmp_path / "data" / "train", range(40))
+    folder(tmp_path / "data" / "test", range(40, 46))
+    command = ["train", str(tmp_path / "data"), "--run", str(tmp_path / "run")]
+    failing = ["--held-out", "0.4", "--lr", "1e30", "--batch-size", "20", "--epochs", "7"]
+    fails(capsys, 1, *command, *failing)
+    assert (tmp_path / "run" / "recipe.json").exists()
+    main([*command, "--minutes", "1000", "--dry-run"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert " 7 epochs for 1000 minutes" not in said
+    assert "too few to hold some out" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "unused"),
+    [
+        (["--arm", "standard", "--augment", "erase(0.2)"], ["--augment"]),
+        (["--arm", "standard", "--sigma", "0.9", "--robust", "2"], ["--sigma", "--robust"]),
+        (["--augment", "erase(0.2)", "--sigma", "0.4", "--robust", "0"], ["--sigma", "--robust"]),
+        (["--arm", "auto@crop(0.1)", "--augment", "erase(0.2)"], ["--augment"]),
+        (["--sigma", "0.4", "--robust", "2"], []),
+        (["--arm", "soft", "--sigma", "0.4"], []),
+        (["--arm", "soft", "--augment", "erase(0.2)"], []),
+    ],
+)
+def test_options_that_an_arm_does_not_read_are_told(
+    options: list[str], unused: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder(tmp_path / "data", range(12))
+    main(["train", str(tmp_path / "data"), "--batch-size", "4", "--dry-run", *options])
+    said = " ".join(capsys.readouterr().err.split())
+    arm = options[1] if options[0] == "--arm" else "auto"
+    for name in ("--augment", "--sigma", "--robust"):
+        told = f"{name} changes nothing: the augmentation of {arm} does not use it"
+        assert (told in said) == (name in unused)
+    assert ("chosen for" in said) == (arm == "auto" and "--augment" not in options)
+
+
 def test_a_run_that_goes_on_holds_out_what_it_did(tmp_path: Path) -> None:
     folder(tmp_path / "data" / "train", range(40))
     folder(tmp_path / "data" / "test", range(40, 46))

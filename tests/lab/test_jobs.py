@@ -1,5 +1,6 @@
 """Runs side by side in processes of this machine: the same folders, whatever happens to them."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -85,6 +86,12 @@ def test_jobs_end_as_runs_one_after_another(tmp_path: Path) -> None:
     assert {seed for seed, _ in told} == {0, 1}
     # Finished runs are not begun again.
     run_jobs(pairs, data(), "cpu", 2, lambda *_: pytest.fail("begun"), lambda _: None)
+    # One that an earlier version evaluated is evaluated again.
+    evaluation = pairs[0][1].evaluation_file
+    whole = json.loads(evaluation.read_text())
+    evaluation.write_text(json.dumps(whole | {"mix": None}))
+    run_jobs(pairs, data(), "cpu", 2, lambda *_: None, lambda _: None)
+    assert json.loads(evaluation.read_text())["mix"] == whole["mix"]
 
 
 @pytest.mark.usefixtures("forked")

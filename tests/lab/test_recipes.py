@@ -148,6 +148,41 @@ def test_the_command_line_comes_before_the_file(tmp_path: Path) -> None:
     assert options("compare", "demo", "--recipe", str(path))["arms"][0] == "standard"
 
 
+def test_defaults_follow_what_a_file_says_as_what_is_typed(tmp_path: Path) -> None:
+    """Weights of others are fine-tuned, arms without labels have their schedule."""
+
+    def recipe(content: str, *command: str) -> Recipe:
+        path = tmp_path / "mine.yaml"
+        path.write_text(content)
+        found = options(*command, "--recipe", str(path))["recipe"]
+        assert isinstance(found, Recipe)
+        return found
+
+    typed = options("train", "demo", "--weights", "w.pth", "--model", "resnet18")["recipe"]
+    assert (typed.optimizer, typed.lr) == ("adamw", 0.003)
+    assert recipe("weights: w.pth\nmodel: resnet18\n", "train", "demo") == typed
+    own = recipe("weights: w.pth\nepochs: 3\n", "train", "demo", "--lr", "0.5")
+    assert (own.epochs, own.lr, own.optimizer) == (3, 0.5, "adamw")
+    assert recipe("pretrained: true", "train", "demo").optimizer == "adamw"
+    assert recipe("pretrained: true", "train", "demo", "--no-pretrained").optimizer == "sgd"
+    without = recipe("arms: [simsiam, simsiam-soft]", "compare", "demo")
+    assert (without.lr, without.epochs, without.batch_size) == (0.03, 100, 512)
+    arguments = options("train", "demo", "--no-pretrained")
+    assert arguments.get("recipe", Recipe()).optimizer == "sgd"
+
+
+def test_a_file_downloads_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A recipe may come from a stranger."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("weights: hf-hub:some/body")
+    with pytest.raises(SystemExit):
+        main(["train", "demo", "--recipe", str(path)])
+    said = capsys.readouterr().err
+    assert "mine.yaml: weights: hf-hub:some/body would be downloaded; name them on the" in said
+    mine = options("train", "demo", "--recipe", str(path), "--weights", "w.pth")
+    assert mine["recipe"].weights == "w.pth"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

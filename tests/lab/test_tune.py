@@ -1,9 +1,11 @@
 """A search: its design and fit against references, its promises, and the command from outside."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,10 +50,30 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_points_of_a_round_share_a_seed_and_the_first_three_are_of_sigma() -> None:
-    chosen = design(9)
+    chosen = design(9, RULE)
     assert [seed for _, seed in chosen] == [0] * 6 + [1] * 3
-    assert [point for point, _ in chosen] == [*ROUND, *ROUND[:3]]
+    assert [point for point, _ in chosen[:5]] == [*ROUND[:5]]
+    assert [point for point, _ in chosen[6:]] == [*ROUND[:3]]
     assert {(p.erase, p.smoothing) for p, _ in chosen[:3]} == {(0, 0)}
+
+
+def test_a_bound_moves_a_point_to_what_is_trained() -> None:
+    """The fit must not think that a step was taken which the bounds made shorter."""
+    points = [point for point, _ in design(6, RULE)]
+    assert points[5].erase == pytest.approx(-2 / 3)  # from 0.1 to 0
+    strong = replace(RULE, sigma=0.3, erase=0.0)
+    chosen = design(10, strong)
+    assert [seed for _, seed in chosen] == [0] * 5 + [1] * 5  # no rectangles cannot be fewer
+    assert chosen[1][0].sigma == pytest.approx(math.log(4 / 3) / math.log(1.6))
+    assert "crop(0.4," in arm_at(chosen[1][0], strong)
+    arms = {arm_at(point, rule) for rule in (RULE, strong) for point, _ in design(6, rule)}
+    assert not any("e-" in arm for arm in arms)
+
+
+def test_scores_that_are_all_zero_leave_the_rule() -> None:
+    points, seeds = zip(*design(8, RULE), strict=True)
+    for objective in OBJECTIVES.values():
+        assert fit_surface(points, seeds, [0.0] * 8, objective.prior).winner() == Point()
 
 
 def test_the_arm_at_a_point_is_read_as_an_arm() -> None:
@@ -69,7 +91,7 @@ def test_the_arm_at_a_point_is_read_as_an_arm() -> None:
 def test_the_fit_is_that_of_a_long_way_round(seed: int) -> None:
     """With the noise it found, it is least squares with the priors as further rows."""
     rng = np.random.default_rng(seed)
-    chosen = design(int(rng.integers(3, 20)))
+    chosen = design(int(rng.integers(3, 20)), RULE)
     scores = rng.normal(1.5, 0.1, len(chosen))
     seeds = [s for _, s in chosen]
     surface = fit_surface([p for p, _ in chosen], seeds, scores.tolist(), PRIOR)
@@ -95,7 +117,7 @@ def test_the_rule_is_left_for_evidence_alone() -> None:
     def share_that_leaves(truth: float, runs: int) -> tuple[float, float]:
         left, loss = 0, 0.0
         for _ in range(200):
-            chosen = design(runs)
+            chosen = design(runs, RULE)
             level = rng.normal(0, 0.05, 20)
             scores = [
                 1.5 + level[s] + 0.02 * (p.sigma - truth) ** 2
@@ -190,6 +212,35 @@ def test_too_little_time_is_told_before_work(data: Data, monkeypatch: pytest.Mon
     assert make_plan(enough, "mix_nll", Recipe(), data, CPU).trials >= 3
 
 
+def test_an_end_longer_than_a_short_run_is_told_before_work(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed(monkeypatch, 1.0, 2.0)
+    with pytest.raises(UsageError, match=r"--end-epochs must be below the 8 epochs .* got 10"):
+        make_plan(2, "mix_nll", Recipe(epochs=20, end_epochs=10), data, CPU)
+
+
+def test_weights_name_their_network_to_a_search_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: None
+) -> None:
+    del few
+    write_images(tmp_path / "pictures", range(150))
+    asked: list[Recipe] = []
+
+    def begin(recipe: Recipe, _: Data) -> Recipe:
+        return replace(recipe, model="resnet10t", weights_sha256="0" * 64)
+
+    def stop(*request: Any) -> Plan:
+        asked.append(request[2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("softaug_lab.cli.tune.begin_with_weights", begin)
+    monkeypatch.setattr("softaug_lab.tuning.make_plan", stop)
+    with pytest.raises(SystemExit):
+        main(["tune", str(tmp_path / "pictures"), "--minutes", "5", "--weights", "w.pth"])
+    assert (asked[0].model, asked[0].weights_sha256) == ("resnet10t", "0" * 64)
+
+
 PLAN = Plan(5, "mix_nll", epochs=3, trial_epochs=1, trials=4, scored=300, epoch_seconds=1.0)
 
 
@@ -257,8 +308,8 @@ def test_the_winner_is_as_far_from_the_rule_of_the_full_length(data: Data, tmp_p
     """One step at 8 epochs is one step at 60, where the rule's own sigma is 0.141."""
     plan = replace(PLAN, epochs=60, trial_epochs=8)
     study = Study(tmp_path, plan, Recipe(arm="auto"), data, {})
-    scores = [1.5 - 0.3 * point.sigma for point, _ in design(6)]
-    points, seeds = zip(*design(6), strict=True)
+    scores = [1.5 - 0.3 * point.sigma for point, _ in design(6, RULE)]
+    points, seeds = zip(*design(6, RULE), strict=True)
     surface = fit_surface(points, seeds, scores, PRIOR)
     steps = surface.winner().sigma
     assert steps > 1

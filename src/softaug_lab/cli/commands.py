@@ -2,6 +2,8 @@
 
 import re
 from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 from cyclopts import App, ArgumentCollection
 from cyclopts.config import Dict
@@ -18,6 +20,7 @@ from softaug_lab.recipes import (
 )
 
 PRETRAINING = "simsiam"  # the recipe with the defaults of pretraining
+NO = ("false", "f", "no", "n", "0")  # the words that turn a switch off, for cyclopts
 WITH_LABELS = ("--standard", "--end-epochs")
 WITHOUT_LABELS = ("--blur",)
 BLUR = "probability that a view is blurred (default: 0 for images up to 64 px, else 1/2)."
@@ -139,24 +142,50 @@ def _from_recipe_file(app: App, commands: tuple[str, ...], arguments: ArgumentCo
     and of `finetune` for training that begins with weights of others. `train` is told which of the
     latter are open where nothing is said of a network, since it may find weights by itself.
     """
-    files = [argument for argument in arguments if argument.name == "--recipe"]
-    names = [token.value for argument in files for token in argument.tokens]
-    given = {argument.name for argument in arguments if argument.tokens}
-    if {"--epochs", "--minutes"} <= given:
+    typed = {argument.name for argument in arguments if argument.tokens}
+    if {"--epochs", "--minutes"} <= typed:
         raise UsageError("--minutes chooses the number of epochs; leave out --epochs")
-    arms = [t.value for argument in arguments if argument.name == "--arms" for t in argument.tokens]
-    named = [re.split(r"[(@]", arm)[0] for arm in arms]
+    recipes = [read_recipe(name) for name in _values(arguments, "--recipe")]
+    for options, path in recipes if "--weights" not in typed else ():
+        _refuse_download(options, path)
+    stated = {_option(key): value for options, _ in recipes for key, value in options.items()}
+    arms = _values(arguments, "--arms") or stated.get("--arms") or []
+    named = [re.split(r"[(@]", str(arm))[0] for arm in arms]
+    pretrained = _switch(arguments, "--pretrained", bool(stated.get("--pretrained")))
     if commands[-1:] == ("pretrain",) or not set(SELF_SUPERVISED).isdisjoint(named):
-        names.append(PRETRAINING)
-    elif given & {"--weights", "--pretrained"}:
-        names.append(FINE_TUNING)
-    elif commands[-1:] == ("train",) and not given & {"--model", "--recipe"}:
-        left_open = [key for key in read_recipe(FINE_TUNING)[0] if _option(key) not in given]
+        recipes.append(read_recipe(PRETRAINING))
+    elif pretrained or "--weights" in typed | set(stated):
+        recipes.append(read_recipe(FINE_TUNING))
+    elif commands[-1:] == ("train",) and not typed & {"--model", "--recipe", "--pretrained"}:
+        left_open = [key for key in read_recipe(FINE_TUNING)[0] if _option(key) not in typed]
         Dict({"left-open": left_open}, use_commands_as_keys=False)(app, commands, arguments)
-    for name in names:
-        options, path = read_recipe(name)
+    for options, path in recipes:
         take = Dict(options, source=str(path), use_commands_as_keys=False, allow_unknown=True)
         take(app, commands, arguments)
+
+
+def _values(arguments: ArgumentCollection, name: str) -> list[str]:
+    """Return the values that the command line gives an option."""
+    return [token.value for one in arguments if one.name == name for token in one.tokens]
+
+
+def _switch(arguments: ArgumentCollection, name: str, default: bool) -> bool:
+    """Return whether a switch is on, which may be turned off by --no-NAME or --NAME=false."""
+    tokens = [token for one in arguments if one.name == name for token in one.tokens]
+    if not tokens:
+        return default
+    last = tokens[-1]
+    return (last.value.lower() not in NO) if last.value else last.implicit_value is True
+
+
+def _refuse_download(options: dict[str, Any], path: Path) -> None:
+    """Recipes may come from strangers, and only the user decides what is downloaded."""
+    weights = str(options.get("weights") or "")
+    if weights.startswith("hf-hub:"):
+        raise UsageError(
+            f"{path}: weights: {weights} would be downloaded; name them on the command line, with "
+            "--weights"
+        )
 
 
 app = App(

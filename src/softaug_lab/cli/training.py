@@ -1,5 +1,6 @@
 """What the commands that train share: one run, the plan of a dry run, hints after Ctrl-C."""
 
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -8,11 +9,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from softaug_lab.basics.errors import UsageError, plural
+from softaug_lab.basics.errors import UsageError, listed, plural
 from softaug_lab.cli.options import DataOptions, RunFolderOptions, RunOptions, load_data
 from softaug_lab.cli.terminal import advance, inert, progress_bar, quiet, say, show, tell
 from softaug_lab.cli.weights import begin_with_weights, choose_weights
-from softaug_lab.recipes import Recipe
+from softaug_lab.recipes import AUTO, Recipe, read_arm
 
 if TYPE_CHECKING:
     from softaug_lab.basics.processes import Processes
@@ -156,9 +157,23 @@ def prepare(
         say(f"{plural(epochs, 'epoch')} for {running.minutes:g} minutes here")
         recipe = replace(recipe, epochs=epochs)
     by_rule = [chosen for arm in arms if (chosen := replace(recipe, arm=arm)).by_rule]
+    for unused in _unused(recipe, arms, by_rule=bool(by_rule)):
+        say(f"{unused} changes nothing: the augmentation of {listed(arms, 4)} does not use it")
     if by_rule:
         _announce(by_rule[0], data)  # the rule chooses alike for all of them
     return recipe
+
+
+def _unused(recipe: Recipe, arms: Sequence[str], *, by_rule: bool) -> list[str]:
+    """List the options of augmentation that are set and that none of the arms reads."""
+    reads = any(re.search(rf"\b(harsh|{AUTO})\b", read_arm(arm).augment) for arm in arms)
+    given = recipe.augment is not None
+    unused = {
+        "--augment": given and not reads,
+        "--sigma": recipe.sigma is not None and (given or not reads),
+        "--robust": recipe.robust != Recipe.robust and (given or not by_rule),
+    }
+    return [name for name, is_unused in unused.items() if is_unused]
 
 
 def _announce(recipe: Recipe, data: "Data") -> None:
@@ -167,10 +182,11 @@ def _announce(recipe: Recipe, data: "Data") -> None:
 
     chosen = resolve(recipe, data)
     say(f"{recipe.arm}: {chosen.augment}, k = {recipe.parsed_arm.k or chosen.k:g}")
-    say(
-        f"chosen for {plural(recipe.epochs, 'epoch')} of {data.train_images:,} images "
-        "(docs/budget.md); --sigma, --k, --robust and --augment change it"
-    )
+    if recipe.augment is None:
+        say(
+            f"chosen for {plural(recipe.epochs, 'epoch')} of {data.train_images:,} images "
+            "(docs/budget.md); --sigma, --k, --robust and --augment change it"
+        )
 
 
 def _say_twice(data: "Data") -> None:
@@ -195,12 +211,15 @@ def _uncalibrated(data: "Data") -> str:
 
 
 def _first_run(folder: Path) -> "RunFolder | None":
-    """Return the run in this folder, or the first one of the comparison in it, if there is any."""
+    """Return the run in this folder, or the first one of the comparison in it, if there is any.
+
+    A run that failed before it had anything to resume is none.
+    """
     from softaug_lab.runs import RunFolder
 
     with suppress(OSError):  # a folder that cannot be read is refused when it is opened
         records = (folder / "recipe.json", *sorted(folder.glob("runs/*/recipe.json")))
-        return next((RunFolder(record.parent) for record in records if record.exists()), None)
+        return next((run for at in records if (run := RunFolder(at.parent)).started), None)
     return None
 
 

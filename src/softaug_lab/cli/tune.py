@@ -17,6 +17,7 @@ from softaug_lab.cli.options import (
 )
 from softaug_lab.cli.terminal import advance, console, inert, progress_bar, say, show, tell
 from softaug_lab.cli.training import command_line, interruption_hint, load_to_train, source_of
+from softaug_lab.cli.weights import begin_with_weights
 from softaug_lab.recipes import Recipe, panels
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def _open(
         return run or Path("runs") / f"tune-{name}"
 
     loaded, read = load_to_train(data, read, lambda name: folder_of(name) / "last")
+    recipe = begin_with_weights(recipe, loaded)
     folder = folder_of(loaded.name)
     path = folder / PLAN
     if path.exists():

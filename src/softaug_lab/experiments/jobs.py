@@ -20,7 +20,7 @@ from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes, choose_device
 from softaug_lab.data import Data
 from softaug_lab.experiments.apart import logged_warnings, name_of, report_epochs, stopped
-from softaug_lab.experiments.run_one import run_one
+from softaug_lab.experiments.run_one import is_outdated, run_one
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder
 from softaug_lab.training import Progress, caught_signals
@@ -56,7 +56,7 @@ def run_jobs(
     The first error stops the other runs, which write a checkpoint. Raises SoftaugError, naming arm
     and seed, for a run that failed, InterruptedRunError on Ctrl-C and SIGTERM.
     """
-    waiting = [(recipe, run) for recipe, run in pairs if not run.finished]
+    waiting = [(recipe, run) for recipe, run in pairs if not run.finished or is_outdated(run)]
     running: list[_Job] = []
     begun = 0
     with caught_signals() as caught:

@@ -80,7 +80,7 @@ def run_one(
     training step. train: trains instead of `training.fit`. Raises UsageError where another process
     holds the folder.
     """
-    if not run.finished or _is_outdated(run):
+    if not run.finished or is_outdated(run):
         with held(run.folder) if processes.main else nullcontext():
             _perform(recipe, data, run, processes, watch, train)
     return read_record(run)
@@ -110,7 +110,7 @@ def _perform(
     processes.wait()
 
 
-def _is_outdated(run: RunFolder) -> bool:
+def is_outdated(run: RunFolder) -> bool:
     """Whether an earlier version evaluated the run, whose models are still there."""
     if has_views(run.evaluation_file) or not any(file.exists() for file in run.model_files):
         return False
@@ -186,6 +186,10 @@ def _evaluate(run: RunFolder, data: Data, processes: Processes) -> tuple[Evaluat
         processes=processes,
         held_out=_for_temperature(run.recipe(), data),
     )
+    if processes.main and evaluation.temperature == 1:
+        log.warning(
+            "%s: no held-out image is wrong, so none tells a temperature; it is 1", run.folder
+        )
     if processes.main and evaluation.temperature is not None:
         card = replace(model.card, temperature=evaluation.temperature)
         save_model(card, model.state_dict(), run.model_file)

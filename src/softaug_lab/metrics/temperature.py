@@ -42,9 +42,10 @@ def fit_temperature(
 
     T above 1 lowers the confidence. The NLL is convex in 1 / T, so its slope has one zero, which
     Newton's steps find, with halvings in log T where a step would leave the bracket. The result is
-    LOWEST where every label has the largest logit with room to spare, HIGHEST where the logits are
-    no better than chance, and 1 where no temperature matters as all logits of each sample are
-    equal. slopes: the derivatives of the NLL. Raises ValueError for logits that are not finite.
+    HIGHEST where the logits are no better than chance, and 1 where the samples determine no
+    temperature: where every label has the largest logit, so that the NLL falls with T for ever, and
+    where all logits of each sample are equal. slopes: the derivatives of the NLL. Raises
+    ValueError for logits that are not finite.
 
     References: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2.
     """
@@ -57,7 +58,7 @@ def fit_temperature(
     if slopes(logits, labels, low)[0] >= 0:
         return HIGHEST
     if slopes(logits, labels, high)[0] <= 0:
-        return LOWEST
+        return 1.0
     inverse = 1.0
     while high - low > TOLERANCE * low:
         slope, curvature = slopes(logits, labels, inverse)

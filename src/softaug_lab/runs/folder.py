@@ -94,6 +94,7 @@ class RunFolder:
                 *self.checkpoint_files,
                 self.model_file,
                 self.backbone_file,
+                self.folder / "member-0" / "recipe.json",  # of an ensemble
             )
         )
 

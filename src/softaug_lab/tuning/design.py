@@ -42,13 +42,22 @@ ROUND = (
 )
 
 
-def design(trials: int) -> list[tuple[Point, int]]:
+def design(trials: int, rule: Strength) -> list[tuple[Point, int]]:
     """List so many (point, seed) to try: the same points again and again, each time a new seed.
 
-    Points of one round share their seed, so that differences between them are paired.
+    Points of one round share their seed, so that differences between them are paired. A point that
+    a bound moves is listed where it lands, and left out where another point is.
     """
-    rounds = ((point, seed) for seed in count() for point in ROUND)
+    points = dict.fromkeys(_within_bounds(point, rule) for point in ROUND)
+    rounds = ((point, seed) for seed in count() for point in points)
     return list(islice(rounds, trials))
+
+
+def _within_bounds(point: Point, rule: Strength) -> Point:
+    """Return the point that is trained for one: strengths have bounds of their own."""
+    sigma = min(point.sigma, math.log(MOST_SIGMA / rule.sigma) / math.log(FACTOR))
+    least, most = (-rule.erase / STEP_OF_Q, (MOST_Q - rule.erase) / STEP_OF_Q)
+    return Point(sigma, min(max(point.erase, least), most), point.smoothing)
 
 
 def arm_at(point: Point, rule: Strength) -> str:
@@ -56,7 +65,7 @@ def arm_at(point: Point, rule: Strength) -> str:
     if point == Point():
         return "auto"
     sigma = min(rule.sigma * FACTOR**point.sigma, MOST_SIGMA)
-    erase = min(max(rule.erase + STEP_OF_Q * point.erase, 0.0), MOST_Q)
+    erase = round(min(max(rule.erase + STEP_OF_Q * point.erase, 0.0), MOST_Q), 6)
     ceiling = 1 - STEP_OF_ALPHA * point.smoothing
     crop = f"crop({_short(sigma)}, fill=mixed)"
     hidden = f"+erase({rule.area}, fill=mixed, probability={_short(erase)})" if erase else ""

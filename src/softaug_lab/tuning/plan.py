@@ -119,4 +119,9 @@ def make_plan(
             f"--minutes must be at least {math.ceil(least)} here, for {FEWEST} short runs and "
             f"{last} last ones of {SHORTEST} epochs, got {minutes:g}"
         )
+    if recipe.end_epochs >= trial_epochs:
+        raise UsageError(
+            f"--end-epochs must be below the {trial_epochs} epochs of the short runs, "
+            f"got {recipe.end_epochs}"
+        )
     return Plan(minutes, objective, epochs, trial_epochs, trials, len(search.test), epoch)

@@ -54,7 +54,7 @@ class Study:
         """Train and score the short runs; those that are finished are only read."""
         search = search_data(self.data, self.recipe.seed)
         rule = self._rule(search, self.plan.trial_epochs)
-        points = design(self.plan.trials)
+        points = design(self.plan.trials, rule)
         trials = []
         for i, (point, number) in enumerate(points):
             arm, seed = arm_at(point, rule), self.recipe.seed + number

@@ -99,7 +99,7 @@ def fit_surface(
         [np.full(free, 100.0), np.tile([prior.slope, prior.curvature], directions)]
     )
     y = np.asarray(scores, dtype=float)
-    level = abs(float(y.mean()))
+    level = abs(float(y.mean())) or 1.0  # of scores that are all 0, which say that nothing gains
     expected, spread, likely_noise = level * expected, level * spread, level * prior.noise
     y = y - y.mean()
     noise, before = likely_noise, 0.0
