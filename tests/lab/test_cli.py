@@ -21,6 +21,8 @@ from support import folder
 
 from softaug_lab.cli.app import main
 from softaug_lab.cli.commands import HELP, app
+from softaug_lab.cli.evaluation_inputs import foreign_model, own_model
+from softaug_lab.cli.options import FOREIGN, DataOptions
 from softaug_lab.recipes import ARMS, read_recipe
 
 QUICK = ["--epochs", "1", "--batch-size", "20"]
@@ -363,6 +365,33 @@ def test_other_data_without_a_test_part_is_tested_whole(
     save_model(model.card, model.state_dict(), tmp_path / "wider.safetensors")
     main(["evaluate", f"{tmp_path}/wider.safetensors", str(other), "--json", f"{tmp_path}/b.json"])
     assert json.loads((tmp_path / "b.json").read_text())["top1_error"] < 0.2
+
+
+def test_an_export_or_a_copy_is_tested_without_the_training_images_of_its_run(
+    run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there, other = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(run, there)
+    shutil.copytree(pictures, other)
+    main(["export", str(there), "--to", "torch"])
+    exported = there / "export" / "torch"
+    moved, copied = tmp_path / "moved", tmp_path / "copied.safetensors"
+    shutil.copytree(exported, moved)
+    shutil.copy(there / "model.safetensors", copied)
+    shutil.copy(copied, exported)
+    unknown = "no record of the images that trained the model, so all 60 test images are tested"
+    for model, data, size, images, line in (
+        (exported / "model.pt2", other, None, 12, "48 of 60 test images trained the model; left"),
+        (exported / copied.name, other, None, 12, "48 of 60 test images trained the model; left"),
+        (exported / "model.pt2", pictures, None, 12, ""),  # what the run was tested on
+        (exported / "model.pt2", other, 8, 60, "known at [3, 12, 16] [C,H,W] alone"),
+        (moved / "model.pt2", other, None, 60, f"{moved}: {unknown}"),
+        (copied, other, None, 60, f"{tmp_path}: {unknown}"),
+    ):
+        prepare = foreign_model if model.suffix == ".pt2" else own_model
+        subject = prepare(model, str(data), DataOptions(size=size), FOREIGN, None, "cpu")
+        assert len(subject.test) == images, model
+        assert line in capsys.readouterr().err
 
 
 def _tested(run: Path, data: Path) -> Any:

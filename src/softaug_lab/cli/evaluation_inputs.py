@@ -54,6 +54,19 @@ def model_file(run: Path) -> Path:
     return RunFolder(run).model_file if run.is_dir() else run
 
 
+def run_of(model: Path) -> "RunFolder":
+    """Return the run folder that a model belongs to: itself, or one that its file lies in.
+
+    Of a file that lies in no run folder, at any depth, it is the folder of the file.
+    """
+    from softaug_lab.runs import RunFolder
+
+    if model.is_dir():
+        return RunFolder(model)
+    folders = [RunFolder(folder) for folder in model.resolve().parents]
+    return next((folder for folder in folders if folder.started), folders[0])
+
+
 def under_corruptions(subject: Subject, asked: Corruptions) -> dict[str, Any]:
     """Measure the model under corruptions; the keys are those of --json."""
     from softaug_lab.corruptions import SEVERITIES, names_for, open_corrupted
@@ -118,7 +131,6 @@ def own_model(
     from softaug_lab.basics.processes import choose_device
     from softaug_lab.data import BUILT_IN
     from softaug_lab.models import load_model
-    from softaug_lab.runs import RunFolder
 
     if foreign != FOREIGN:
         raise UsageError(
@@ -126,18 +138,16 @@ def own_model(
             "softaug did not train"
         )
     model = load_model(model_file(run)).to(choose_device(device))
-    folder = RunFolder(run if run.is_dir() else run.parent)
-    recorded = recorded_data(folder) if folder.started else None
+    folder = run_of(run)
     if data is None:
-        if recorded is None:
+        if not folder.started:
             raise UsageError(f"{run}: a model file names no data; add DATA after it")
-        data, read = recorded
+        data, read = recorded_data(folder)
         require_no_address(run, data, read.test)
-    trained_on = recorded is not None and Path(recorded[0]).resolve() == Path(data).resolve()
     card = model.card
     if read.size is None and card.height == card.width and data not in BUILT_IN:
         read = replace(read, size=card.height)  # else a side would be chosen from these images
-    loaded = without_training_images(_read_test(data, read, trained_on), folder)
+    loaded = _read_new(data, read, folder)
     chosen, test = _for_model(model, card.classes, len(card.classes), loaded, restrict or False)
     shape = (card.channels, card.height, card.width)
     if loaded.image_shape != shape:
@@ -188,15 +198,20 @@ def without_training_images(data: "Data", folder: "RunFolder") -> "Data":
 
     from softaug_lab.data import content_keys
 
-    known = folder.training_keys()
+    known, n = folder.training_keys(), len(data.test)
     if known is None:
-        if folder.started:
-            say(f"{folder.folder}: no record of its training images, so none can be left out")
+        say(
+            f"{folder.folder}: no record of the images that trained the model, so all {n:,} test "
+            "images are tested"
+        )
         return data
+    if folder.started:
+        shape = folder.description()["data"].get("image_shape")
+        if shape not in (None, list(data.image_shape)):
+            say(f"{data.name}: training images are known at {shape} [C,H,W] alone")
     new = ~torch.isin(content_keys(data.test.images), known)
     if new.all():
         return data
-    n = len(data.test)
     if not new.any():
         raise UsageError(
             f"{data.name}: the model was trained on all of its {n:,} test images; name other DATA"
@@ -231,7 +246,9 @@ def foreign_model(
     height, width = loaded_model.preprocessing.scaled or (0, 0)
     if read.size is None and 0 < height == width and data not in BUILT_IN:
         read = replace(read, size=height)  # images of many sizes need one size
-    loaded = _read_test(data, read)
+    # Only what softaug exported names its classes.
+    exported = loaded_model.classes is not None
+    loaded = _read_new(data, read, run_of(model)) if exported else _read_test(data, read)
     # Only the logits show how many classes a model has.
     k = predict_logits(loaded_model, loaded.test.images[:1]).shape[1]
     names = loaded_model.classes
@@ -276,6 +293,13 @@ def labelled_logits(
     names = None if options.classes is None else read_classes(options.classes, k)
     numbers = class_columns(loaded.classes, names, k, loaded.name)
     return Predictions(torch.tensor(numbers)[loaded.test.labels], logits)
+
+
+def _read_new(data: str, read: DataOptions, folder: "RunFolder") -> "Data":
+    """Load data to test the model of a run on, without the images that trained it."""
+    recorded = recorded_data(folder)[0] if folder.started else None
+    trained_on = recorded is not None and Path(recorded).resolve() == Path(data).resolve()
+    return without_training_images(_read_test(data, read, trained_on), folder)
 
 
 def _read_test(data: str, read: DataOptions, trained_on: bool = False) -> "Data":
