@@ -5,6 +5,8 @@ import re
 import runpy
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from support import stripes
 from torch import Tensor, nn
 
 from softaug_lab.cli.app import main
+from softaug_lab.data import read_image
 from softaug_lab.data.dataset import ImageSet
 from softaug_lab.evaluation.evaluate import evaluate
 from softaug_lab.evaluation.fills import Fills
@@ -231,6 +234,92 @@ def test_evaluate_reads_what_export_wrote(
     for key in ("nll", "ece", "brier"):
         assert got[key] == pytest.approx(wanted["scaled"][key], rel=1e-3), key
     assert got["mix"]["nll"] == pytest.approx(wanted["mix"]["nll"], rel=1e-3)
+
+
+@pytest.fixture
+def odd() -> dict[str, Image.Image]:
+    """Images that are transparent in every way, or of 16 bits."""
+    generator = np.random.default_rng(0)
+    rgba = Image.fromarray(generator.integers(0, 256, (32, 32, 4), np.uint8))
+    deep = Image.fromarray(generator.integers(0, 1 << 16, (32, 32), np.uint16))
+    return {
+        "rgba.png": rgba,
+        "la.png": rgba.convert("LA"),
+        "palette.png": rgba.convert("P"),
+        "grey.png": rgba.convert("L"),
+        "deep.png": deep,
+        "deep-transparent.png": deep,
+        "32-bit.tif": Image.fromarray(generator.integers(-99, 1 << 17, (32, 32), np.int32)),
+    }
+
+
+TRANSPARENT = {"palette.png": 7, "grey.png": 9, "deep-transparent.png": 40000}
+
+
+@contextmanager
+def inputs(form: str) -> Iterator[list[Tensor]]:
+    """Collect what programs give to the model, [1,C,H,W] each."""
+    given: list[Tensor] = []
+    with pytest.MonkeyPatch.context() as patched:
+        if form == "onnx":
+            session = pytest.importorskip("onnxruntime").InferenceSession
+            run = session.run
+
+            def spy(self: Any, names: Any, images: Any) -> Any:
+                given.append(torch.from_numpy(images["images"]))
+                return run(self, names, images)
+
+            patched.setattr(session, "run", spy)
+            yield given
+            return
+
+        def keep(module: nn.Module, images: tuple[Any, ...]) -> None:
+            if isinstance(module, torch.fx.GraphModule | timm.models.EfficientNet):
+                given.append(images[0])
+
+        hook = nn.modules.module.register_module_forward_pre_hook(keep)
+        yield given
+        hook.remove()
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("small", "onnx"), ("plain", "torch"), ("plain", "timm"), ("efficientnet", "timm")],
+)
+def test_served_pixels_are_those_of_training(
+    name: str,
+    form: str,
+    runs: Path,
+    odd: dict[str, Image.Image],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Unreadable files are a line each, and the others go on."""
+    out = exported(runs / name, form)
+    card = load_model(runs / name / "model.safetensors").card
+    files = [tmp_path / file for file in ("gone.png", *odd, "text.png")]
+    for file, image in odd.items():
+        options = {"transparency": TRANSPARENT[file]} if file in TRANSPARENT else {}
+        image.crop((0, 0, card.width, card.height)).save(tmp_path / file, **options)
+    files[-1].write_text("no image")
+    monkeypatch.setattr(sys, "argv", ["serve.py", *map(str, files)])
+    capsys.readouterr()
+    with inputs(form) as given, pytest.raises(SystemExit) as left:
+        runpy.run_path(str(out / "serve.py"), run_name="__main__")
+    assert left.value.code == f"2 of {len(files)} images unreadable"  # Python prints it, code 1
+    streams = capsys.readouterr()
+    assert [row[0] for row in said(streams.out)] == list(odd)
+    lines = [line.partition(": unreadable (")[0] for line in streams.err.splitlines()]
+    assert lines == [str(files[0]), str(files[-1])]
+    mean, std = torch.tensor(0.0), torch.tensor(1.0)
+    if form == "timm":
+        config = json.loads((out / "config.json").read_text())["pretrained_cfg"]
+        mean, std = (torch.tensor(config[key]).view(-1, 1, 1) for key in ("mean", "std"))
+    for file, pixels in zip(odd, given, strict=True):
+        expected = read_image(tmp_path / file, card.channels, card.height, card.width)
+        levels = (pixels[0] * std + mean) * 255
+        assert (levels - expected).abs().max() < 0.01, file
 
 
 def test_the_hub_reads_the_model_card(runs: Path) -> None:

@@ -25,8 +25,29 @@ else:  # ResNet
 timm.models.load_checkpoint(model.eval(), str(folder / "model.safetensors"))
 keys = ("input_size", "interpolation", "crop_pct", "mean", "std")
 transform = timm.data.create_transform(**{key: cfg[key] for key in keys})
+
+
+def read(file: str) -> Image.Image:
+    """Read an image as in training: upright, of 8 bits, with white where it is transparent."""
+    image = ImageOps.exif_transpose(Image.open(file))
+    if image.mode.startswith("I"):  # 16 bits, of which 65535 is white
+        image = image.convert("I").point([(level + 128) // 257 for level in range(1 << 16)], "L")
+    elif image.mode[-1] in "Aa" or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+unreadable = 0
 for file in sys.argv[1:]:
-    image = ImageOps.exif_transpose(Image.open(file)).convert("L" if channels == 1 else "RGB")
+    try:
+        image = read(file)
+    except Exception as error:  # Pillow raises errors of many types
+        print(f"{file}: unreadable ({error})", file=sys.stderr)
+        unreadable += 1
+        continue
     with torch.inference_mode():
         p = model(transform(image)[None])[0].softmax(dim=0)  # the temperature is in the weights
     print(file, names[int(p.argmax())], f"{p.max().item():.4f}", sep="\t")
+if unreadable:
+    sys.exit(f"{unreadable} of {len(sys.argv) - 1} images unreadable")
