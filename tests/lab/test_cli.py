@@ -394,6 +394,30 @@ def test_an_export_or_a_copy_is_tested_without_the_training_images_of_its_run(
         assert line in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--size=12", "--test=DATA", "--train-images=9", "--stream"])
+def test_how_images_are_read_goes_with_data(
+    option: str, run: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for model in (run, run / "predictions.npz"):
+        said = fails(capsys, 2, "evaluate", model, option.replace("DATA", str(pictures)))
+        assert f"{model}: how images are read goes with DATA" in said
+
+
+def test_images_of_the_run_may_be_unreadable_where_that_is_asked(
+    pictures: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there, broken = tmp_path / "run", tmp_path / "pictures"
+    shutil.copytree(run, there)
+    shutil.copytree(pictures, broken)
+    recipe = (there / "recipe.json").read_text().replace(str(pictures), str(broken))
+    (there / "recipe.json").write_text(recipe)
+    (broken / "bright" / "3.png").write_bytes(b"no image")
+    said = fails(capsys, 1, "evaluate", there)
+    assert "3.png" in said
+    subject = own_model(there, None, DataOptions(max_unreadable=0.1), FOREIGN, None, "cpu")
+    assert 0 < len(subject.test) <= 12
+
+
 def _tested(run: Path, data: Path) -> Any:
     """Which files of a folder, in order, did not train the run's model."""
     from softaug_lab.data import content_keys, read_image

@@ -1,6 +1,6 @@
 """softaug evaluate"""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,7 +84,7 @@ def evaluate(
     run = exported_file(run)
     asked = Corruptions(corruptions, corrupted, corruption_baseline)
     what = model_kind(run)
-    _refuse(run, what, read, asked)
+    _refuse(run, data, what, read, asked)
     if what == "logits":
         figures = _of_logits(run, data, read, foreign, restrict, ood)
     else:
@@ -96,10 +96,14 @@ def evaluate(
     _print(figures)
 
 
-def _refuse(run: Path, what: str | None, read: DataOptions, asked: Corruptions) -> None:
+def _refuse(
+    run: Path, data: str | None, what: str | None, read: DataOptions, asked: Corruptions
+) -> None:
     """Raise UsageError for options that do not go together."""
     if read.objects is not None:
         raise UsageError("--objects is for training; evaluate cuts off and hides shares of images")
+    if data is None and replace(read, max_unreadable=READ.max_unreadable) != READ:
+        raise UsageError(f"{run}: how images are read goes with DATA; name it after the model")
     if asked.baseline is not None and not asked.any:
         raise UsageError("--corruption-baseline goes with --corruptions or --corrupted")
     if asked.any and what == "logits":

@@ -142,7 +142,9 @@ def own_model(
     if data is None:
         if not folder.started:
             raise UsageError(f"{run}: a model file names no data; add DATA after it")
+        most = read.max_unreadable  # the only option that goes without DATA: --ood takes it, too
         data, read = recorded_data(folder)
+        read = replace(read, max_unreadable=max(most, read.max_unreadable))
         require_no_address(run, data, read.test)
     card = model.card
     if read.size is None and card.height == card.width and data not in BUILT_IN:
