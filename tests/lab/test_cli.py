@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ import torch
 from PIL import Image
 from support import folder
 
+from softaug_lab.basics.errors import SoftaugError
 from softaug_lab.cli.app import main
 from softaug_lab.cli.commands import HELP, app
 from softaug_lab.cli.evaluation_inputs import foreign_model, own_model
@@ -416,6 +418,32 @@ def test_images_of_the_run_may_be_unreadable_where_that_is_asked(
     assert "3.png" in said
     subject = own_model(there, None, DataOptions(max_unreadable=0.1), FOREIGN, None, "cpu")
     assert 0 < len(subject.test) <= 12
+
+
+def test_figures_that_cannot_be_written_are_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    gone = tmp_path / "gone"  # the model, which would be missed after the place of the figures
+    for command in ("evaluate", "probe"):
+        for parent in (tmp_path / "nodir", tmp_path / "file"):
+            said = fails(capsys, 2, command, gone, "--json", parent / "x.json")
+            assert f"{parent} is no folder; make it, or name another" in said
+        said = fails(capsys, 2, command, gone, "--json", tmp_path)
+        assert f"--json {tmp_path} is a folder; name a file" in said
+
+
+def test_figures_are_printed_before_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = SoftaugError("a.json: could not be written")
+    monkeypatch.setattr("softaug_lab.basics.storage.write_json", Mock(side_effect=full))
+    np.savez(tmp_path / "a.npz", logits=9 * np.eye(3), labels=np.arange(3))
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(tmp_path / "a.npz"), "--json", str(tmp_path / "a.json")])
+    streams = capsys.readouterr()
+    assert "could not be written" in streams.err
+    assert "NLL" in streams.out
 
 
 def _tested(run: Path, data: Path) -> Any:

@@ -27,6 +27,7 @@ from softaug_lab.cli.options import (
     ForeignOptions,
     ReadOptions,
     Source,
+    require_place,
 )
 from softaug_lab.cli.terminal import show
 from softaug_lab.recipes import panels
@@ -81,6 +82,7 @@ def evaluate(
     from softaug_lab.basics.storage import write_json
     from softaug_lab.models import exported_file, model_kind
 
+    require_place(json)
     run = exported_file(run)
     asked = Corruptions(corruptions, corrupted, corruption_baseline)
     what = model_kind(run)
@@ -91,9 +93,9 @@ def evaluate(
         prepare = own_model if what is None else foreign_model
         subject = prepare(run, data, read, foreign, restrict, device)
         figures = _of_model(subject, read, asked, ood)
+    _print(figures)
     if json is not None:
         write_json(json, figures)
-    _print(figures)
 
 
 def _refuse(

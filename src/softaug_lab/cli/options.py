@@ -207,6 +207,14 @@ OTHERS = Group(
 )
 
 
+def require_place(file: Path | None) -> None:
+    """Raise UsageError, before any work, where the file of --json cannot lie where it is named."""
+    if file is not None and not file.parent.is_dir():
+        raise UsageError(f"--json {file}: {file.parent} is no folder; make it, or name another")
+    if file is not None and file.is_dir():
+        raise UsageError(f"--json {file} is a folder; name a file, such as {file / 'figures.json'}")
+
+
 def load_data(source: str, read: DataOptions) -> "Data":
     """Load the data as the options ask for, and print notes about them."""
     loaded = read_data(source, read)

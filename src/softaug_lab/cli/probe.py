@@ -13,7 +13,7 @@ from softaug_lab.cli.evaluation_inputs import (
     require_no_address,
     without_training_images,
 )
-from softaug_lab.cli.options import READ, Device, ReadOptions, Source, load_data
+from softaug_lab.cli.options import READ, Device, ReadOptions, Source, load_data, require_place
 from softaug_lab.cli.terminal import show, tell
 from softaug_lab.recipes import panels
 
@@ -55,6 +55,7 @@ def probe(
     )
     from softaug_lab.runs import RunFolder
 
+    require_place(json)
     folder = RunFolder(run)
     require_one_backbone(folder)
     if data is None:
@@ -69,7 +70,7 @@ def probe(
     linear = summarise(Predictions(loaded.test.labels, found.logits))
     figures = replace(linear, probe=probe_errors(found, before, loaded)).as_dict()
     file = run / f"probe-{loaded.name}.json"
+    show(evaluation_table(figures))
     for path in (file, *([json] if json else [])):
         write_json(path, figures)
-    show(evaluation_table(figures))
     tell(f"figures  {file}")
