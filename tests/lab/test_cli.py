@@ -446,6 +446,20 @@ def test_figures_are_printed_before_they_are_written(
     assert "NLL" in streams.out
 
 
+def test_an_ensemble_is_used_by_its_members(
+    run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(2):
+        shutil.copytree(run, tmp_path / f"member-{i}")
+    image = pictures / "bright" / "3.png"
+    for command in (["predict", tmp_path, image], ["evaluate", tmp_path, pictures]):
+        said = fails(capsys, 2, *command)
+        assert "an ensemble of 2 models" in said
+        assert f"name a member, such as {tmp_path / 'member-0'}" in said
+    main(["predict", str(tmp_path / "member-0"), str(image)])
+    assert "bright" in capsys.readouterr().out
+
+
 def _tested(run: Path, data: Path) -> Any:
     """Which files of a folder, in order, did not train the run's model."""
     from softaug_lab.data import content_keys, read_image

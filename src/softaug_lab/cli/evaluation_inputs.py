@@ -48,10 +48,21 @@ class Corruptions:
 
 
 def model_file(run: Path) -> Path:
-    """The model file of a run folder, or the file itself."""
+    """The model file of a run folder, or the file itself.
+
+    Raises UsageError for the folder of an ensemble, which has a model file for each member.
+    """
     from softaug_lab.runs import RunFolder
 
-    return RunFolder(run).model_file if run.is_dir() else run
+    if not run.is_dir():
+        return run
+    own, *members = RunFolder(run).model_files
+    if members and not own.exists():
+        raise UsageError(
+            f"{run}: an ensemble of {len(members)} models, and one is used at a time; name a "
+            f"member, such as {members[0].parent}"
+        )
+    return own
 
 
 def run_of(model: Path) -> "RunFolder":
