@@ -218,6 +218,17 @@ def test_no_more_is_read_than_two_batches_ahead(model: Classifier, images: list[
     assert read == 16
 
 
+def test_the_arrays_of_a_run_folder_are_no_images(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for file in (run / "recipe.json", run / "training-keys.npy", run / "a.png", tmp_path / "b.npy"):
+        file.touch()
+    found = [one.name for one in find_images([str(tmp_path)])]
+    assert found == [str(tmp_path / "b.npy"), str(run / "a.png")]
+    (named,) = find_images([str(run / "training-keys.npy")])  # what is named is taken
+    assert named.name == str(run / "training-keys.npy")
+
+
 def test_a_folder_that_may_not_be_looked_into_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
