@@ -6,6 +6,7 @@ A row is what a folder holds, how the advice begins, words of a fault, and optio
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -226,6 +227,16 @@ def test_copies_of_a_random_split_are_those_that_train_sees(tmp_path: Path) -> N
     assert twice > 0
     assert f"{twice} of {len(data.test)} test images" in advice.faults[0].text
     assert "make train/ and test/ yourself" in advice.faults[0].text
+
+
+def test_words_of_class_names_tell_left_from_right(tmp_path: Path) -> None:
+    parts(3, 1)(tmp_path)
+    found = inspect(str(tmp_path))
+    for name, mirrored in {
+        "left hand": False, "turn_left": False, "turn-RIGHT": False, "right2": False,
+        "leftover": True, "bright": True,
+    }.items():  # fmt: skip
+        assert choose(replace(found, classes=("up", name)), None).flip == mirrored, name
 
 
 def test_data_larger_than_memory_are_read_while_training(tmp_path: Path) -> None:

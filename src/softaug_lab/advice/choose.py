@@ -1,6 +1,7 @@
 """The recipe for a data set: its side, epochs, and the options that reading it needs."""
 
 import math
+import re
 import shlex
 from dataclasses import dataclass
 
@@ -71,7 +72,7 @@ def choose(data: Inspection, free: int | None) -> Choice:
         width=width,
         size=choose_side([min(height, width)]) if stream and size is None else size,
         epochs=choose_epochs(int(data.train.sum())),
-        flip=not any(SIDED & set(name.lower().split()) for name in data.classes),
+        flip=not any(SIDED & set(_words(name)) for name in data.classes),
         unreadable=math.ceil(1000 * len(data.unreadable) / data.opened) / 1000,
         stream=stream,
     )
@@ -83,3 +84,8 @@ def choose_epochs(images: int) -> int:
         return LEAST_EPOCHS
     wanted = UPDATES / math.ceil(images / BATCH)
     return min(max(10 * math.ceil(wanted / 10), LEAST_EPOCHS), MOST_EPOCHS)
+
+
+def _words(name: str) -> list[str]:
+    """Split a class name such as `turn_left` or `left-2` at anything but letters."""
+    return re.split(r"[^a-z]+", name.lower())
