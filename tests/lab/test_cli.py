@@ -283,6 +283,7 @@ def test_missing_packages_are_told_in_one_line(missing: str) -> None:
         ),
         (["compare", "DATA", "--arms", "soft", "hrash"], 2, "did you mean harsh"),
         (["compare", "nowhere", "--arms", "soft", "soft"], 2, "each arm can stand once"),
+        (["compare", "DATA", "--arms", "--seeds", "1", "--dry-run"], 2, "--arms names no arm"),
         (["compare", "DATA", "--seeds", "0"], 2, "--seeds must be at least 1, got 0"),
         (["compare", "DATA", "--seeds", "2.5"], 2, "expected a whole number, got '2.5'"),
         (["train", "DATA", "--epochs", "1.5"], 2, "expected a whole number, got '1.5'"),

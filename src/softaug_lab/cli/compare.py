@@ -114,12 +114,14 @@ def compare(
 
 
 def _checked(arms: Sequence[str], recipe: Recipe, comparing: CompareOptions) -> tuple[str, ...]:
-    """Expand `all`; raises UsageError for wrong arms, arms that cannot be compared, and no seed."""
+    """Expand `all`; raises UsageError for wrong arms, arms that cannot be compared, no arm or seed."""
     from softaug_lab.experiments import require_comparable
 
     for option, count in (("--seeds", comparing.seeds), ("--jobs", comparing.jobs)):
         if count < 1:
             raise UsageError(f"{option} must be at least 1, got {count}")
+    if not arms:
+        raise UsageError("--arms names no arm; expected at least one, such as --arms standard auto")
     expanded = tuple(name for arm in arms for name in (SUPERVISED if arm == "all" else [arm]))
     for arm in expanded:
         replace(recipe, arm=arm)  # a recipe checks its arm
