@@ -257,6 +257,13 @@ READ: dict[str, tuple[Build, tuple[str, ...], int, int, str]] = {
         2,
         "files and labels are those of t.csv",
     ),
+    "a table with spaces around labels": (
+        also(tree("*4"), files({"t.csv": "id,label\n0.png,a\n1.png, b\n2.png, a\n3.png,b \n"})),
+        ("a", "b"),
+        2,
+        2,
+        "files and labels are those of t.csv",
+    ),
     "tables of something else": (
         also(
             FLAT,

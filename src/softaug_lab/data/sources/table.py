@@ -148,7 +148,7 @@ class _Table:
         labels: dict[Path, Any] = {}
         faults = []
         for i, row in enumerate(self.rows(), 2):
-            label = row[self.label] if row[self.label] != "" else None
+            label = _label(row[self.label])
             file = file_inside(folder, f"{row[self.file]}{ending}")
             if file is None:
                 faults.append(f"row {i}: {row[self.file]!r} is no file of {folder}")
@@ -180,6 +180,12 @@ class _Table:
         except (OSError, ValueError, csv.Error) as error:
             reason = one_line(error)
             raise SoftaugError(f"{self.path}: not readable as a table ({reason})") from error
+
+
+def _label(cell: Any) -> Any:
+    """Return a label without the spaces around it; None for an empty one."""
+    label = cell.strip() if isinstance(cell, str) else cell
+    return None if label == "" else label
 
 
 def _read(path: Path) -> Iterator[dict[Any, Any]]:
