@@ -281,6 +281,31 @@ READ: dict[str, tuple[Build, tuple[str, ...], int, int, str]] = {
         2,
         "left out, as no image of a class: 3 .csv, 1 .jsonl",
     ),
+    "a table with a split of other words": (
+        also(
+            tree("*7"),
+            files(
+                {
+                    "t.csv": "id,label,split\n0,a,train\n1,b,train\n2,a,train\n3,b,train\n"
+                    "4,a,holdout\n5,b,\n6,a,Holdout\n"
+                }
+            ),
+        ),
+        ("a", "b"),
+        2,
+        2,
+        "t.csv: left out, by its column split: 2 holdout, 1 empty",
+    ),
+    "a table with three parts": (
+        also(
+            tree("*5"),
+            files({"t.csv": "id,label,split\n0,a,train\n1,b,train\n2,a,val\n3,a,test\n4,b,test\n"}),
+        ),
+        ("a", "b"),
+        2,
+        2,
+        "t.csv: left out, by its column split: 1 val",
+    ),
     "a table with sets of its own": (
         also(tree("*4"), files({"t.csv": "id,label,set\n0,a,7\n1,b,8\n2,a,7\n3,b,9\n"})),
         ("a", "b"),

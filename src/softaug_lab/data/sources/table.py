@@ -70,14 +70,21 @@ def rows_by_file(table: Path) -> Iterator[tuple[int, str, dict[Any, Any]]]:
 
 
 def _list_one(table: Path) -> Listing:
-    parts = _Table(table).parts()
+    found = _Table(table)
+    parts = found.parts()
     if PARTS.isdisjoint(parts):
         return _numbered([image for part in parts.values() for image in part], None)
     train, tests = named_parts(parts)
     if train is None:
         raise SoftaugError(f"{table}: no part to train on among {', '.join(parts)}")
-    labelled = [test for test in tests if not unlabelled(test)]
-    return _numbered(train, labelled[0] if labelled else None)
+    test = next((test for test in tests if not unlabelled(test)), None)
+    left_out = [
+        f"{len(images):,} {word or 'empty'}"
+        for word, images in parts.items()
+        if images is not train and images is not test
+    ]
+    note = f"{table}: left out, by its column {found.part}: {listed(left_out, 6)}"
+    return replace(_numbered(train, test), notes=(note,) if left_out else ())
 
 
 def _list_files(train: Sequence[Path], test: Sequence[Path] | None) -> Listing:
