@@ -16,11 +16,12 @@ def list_folder(root: Path) -> Listing:
     """List the images of `train/` and `test/` (or `val/`), or of one folder of class folders.
 
     Case is ignored in the names of the parts. Classes are in the order of their sorted names.
-    Hidden files are ignored; notes name the parts that are left out, and count the other files that
-    are no image of a class. Raises one SoftaugError that names all faults.
+    Hidden files are ignored; notes name the folders that are left out, and count the other files
+    that are no image of a class. Raises one SoftaugError that names all faults.
     """
     train, tests = _part_folders(root)
     test, notes = _labelled(tests)
+    notes += _beside(root, train, tests)
     classes = sorted(folder.name for folder in _subfolders(train))
     if not classes:
         raise SoftaugError(f"{train}: no class folders; expected one folder of images per class")
@@ -66,7 +67,7 @@ def _part_folders(root: Path) -> tuple[Path, list[Path]]:
         for name, folder in folders.items()
         if name in known and (set(folders) <= known or any(_subfolders(folder)))
     }
-    parts |= _parts_by_word(root, {n: f for n, f in folders.items() if n not in known}, parts)
+    parts |= _parts_by_word(root, folders, parts)
     train, tests = named_parts(parts)
     if train is None and tests:
         raise SoftaugError(f"{root}: has {tests[0].name}/ but no train/; add it")
@@ -85,29 +86,43 @@ def _labelled(tests: Sequence[Path]) -> tuple[Path | None, list[str]]:
     return labelled[0] if labelled else None, notes
 
 
+def _beside(root: Path, train: Path, tests: Sequence[Path]) -> list[str]:
+    """Return a note that names the folders beside the parts, which are not read."""
+    others = sorted({*_subfolders(root)} - {train, *tests}) if train != root else []
+    names = listed([f"{folder.name}/" for folder in others], 6)
+    return [f"{root}: left out {names}, since {train.name}/ is trained on"] if others else []
+
+
 def _parts_by_word(root: Path, folders: dict[str, Path], parts: dict[str, Path]) -> dict[str, Path]:
     """Find further parts by a word of their names, as in `seg_train` and `test_images`.
 
     Such a folder is a part where it has class folders. Raises SoftaugError for two of one kind.
     """
-    found: dict[str, Path] = {}
-    for names in KINDS:
-        of_kind = [
-            folder
-            for name, folder in folders.items()
-            if not set(re.split(r"[^a-z]+", name)).isdisjoint(names) and any(_subfolders(folder))
-        ]
-        if set(names) & set(parts) or not of_kind:
-            continue
-        if len(of_kind) > 1:
-            raise SoftaugError(
-                f"{root}: {of_kind[0].name}/ and {of_kind[1].name}/ may both be {names[0]}/; "
-                "rename one"
-            )
-        found[names[0]] = of_kind[0]
-    # A class may be called test_tubes: without a part to train on there is none to test on.
+    kinds = {name: _kind(name) for name in folders}
+    found = {}
+    for kind, names in enumerate(KINDS):
+        of_kind = [folders[name] for name in folders if kinds[name] == kind]
+        with_classes = [folder for folder in of_kind if any(_subfolders(folder))]
+        if with_classes and parts.keys().isdisjoint(names):
+            found[names[0]] = with_classes
+    # Classes may be called test_tubes and train station: the words tell parts where there is one to
+    # train on, and beside it one to test on, or no folder that may be another class.
     has_train = not {*TRAIN_NAMES}.isdisjoint({*parts, *found})
-    return found if has_train else {}
+    has_test = not {1, 2}.isdisjoint(kinds.values())
+    if not has_train or not (has_test or None not in kinds.values()):
+        return {}
+    for name, several in found.items():
+        if len(several) > 1:
+            raise SoftaugError(
+                f"{root}: {several[0].name}/ and {several[1].name}/ may both be {name}/; rename one"
+            )
+    return {name: folder for name, [folder] in found.items()}
+
+
+def _kind(name: str) -> int | None:
+    """Return the place in KINDS of the first kind that a word of a name tells; None without one."""
+    words = re.split(r"[^a-z]+", name)
+    return next((i for i, names in enumerate(KINDS) if not set(words).isdisjoint(names)), None)
 
 
 def _refuse_parts(root: Path, classes: Sequence[str]) -> None:
@@ -116,7 +131,8 @@ def _refuse_parts(root: Path, classes: Sequence[str]) -> None:
     if len(classes) > 1 and len(inside[0]) > 1 and all(one == inside[0] for one in inside):
         raise SoftaugError(
             f"{root}: {listed(classes, 4)} hold the same folders, {listed(sorted(inside[0]), 4)}, "
-            "so they seem to be parts and not classes; call them train and test"
+            "so they seem to be parts and not classes; call them train and test, or rename one of the "
+            "folders in a class"
         )
 
 
