@@ -15,11 +15,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.data.image_paths import find_images
 from softaug_lab.data.load import load
 from softaug_lab.data.summary import summary
+from softaug_lab.recipes.recipe import Recipe
+from softaug_lab.runs.folder import open_run
 
 Build = Callable[[Path], object]  # writes into a folder
 
@@ -493,3 +497,31 @@ def test_refused(name: str, root: Path) -> None:
     assert message in str(error.value)
     assert str(root) in str(error.value) or str(error.value)[:1].isalpha()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("build", [FLAT, BOTH], ids=["flat", "parts"])
+def test_runs_inside_of_the_data_are_no_images(build: Build, root: Path) -> None:
+    build(root)
+    before = load(str(root))
+    named = [str(one) for one in find_images([str(root)])]
+    first = next(root.rglob("cat"))
+    for folder in ("runs/first", "runs/compare/runs/second", first / "third", "fourth"):
+        run = open_run(root / folder, Recipe(), before, {}, resume=False)
+        tree("export/examples*2")(run.folder)
+    files({"runs/compare/report.html": "x"})(root)
+    streamed = root / "streams" / "first"
+    files({"recipe.json": "{}", "metrics.jsonl": "", "a.png": "x"})(streamed)
+    after = load(str(root))
+    assert (after.classes, after.notes) == (before.classes, ())
+    assert torch.equal(after.train.images, before.train.images)
+    assert torch.equal(after.test.images, before.test.images)
+    assert [str(one) for one in find_images([str(root)])] == named
+
+
+def test_a_class_folder_with_a_recipe_is_none_of_a_run(root: Path) -> None:
+    also(FLAT, files({"cat/recipe.json": "{}", "emu/recipe.json": "{}"}))(root)
+    with pytest.raises(SoftaugError, match="emu: a class with no image"):
+        load(str(root))
+    (root / "emu" / "recipe.json").rename(root / "emu.json")
+    (root / "emu").rmdir()
+    assert load(str(root)).classes == CAT_DOG

@@ -1,7 +1,7 @@
 """The image files that a command line names: files, folders, patterns, and lists of paths."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from glob import iglob
 from pathlib import Path
 
@@ -10,14 +10,18 @@ from softaug_lab.data.sample import Sample, Unreadable
 
 PATTERN = frozenset("*?[")  # characters that make a name a pattern, where no file has it
 
+# Files that a run has from its beginning, or from its first epoch where its images are streamed.
+OF_RUNS = frozenset({"training-keys.npy", "metrics.jsonl", "checkpoint.pt"})
+
 
 def find_images(named: Iterable[str]) -> Iterator[Sample | Unreadable]:
     """Yield the image files that names stand for, as samples of label 0, in the names' order.
 
     A folder stands for the images in it, at any depth, in sorted order; a pattern (`*`, `?`,
     `[a-z]`, `**` for folders at any depth) for the files and folders that match it, sorted; any
-    other name for itself. A folder or a pattern without an image yields an Unreadable. Of a folder
-    only the names in it and in the folders above are held at a time.
+    other name for itself. A folder or a pattern without an image yields an Unreadable. The files of
+    runs are no images. Of a folder only the names in it and in the folders above are held at a
+    time.
     """
     for name in named:
         if os.path.isdir(name):  # noqa: PTH112  Path raises for a name that is none
@@ -27,6 +31,11 @@ def find_images(named: Iterable[str]) -> Iterator[Sample | Unreadable]:
         else:
             matches = sorted(iglob(name, recursive=True))  # noqa: PTH207  keeps the name's form
             yield from find_images(matches) if matches else [Unreadable(name, "no file matches")]
+
+
+def is_run(names: Collection[str]) -> bool:
+    """Whether a folder with these names in it holds a run of softaug, whose files are no images."""
+    return "recipe.json" in names and not OF_RUNS.isdisjoint(names)
 
 
 def as_sample(path: str) -> Sample:
@@ -44,7 +53,7 @@ def _within(folder: Path) -> Iterator[Sample | Unreadable]:
 
 
 def _images_below(folder: Path, visited: set[tuple[int, int]]) -> Iterator[Path | Unreadable]:
-    """Yield the images of a folder and of those in it, sorted; hidden ones are left out.
+    """Yield the images of a folder and of those in it, sorted; hidden ones and runs are left out.
 
     The arrays (.npy) of a run folder, which has a recipe.json, are a record of the run and no
     images. Links to folders are followed, to each folder once: such a link may be a loop.
@@ -55,7 +64,7 @@ def _images_below(folder: Path, visited: set[tuple[int, int]]) -> Iterator[Path 
     except OSError as error:
         yield Unreadable(str(folder), f"unreadable ({error.strerror})")
         return
-    if (status.st_dev, status.st_ino) in visited:
+    if (status.st_dev, status.st_ino) in visited or is_run(names):
         return
     visited.add((status.st_dev, status.st_ino))
     endings = IMAGE_ENDINGS - {".npy"} if "recipe.json" in names else IMAGE_ENDINGS

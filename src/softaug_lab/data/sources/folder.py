@@ -8,6 +8,7 @@ from pathlib import Path
 
 from softaug_lab.basics.errors import SoftaugError, listed, report_faults
 from softaug_lab.data.decode import IMAGE_ENDINGS
+from softaug_lab.data.image_paths import is_run
 from softaug_lab.data.shards import OneFile
 from softaug_lab.data.sources.listing import KINDS, TRAIN_NAMES, Listing, named_parts
 
@@ -131,8 +132,8 @@ def _refuse_parts(root: Path, classes: Sequence[str]) -> None:
     if len(classes) > 1 and len(inside[0]) > 1 and all(one == inside[0] for one in inside):
         raise SoftaugError(
             f"{root}: {listed(classes, 4)} hold the same folders, {listed(sorted(inside[0]), 4)}, "
-            "so they seem to be parts and not classes; call them train and test, or rename one of the "
-            "folders in a class"
+            "so they seem to be parts and not classes; call them train and test, or rename one "
+            "of the folders in a class"
         )
 
 
@@ -172,13 +173,37 @@ def _ending(file: Path) -> str:
 
 
 def _subfolders(root: Path) -> Iterator[Path]:
-    return (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    """Yield the folders in a folder, but hidden ones and those that hold runs and no image."""
+    folders = (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return (folder for folder in folders if not _holds_runs_alone(folder))
+
+
+def _holds_runs_alone(folder: Path) -> bool:
+    """Whether a folder is a run, or holds runs at any depth, and no image beside them."""
+    runs = False
+    for _, names in _folders(folder):
+        if is_run(names):
+            runs = True
+        elif any(_is_image(Path(name)) for name in names):
+            return False
+    return runs
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield all files but hidden ones, at any depth, also behind links to folders, these once.
+    """Yield all files but hidden ones and those of runs, at any depth.
 
     Dead links are among them, so that they are reported.
+    """
+    for place, names in _folders(folder):
+        if not is_run(names):
+            yield from (place / name for name in names)
+
+
+def _folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield a folder and those in it, at any depth, with the names of their files.
+
+    Hidden folders and files are left out, and the folders in a run. Links to folders are followed, to each
+    folder once.
     """
     visited = set()
     for place, inside, files in os.walk(folder, followlinks=True):
@@ -188,5 +213,5 @@ def _files(folder: Path) -> Iterator[Path]:
             inside.clear()
             continue
         visited.add((status.st_dev, status.st_ino))
-        inside[:] = [name for name in inside if not name.startswith(".")]
-        yield from (Path(place, name) for name in files if not name.startswith("."))
+        inside[:] = [] if is_run(files) else [name for name in inside if not name.startswith(".")]
+        yield Path(place), [name for name in files if not name.startswith(".")]
