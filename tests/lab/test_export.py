@@ -300,7 +300,7 @@ def test_served_pixels_are_those_of_training(
     card = load_model(runs / name / "model.safetensors").card
     files = [tmp_path / file for file in ("gone.png", *odd, "text.png")]
     for file, image in odd.items():
-        options = {"transparency": TRANSPARENT[file]} if file in TRANSPARENT else {}
+        options: dict[str, Any] = {"transparency": TRANSPARENT[file]} if file in TRANSPARENT else {}
         image.crop((0, 0, card.width, card.height)).save(tmp_path / file, **options)
     files[-1].write_text("no image")
     monkeypatch.setattr(sys, "argv", ["serve.py", *map(str, files)])

@@ -114,7 +114,7 @@ def compare(
 
 
 def _checked(arms: Sequence[str], recipe: Recipe, comparing: CompareOptions) -> tuple[str, ...]:
-    """Expand `all`; raises UsageError for wrong arms, arms that cannot be compared, no arm or seed."""
+    """Expand `all`; raises UsageError for wrong arms, arms that cannot be compared, and none."""
     from softaug_lab.experiments import require_comparable
 
     for option, count in (("--seeds", comparing.seeds), ("--jobs", comparing.jobs)):

@@ -55,8 +55,7 @@ def _within(folder: Path) -> Iterator[Sample | Unreadable]:
 def _images_below(folder: Path, visited: set[tuple[int, int]]) -> Iterator[Path | Unreadable]:
     """Yield the images of a folder and of those in it, sorted; hidden ones and runs are left out.
 
-    The arrays (.npy) of a run folder, which has a recipe.json, are a record of the run and no
-    images. Links to folders are followed, to each folder once: such a link may be a loop.
+    Links to folders are followed, to each folder once: such a link may be a loop.
     """
     try:
         status = folder.stat()
@@ -67,9 +66,8 @@ def _images_below(folder: Path, visited: set[tuple[int, int]]) -> Iterator[Path 
     if (status.st_dev, status.st_ino) in visited or is_run(names):
         return
     visited.add((status.st_dev, status.st_ino))
-    endings = IMAGE_ENDINGS - {".npy"} if "recipe.json" in names else IMAGE_ENDINGS
     for path in (folder / name for name in names if not name.startswith(".")):
         if path.is_dir():
             yield from _images_below(path, visited)
-        elif path.suffix.lower() in endings:
+        elif path.suffix.lower() in IMAGE_ENDINGS:
             yield path

@@ -202,8 +202,8 @@ def _files(folder: Path) -> Iterator[Path]:
 def _folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yield a folder and those in it, at any depth, with the names of their files.
 
-    Hidden folders and files are left out, and the folders in a run. Links to folders are followed, to each
-    folder once.
+    Hidden folders and files are left out, and the folders in a run. Links to folders are followed,
+    to each folder once.
     """
     visited = set()
     for place, inside, files in os.walk(folder, followlinks=True):
