@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 
@@ -22,6 +23,8 @@ from softaug_lab.cli.app import main
 from softaug_lab.cli.commands import app
 from softaug_lab.data import choose_side, inspect
 from softaug_lab.data.load import load
+from softaug_lab.models.weights.at_hand import WeightsAtHand
+from softaug_lab.recipes import Recipe
 
 Size = tuple[int, int]
 Build = Callable[[Path], object]
@@ -300,6 +303,42 @@ def test_the_command_line_prints_it_all(tmp_path: Path, capsys: pytest.CaptureFi
         "checked",
     ]
     assert re.search(r"about \d+ (seconds|minutes)", " ".join(printed.split()))
+
+
+@pytest.mark.parametrize(("side", "fine_tuned"), [(150, True), (100, False)])
+def test_few_photos_are_advised_as_train_reads_the_command(
+    side: int,
+    fine_tuned: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parts(12, 3, (side, side))(tmp_path)
+    torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "w.pth")
+    at_hand = WeightsAtHand("test_resnet", str(tmp_path / "w.pth"))
+    monkeypatch.setattr("softaug_lab.models.weights_at_hand", lambda: at_hand)
+    timed: list[Recipe] = []
+    monkeypatch.setattr(
+        "softaug_lab.experiments.guess_seconds", lambda recipe, *_: timed.append(recipe) or 60.0
+    )
+    monkeypatch.setattr("softaug_lab.cli.training.print_plan", lambda *_: None)
+    main(["advise", str(tmp_path)])
+    printed = capsys.readouterr().out.strip()
+    text, command = " ".join(printed.split()), printed.splitlines()[-1]
+    assert ("fine-tunes test_resnet" in text) == fine_tuned
+    assert ("few for a network from scratch" in text) != fine_tuned
+    assert ("auto errs on 6.2 %" in text) == fine_tuned
+    assert "8 epochs: those of" in text if fine_tuned else "30 epochs: auto" in text
+    assert ("--epochs" in command) != fine_tuned
+    assert [recipe.model for recipe in timed] == ["test_resnet" if fine_tuned else "small"]
+    main([*shlex.split(command)[1:], "--run", str(tmp_path / "run"), "--dry-run"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert ("test_resnet is fine-tuned from weights" in said) == fine_tuned
+    sigma, epochs = (re.search(p, text) for p in (r"sigma ([\d.]+)", r"the rule for (\d+) epochs"))
+    assert sigma is not None
+    assert epochs is not None
+    assert f"crop({sigma[1]}" in said
+    assert f"chosen for {epochs[1]} epochs" in said
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from softaug.recommend import strength
 from softaug_lab.advice.choose import Choice
 from softaug_lab.advice.faults import Fault, find_faults
-from softaug_lab.advice.figures import LONG, certainty, duration, expectation
+from softaug_lab.advice.figures import (
+    LONG,
+    certainty,
+    duration,
+    expectation,
+    expectation_of_fine_tuning,
+)
 from softaug_lab.basics.errors import listed, plural
 from softaug_lab.data import Inspection, number_to_hold_out
 
@@ -39,7 +45,7 @@ def advise(
             "sides": _sides(data, choice),
             "recipe": _recipe(data, choice),
             "budget": _budget(choice, seconds),
-            "expect": expectation(data),
+            "expect": (expectation_of_fine_tuning if choice.fine_tuned else expectation)(data),
             "how sure": certainty(data),
             "checked": _checked(data),
         },
@@ -87,18 +93,25 @@ def _recipe(data: Inspection, choice: Choice) -> str:
     n = int(data.train.sum())
     held = number_to_hold_out(n)
     rule = strength(epochs=choice.epochs, images=n - held, side=choice.side)
+    ece = (
+        "3.5 % without one on 245 photos" if choice.fine_tuned else "2.9 % without one on CIFAR-10"
+    )
     temperature = (
         f"A temperature is fitted on {held:,} training images that are held out."
         if held
         else "Too few images to hold some out for a temperature, which auto hardly needs "
-        "(ECE 2.9 % without one on CIFAR-10)."
+        f"(ECE {ece})."
     )
-    return (
+    arm = (
         f"The arm auto: a soft crop of sigma {rule.sigma:g} by the rule for {choice.epochs} "
-        f"epochs, a rectangle in {rule.erase:.0%} of the images, k = {rule.k:g}. "
-        f"The paper's sigma of 0.3 "
-        f"lost 7 points at 20 epochs. {temperature}"
+        f"epochs, a rectangle in {rule.erase:.0%} of the images, k = {rule.k:g}."
     )
+    if choice.fine_tuned is not None:
+        return (
+            f"Few photos, so train fine-tunes {choice.fine_tuned} from weights on this machine "
+            f"(docs/fine-tuning.md); --model small trains from scratch. {arm} {temperature}"
+        )
+    return f"{arm} The paper's sigma of 0.3 lost 7 points at 20 epochs. {temperature}"
 
 
 def _budget(choice: Choice, seconds: float | None) -> str:
@@ -106,6 +119,8 @@ def _budget(choice: Choice, seconds: float | None) -> str:
         30: "auto was measured with 30 epochs of 9,500 images",
         120: "the most that auto was measured with, for few images",
     }.get(choice.epochs, "as many steps as auto was measured with")
+    if choice.fine_tuned is not None:
+        basis = "those of the recipe finetune"
     text = f"{choice.epochs} epochs: {basis}."
     if seconds is not None:
         text += f" That takes about {duration(seconds)} here, by a few steps on noise."

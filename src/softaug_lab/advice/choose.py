@@ -22,7 +22,8 @@ class Choice:
     """How to train on a data set.
 
     height, width, channels: of the images in training. size: the option to scale them, None where
-    they keep their size. unreadable: the share of images to leave out.
+    they keep their size. unreadable: the share of images to leave out. fine_tuned: the network that
+    `train` fine-tunes unasked from weights on this machine; None where it trains from scratch.
     """
 
     channels: int
@@ -33,6 +34,7 @@ class Choice:
     flip: bool
     unreadable: float
     stream: bool
+    fine_tuned: str | None = None
 
     @property
     def side(self) -> int:
@@ -41,9 +43,11 @@ class Choice:
     def command(self, source: str, test: str | None) -> str:
         """Write the command to copy, quoted for a shell."""
         words = ["softaug", "train", source]
-        options: list[tuple[str, object]] = [("--epochs", self.epochs)]
+        options: list[tuple[str, object]] = []
         if self.size is not None:
-            options.insert(0, ("--size", self.size))
+            options.append(("--size", self.size))
+        if self.fine_tuned is None:  # else the epochs are those of the recipe
+            options.append(("--epochs", self.epochs))
         if test is not None:
             options.append(("--test", test))
         if self.unreadable:

@@ -38,7 +38,7 @@ def find_faults(data: Inspection, choice: Choice) -> list[Fault]:
     found = [
         *_copies(data),
         *_unreadable(data),
-        *_too_few(data),
+        *_too_few(data, choice),
         *_sides(data, choice),
         *_names(data, choice),
         *(Fault("is to know", note) for note in data.notes),
@@ -99,7 +99,7 @@ def _unreadable(data: Inspection) -> Iterator[Fault]:
         yield Fault("stops", f"no readable training image in {listed(lost, NAMES)}; add some")
 
 
-def _too_few(data: Inspection) -> Iterator[Fault]:
+def _too_few(data: Inspection, choice: Choice) -> Iterator[Fault]:
     present = data.train[data.train > 0]
     least, most, median = (int(n) for n in (present.min(), present.max(), present.median()))
     if least < VERY_FEW:
@@ -113,7 +113,7 @@ def _too_few(data: Inspection) -> Iterator[Fault]:
             f"fewer than {VERY_FEW} training images in {listed(names, NAMES)}; such a class is "
             "hardly learned: add images or leave it out",
         )
-    elif median < FEW:
+    elif median < FEW and choice.fine_tuned is None:
         yield Fault(
             "weakens",
             f"{median:,} training images in a class are few for a network from scratch; "

@@ -1,16 +1,18 @@
 """softaug advise"""
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.table import Table
 from rich.text import Text
 
 from softaug_lab.cli.options import IN_DATA, Source
 from softaug_lab.cli.terminal import inert, progress_bar, show, tell
-from softaug_lab.recipes import Recipe
+from softaug_lab.cli.weights import are_few_photos
+from softaug_lab.recipes import FINE_TUNING, Recipe, read_recipe
 
 if TYPE_CHECKING:
-    from softaug_lab.advice import Advice
+    from softaug_lab.advice import Advice, Choice
     from softaug_lab.data import Inspection
 
 
@@ -28,9 +30,9 @@ def advise(data: Source, /, *, test: Annotated[str | None, IN_DATA] = None) -> N
     from softaug_lab.experiments import guess_seconds
 
     found = _look_through(data, test)
-    choice = choose(found, available_memory())
+    choice, settings = _begin(found, choose(found, available_memory()))
     seconds = guess_seconds(
-        Recipe(arm="auto", epochs=choice.epochs, flip=choice.flip),
+        Recipe(arm="auto", flip=choice.flip, **settings),
         found.classes,
         (choice.channels, choice.height, choice.width),
         int(found.train.sum()),
@@ -46,6 +48,21 @@ def _look_through(data: str, test: str | None) -> "Inspection":
     with progress_bar() as bar:
         task = bar.add_task("images", total=None, figures="")
         return inspect(data, test, lambda done, n: bar.update(task, completed=done, total=n))
+
+
+def _begin(data: "Inspection", choice: "Choice") -> tuple["Choice", dict[str, Any]]:
+    """Choose fine-tuning where `train` will; return the settings of the recipe, too."""
+    from softaug_lab.data import number_to_hold_out
+    from softaug_lab.models import weights_at_hand
+
+    images = int(data.train.sum())
+    images -= number_to_hold_out(images)
+    few = are_few_photos(images, choice.side, choice.stream)
+    if not few or not (found := weights_at_hand()):
+        return choice, {"epochs": choice.epochs}
+    settings = read_recipe(FINE_TUNING)[0]
+    choice = replace(choice, epochs=settings["epochs"], fine_tuned=found.model)
+    return choice, {**settings, "model": found.model}
 
 
 def _print(advice: "Advice") -> None:

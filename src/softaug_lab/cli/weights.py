@@ -27,8 +27,8 @@ def choose_weights(
     """
     from softaug_lab.models import weights_at_hand
 
-    few = data.train_images < MANY and min(data.image_shape[1:]) >= PHOTO_SIDE
-    if not left_open or not few or data.stream is not None:
+    side = min(data.image_shape[1:])
+    if not left_open or not are_few_photos(data.train_images, side, data.stream is not None):
         return recipe
     if begun is not None:
         if begun.weights is None:
@@ -51,6 +51,14 @@ def choose_weights(
     )
     chosen = {key: settings[key] for key in left_open}
     return replace(recipe, model=model, weights=weights, **chosen)
+
+
+def are_few_photos(images: int, side: int, streamed: bool) -> bool:
+    """Whether training images are so few and so large that fine-tuning suits them.
+
+    images: to train on, without those held out. side: the shorter one of the images, in pixels.
+    """
+    return images < MANY and side >= PHOTO_SIDE and not streamed
 
 
 def begin_with_weights(recipe: Recipe, data: "Data") -> Recipe:
