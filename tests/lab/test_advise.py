@@ -318,9 +318,12 @@ def test_few_photos_are_advised_as_train_reads_the_command(
     at_hand = WeightsAtHand("test_resnet", str(tmp_path / "w.pth"))
     monkeypatch.setattr("softaug_lab.models.weights_at_hand", lambda: at_hand)
     timed: list[Recipe] = []
-    monkeypatch.setattr(
-        "softaug_lab.experiments.guess_seconds", lambda recipe, *_: timed.append(recipe) or 60.0
-    )
+
+    def guess(recipe: Recipe, *_: object) -> float:
+        timed.append(recipe)
+        return 60.0
+
+    monkeypatch.setattr("softaug_lab.experiments.guess_seconds", guess)
     monkeypatch.setattr("softaug_lab.cli.training.print_plan", lambda *_: None)
     main(["advise", str(tmp_path)])
     printed = capsys.readouterr().out.strip()
