@@ -683,6 +683,10 @@ def test_photos_of_108_megapixels_are_decoded_smaller(
     Image.new("RGB", (480, 360), "red").save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 480 * 360 * 2 // 3)
     assert read_image(tmp_path / "a.jpg", 3, 24, 24).shape == (3, 24, 24)
+    # Phones write a second, smaller picture into the file, which Pillow calls MPO.
+    first, second = (Image.new("RGB", size, "red") for size in ((480, 360), (48, 36)))
+    first.save(tmp_path / "two.jpg", format="MPO", save_all=True, append_images=[second])
+    assert read_image(tmp_path / "two.jpg", 3, 24, 24).shape == (3, 24, 24)
     with pytest.raises(SoftaugError, match="too large to be decoded"):
         read_image(tmp_path / "a.jpg", 3, 480, 480)
     with pytest.raises(SoftaugError, match="too large to be decoded"):

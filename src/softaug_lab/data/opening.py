@@ -35,7 +35,7 @@ def open_image(content: Content) -> Image.Image:
     try:
         if image.mode == "F":  # what is white in floating point, nobody knows
             raise RefusedError("floating-point pixels; convert it to 8 or 16 bits")
-        refuse_size(image, 2 if image.format == "JPEG" else 1)
+        refuse_size(image, 2 if image.format in ("JPEG", "MPO") else 1)
     except BaseException:
         image.close()
         raise
