@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--targets", choices=("hard", "soft", "base-rates"), default="base-rates")
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--images", type=int, default=4000, help="to train on; half of it to test")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
@@ -86,10 +86,11 @@ def main() -> None:
             schedule.step()
 
     model.eval()
-    images, labels = collages(demo.test, 2000, Generator().manual_seed(0))
-    shift = {"tx": torch.full((2000,), 13), "ty": torch.full((2000,), 13)}
-    shift["tx"] *= 2 * torch.randint(2, (2000,), generator=generator) - 1
-    cut, _ = softaug.Crop(fill=0.5).apply(images, None, {**shift, "seed": torch.arange(2000)})
+    n = options.images // 2
+    images, labels = collages(demo.test, n, Generator().manual_seed(0))
+    shift = {"tx": torch.full((n,), 13), "ty": torch.full((n,), 13), "seed": torch.arange(n)}
+    shift["tx"] *= 2 * torch.randint(2, (n,), generator=generator) - 1
+    cut, _ = softaug.Crop(fill=0.5).apply(images, None, shift)
     for name, shown in (("whole", images), ("cut off", cut)):
         with torch.inference_mode():
             logits = torch.cat([model(part) for part in shown.split(500)])
