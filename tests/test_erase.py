@@ -125,6 +125,14 @@ def test_strips_run_from_edge_to_edge_with_uniform_shares_and_places(
     assert kstest((begin / (1000 - (end - begin))).numpy(), "uniform").statistic < 0.02
 
 
+@pytest.mark.parametrize("transform", [Erase, Cutout, TimeMask, FrequencyMask])
+def test_the_same_seed_draws_the_same(transform: Any) -> None:
+    first, second = (
+        transform(fill="mixed").draw(50, H, W, Generator().manual_seed(7)) for _ in range(2)
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_strips_hide_as_often_as_asked() -> None:
     for mask in (TimeMask(0.4, probability=0.3), FrequencyMask(0.4, probability=0.3)):
         _, seen = mask(torch.zeros(20_000, 1, 10, 10), generator=Generator().manual_seed(6))

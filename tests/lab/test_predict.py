@@ -16,9 +16,11 @@ from PIL import Image
 
 from softaug_lab.cli.app import main
 from softaug_lab.data import Sample, Unreadable, find_images, read_image
+from softaug_lab.data.image_paths import OF_RUNS
 from softaug_lab.evaluation import predict_files
 from softaug_lab.evaluation.image_files import BATCH
 from softaug_lab.models import Classifier, ModelCard, build, load_model, predict_logits, save_model
+from softaug_lab.runs.folder import FILES
 
 CLASSES = ("cat", "dog, the", "bird")
 
@@ -219,6 +221,7 @@ def test_no_more_is_read_than_two_batches_ahead(model: Classifier, images: list[
 
 
 def test_the_files_of_a_run_are_no_images(tmp_path: Path) -> None:
+    assert set(FILES) >= OF_RUNS  # the same names as where runs are written
     run = tmp_path / "run"
     run.mkdir()
     for file in (run / "recipe.json", run / "training-keys.npy", run / "a.png", tmp_path / "b.npy"):

@@ -13,13 +13,28 @@ from softaug.transforms.base import Drawn, Images, Seen, call, draws, named
 from softaug.transforms.fills import Fill, check_fill, draw_choice, fill_pixels
 from softaug.transforms.hashed_noise import draw_seeds
 
+Share = float | tuple[float, float]  # one number, or least and largest
 EDGES = ("top", "bottom", "left", "right")
 
 
 class Hide:
-    """What erasing shares: a rectangle of each sample, ends exclusive, shows the fill."""
+    """Base of transforms that hide a rectangle of each sample under a fill; ends are exclusive."""
 
     fill: Fill
+
+    def rectangles(
+        self, top: Tensor, left: Tensor, bottom: Tensor, right: Tensor, generator: Generator | None
+    ) -> Drawn:
+        """Put the ends of rectangles, int64 [n] in pixels, beside draws for the fill."""
+        n = len(top)
+        return {
+            "top": top,
+            "left": left,
+            "bottom": bottom,
+            "right": right,
+            "seed": draw_seeds(n, generator),
+            **draw_choice(self.fill, n, generator),
+        }
 
     def apply(self, images: Images, seen: Seen | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         fill = self._fill_pixels(images, drawn)
@@ -62,26 +77,20 @@ class Erase(Hide):
     tensor(0.7500)
     """
 
-    area: float | tuple[float, float] = (0.02, 0.33)
+    area: Share = (0.02, 0.33)
     aspect: tuple[float, float] = (0.3, 3.3)
     fill: Fill = 0
     probability: float = 1.0
 
     def __post_init__(self) -> None:
-        low, high = self._area()
-        check_numbers("Erase", "area", low, high)
-        if not 0 <= low <= high <= 1:
-            raise ValueError(
-                "Erase: area must be shares of the image, 0 <= least <= largest <= 1, "
-                f"got {self.area}"
-            )
+        check_shares("Erase", "area", self.area)
         check_rising("Erase", "aspect", self.aspect)
         check_unit("Erase", "probability", self.probability)
         check_fill("Erase", self.fill)
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         uniform = torch.rand(5, n, dtype=torch.float64, generator=generator, device="cpu")
-        low, high = self._area()
+        low, high = as_range(self.area)
         share = low + (high - low) * uniform[0]
         narrowest = (share * height / width).clamp(min=self.aspect[0])
         widest = (height / (width * share)).clamp(max=self.aspect[1])
@@ -95,17 +104,7 @@ class Erase(Hide):
         tall, wide = tall * erased, wide * erased
         top = (uniform[3] * (height - tall + 1)).long()
         left = (uniform[4] * (width - wide + 1)).long()
-        return {
-            "top": top,
-            "left": left,
-            "bottom": top + tall,
-            "right": left + wide,
-            "seed": draw_seeds(n, generator),
-            **draw_choice(self.fill, n, generator),
-        }
-
-    def _area(self) -> tuple[float, float]:
-        return self.area if isinstance(self.area, tuple) else (self.area, self.area)
+        return self.rectangles(top, left, top + tall, left + wide, generator)
 
     __call__ = call
 
@@ -129,16 +128,25 @@ class Cutout(Hide):
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         top = torch.randint(height, (n,), generator=generator, device="cpu") - self.side // 2
         left = torch.randint(width, (n,), generator=generator, device="cpu") - self.side // 2
-        return {
-            "top": top,
-            "left": left,
-            "bottom": top + self.side,
-            "right": left + self.side,
-            "seed": draw_seeds(n, generator),
-            **draw_choice(self.fill, n, generator),
-        }
+        return self.rectangles(top, left, top + self.side, left + self.side, generator)
 
     __call__ = call
+
+
+def as_range(share: Share) -> tuple[float, float]:
+    """Return least and largest of a share that may be one number."""
+    return share if isinstance(share, tuple) else (share, share)
+
+
+def check_shares(owner: str, option: str, share: Share) -> None:
+    """Raise ValueError unless a share, or its least and largest value, is in [0, 1]."""
+    low, high = as_range(share)
+    check_numbers(owner, option, low, high)
+    if not 0 <= low <= high <= 1:
+        raise ValueError(
+            f"{owner}: {option} must be shares of the image, 0 <= least <= largest <= 1, "
+            f"got {share}"
+        )
 
 
 def _edges(images: Images, drawn: Drawn) -> Int[Tensor, "4 n"]:

@@ -5,39 +5,30 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from softaug.checks import check_numbers, check_unit
+from softaug.checks import check_unit
 from softaug.transforms.base import Drawn, call
-from softaug.transforms.erase import Hide
-from softaug.transforms.fills import Fill, check_fill, draw_choice
-from softaug.transforms.hashed_noise import draw_seeds
+from softaug.transforms.erase import Hide, Share, as_range, check_shares
+from softaug.transforms.fills import Fill, check_fill
 
 
 @dataclass(frozen=True)
 class _Strip(Hide):
-    """What both masks share: one strip from edge to edge, at a uniform place."""
+    """Base of both masks: one strip from edge to edge, at a uniform place."""
 
-    share: float | tuple[float, float] = (0.02, 0.3)
+    share: Share = (0.02, 0.3)
     fill: Fill = 0
     probability: float = 1.0
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        low, high = self._shares()
-        check_numbers(name, "share", low, high)
-        if not 0 <= low <= high <= 1:
-            raise ValueError(
-                f"{name}: share must be of the image, 0 <= least <= largest <= 1, got {self.share}"
-            )
+        check_shares(name, "share", self.share)
         check_unit(name, "probability", self.probability)
         check_fill(name, self.fill)
-
-    def _shares(self) -> tuple[float, float]:
-        return self.share if isinstance(self.share, tuple) else (self.share, self.share)
 
     def _ends(self, n: int, side: int, generator: Generator | None) -> tuple[Tensor, Tensor]:
         """Draw where strips begin and end along a side, in pixels; ends exclusive."""
         uniform = torch.rand(3, n, dtype=torch.float64, generator=generator, device="cpu")
-        low, high = self._shares()
+        low, high = as_range(self.share)
         share = low + (high - low) * uniform[0]
         wide = (share * side).round().long().clamp(1, side)
         wide = wide * ((uniform[1] < self.probability) & (share > 0))
@@ -66,14 +57,8 @@ class TimeMask(_Strip):
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         left, right = self._ends(n, width, generator)
-        return {
-            "top": torch.zeros_like(left),
-            "left": left,
-            "bottom": torch.full_like(left, height),
-            "right": right,
-            "seed": draw_seeds(n, generator),
-            **draw_choice(self.fill, n, generator),
-        }
+        top = torch.zeros_like(left)
+        return self.rectangles(top, left, top + height, right, generator)
 
 
 @dataclass(frozen=True)
@@ -94,11 +79,5 @@ class FrequencyMask(_Strip):
 
     def draw(self, n: int, height: int, width: int, generator: Generator | None = None) -> Drawn:
         top, bottom = self._ends(n, height, generator)
-        return {
-            "top": top,
-            "left": torch.zeros_like(top),
-            "bottom": bottom,
-            "right": torch.full_like(top, width),
-            "seed": draw_seeds(n, generator),
-            **draw_choice(self.fill, n, generator),
-        }
+        left = torch.zeros_like(top)
+        return self.rectangles(top, left, bottom, left + width, generator)

@@ -20,7 +20,6 @@ from softaug_lab.recipes import (
 )
 
 PRETRAINING = "simsiam"  # the recipe with the defaults of pretraining
-NO = ("false", "f", "no", "n", "0")  # the words that turn a switch off, for cyclopts
 WITH_LABELS = ("--standard", "--end-epochs")
 WITHOUT_LABELS = ("--blur",)
 BLUR = "probability that a view is blurred (default: 0 for images up to 64 px, else 1/2)."
@@ -170,12 +169,9 @@ def _values(arguments: ArgumentCollection, name: str) -> list[str]:
 
 
 def _switch(arguments: ArgumentCollection, name: str, default: bool) -> bool:
-    """Return whether a switch is on, which may be turned off by --no-NAME or --NAME=false."""
-    tokens = [token for one in arguments if one.name == name for token in one.tokens]
-    if not tokens:
-        return default
-    last = tokens[-1]
-    return (last.value.lower() not in NO) if last.value else last.implicit_value is True
+    """Return whether a switch is on: as the command line says, or else the default."""
+    typed = [one for one in arguments if one.name == name and one.tokens]
+    return bool(typed[0].convert()) if typed else default
 
 
 def _refuse_download(options: dict[str, Any], path: Path) -> None:

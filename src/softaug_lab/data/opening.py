@@ -12,8 +12,8 @@ from PIL import Image, UnidentifiedImageError
 
 from softaug_lab.data.sample import Content, Slice
 
-# Pillow hands other formats, such as PostScript, to another program, whatever the file is called.
 ARRAY_MAGIC = b"\x93NUMPY"  # the first bytes of a .npy file
+# Pillow hands other formats, such as PostScript, to another program, whatever the file is called.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 
@@ -43,10 +43,9 @@ def open_image(content: Content) -> Image.Image:
 
 
 def _is_array(opened: Path | io.BytesIO) -> bool:
-    if isinstance(opened, io.BytesIO):
-        return opened.getbuffer()[: len(ARRAY_MAGIC)] == ARRAY_MAGIC
-    with opened.open("rb") as file:
-        return file.read(len(ARRAY_MAGIC)) == ARRAY_MAGIC
+    if isinstance(opened, Path):  # by its name, so that no image is opened twice
+        return opened.suffix.lower() == ".npy"
+    return opened.getbuffer()[: len(ARRAY_MAGIC)] == ARRAY_MAGIC
 
 
 def _array_image(opened: Path | io.BytesIO) -> Image.Image:
@@ -55,7 +54,8 @@ def _array_image(opened: Path | io.BytesIO) -> Image.Image:
     Raises RefusedError for other arrays. Objects in a file are never unpickled.
     """
     try:
-        array = np.load(opened, allow_pickle=False)
+        with opened.open("rb") if isinstance(opened, Path) else opened as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
     except ValueError as error:
         raise RefusedError(f"no array of numbers in NumPy's format ({error})") from error
     if array.ndim == 3 and len(array) in (1, 3):

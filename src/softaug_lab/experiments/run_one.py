@@ -188,7 +188,8 @@ def _evaluate(run: RunFolder, data: Data, processes: Processes) -> tuple[Evaluat
     )
     if processes.main and evaluation.temperature == 1:
         log.warning(
-            "%s: no held-out image is wrong, so none tells a temperature; it is 1", run.folder
+            "%s: the held-out images determine no temperature, as none is wrong; it is 1",
+            run.folder,
         )
     if processes.main and evaluation.temperature is not None:
         card = replace(model.card, temperature=evaluation.temperature)
