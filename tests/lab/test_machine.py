@@ -1,6 +1,8 @@
-"""Other work on the machine is noticed, and decides how threads wait, before torch is there."""
+"""Other work on the machine decides how threads wait, before torch is there; memory is kept."""
 
 import os
+import platform
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +79,38 @@ except SystemExit:
     )
     assert "softaug: other work keeps 1.5 of 2" in done.stderr
     assert done.stdout == "PASSIVE\n"
+
+
+@pytest.mark.skipif("glibc" not in platform.libc_ver(), reason="the C library is not glibc")
+@pytest.mark.parametrize(("setting", "kept"), [({}, True), ({"MALLOC_ARENA_MAX": "4"}, False)])
+def test_freed_memory_is_kept_unless_the_user_configures_malloc(
+    setting: dict[str, str], kept: bool
+) -> None:
+    program = """
+import resource
+from softaug_lab.basics.machine import keep_freed_memory
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def rounds(n):
+    before = faults()
+    for _ in range(n):
+        blocks = [bytearray(2**23) for _ in range(3)]
+        del blocks
+    return faults() - before
+
+keep_freed_memory()
+rounds(3)
+print(rounds(20))
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment | setting,
+    )
+    pages = 20 * 3 * 2**23 // resource.getpagesize()  # if each block is new
+    assert int(done.stdout) < pages / 100 if kept else int(done.stdout) > pages / 2

@@ -6,7 +6,11 @@ import sys
 from importlib.util import find_spec
 
 from softaug_lab.basics.errors import SoftaugError
-from softaug_lab.basics.machine import sleep_while_waiting, wait_without_spinning
+from softaug_lab.basics.machine import (
+    keep_freed_memory,
+    sleep_while_waiting,
+    wait_without_spinning,
+)
 
 # The packages of the extra softaug[lab], as they are imported.
 NEEDED = (
@@ -54,6 +58,7 @@ def _call(tokens: list[str]) -> None:
     from softaug_lab.cli.terminal import log_to_terminal, say
 
     log_to_terminal()
+    keep_freed_memory()
     if tokens and tokens[0] in TRAINING and not {"-h", "--help"} & set(tokens):
         said = wait_without_spinning()
         if said is not None:
