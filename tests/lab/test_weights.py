@@ -21,7 +21,14 @@ from torch import Tensor
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.cli.app import main
 from softaug_lab.models.card import ModelCard
-from softaug_lab.models.classifier import build, build_from, head_keys, load_model
+from softaug_lab.models.classifier import (
+    Classifier,
+    build,
+    build_from,
+    head_keys,
+    load_model,
+)
+from softaug_lab.models.network import has_small_stem
 from softaug_lab.models.weights import hub, read_weights
 from softaug_lab.models.weights.at_hand import WeightsAtHand
 from softaug_lab.models.weights.match import fitted
@@ -87,6 +94,29 @@ def test_a_run_begins_with_the_weights_and_a_head_of_its_own(
     torch.save(network(num_classes=7).state_dict(), tmp_path / "w.pth")
     changed = fails(capsys, 2, *command, "--weights", tmp_path / "w.pth", "--resume")
     assert "weights_sha256 was" in changed
+
+
+@pytest.mark.parametrize("options", [["--minutes", "0.2"], ["--dry-run"]])
+def test_the_evaluation_is_timed_on_the_network_of_the_weights(
+    options: list[str], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the stem that its weights are of, which the rule for small images would replace."""
+    timed = []
+
+    def predict(model: Classifier, images: Tensor) -> Tensor:
+        timed.append(model)
+        return torch.zeros(len(images), 3)
+
+    monkeypatch.setattr("softaug_lab.experiments.cost.predict_logits", predict)
+    torch.save(network().state_dict(), tmp_path / "w.pth")
+    command = ["train", str(pictures), "--model", "test_resnet", *QUICK, *options]
+    for remove in ("--epochs", "1") if "--minutes" in options else ():
+        command.remove(remove)
+    main([*command, "--weights", str(tmp_path / "w.pth"), "--run", str(tmp_path / "run")])
+    for model in timed:
+        assert not has_small_stem(model.network)
+        assert model.mean.flatten().tolist() == [127.5] * 3
+    assert timed
 
 
 def test_a_folder_of_timm_and_a_model_of_softaug_name_their_network(

@@ -20,10 +20,10 @@ from softaug_lab.basics.processes import Processes
 from softaug_lab.data import Data
 from softaug_lab.evaluation import PASSES
 from softaug_lab.experiments.run_one import require_trainable
-from softaug_lab.models import Classifier, ModelCard, build, predict_logits
+from softaug_lab.models import Classifier, predict_logits
 from softaug_lab.recipes import Recipe, read_arm
 from softaug_lab.runs import RunFolder
-from softaug_lab.training import Progress, SimSiam, fit, resolve
+from softaug_lab.training import Progress, SimSiam, fit, initial_model, resolve
 
 WARM_UP = 2  # steps before the timed ones
 STEPS, SECONDS = 10, 10.0  # limits of the timed steps; the first one reached ends them
@@ -83,8 +83,7 @@ def plan(
 ) -> dict[str, str]:
     """Estimate the cost of a recipe's arms; returns lines of text by their headings."""
     channels, height, width = data.image_shape
-    card = ModelCard(recipe.model, data.classes, channels, height, width)
-    model = build(card, *data.pixel_statistics).to(processes.device)
+    model = initial_model(recipe, data).to(processes.device)
     costs = _costs(recipe, arms, data, processes)
     evaluation, parameters = _evaluation_seconds(model, recipe, data), _count(model)
     self_supervised = read_arm(arms[0]).self_supervised
@@ -138,9 +137,7 @@ def pace(
     """
     if not 0 < minutes < math.inf:
         raise UsageError(f"--minutes must be finite and above 0, got {minutes:g}")
-    channels, height, width = data.image_shape
-    card = ModelCard(recipe.model, data.classes, channels, height, width)
-    model = build(card, *data.pixel_statistics).to(processes.device)
+    model = initial_model(recipe, data).to(processes.device)
     evaluation = _evaluation_seconds(model, recipe, data)
     costs = _costs(recipe, arms, data, processes).values()
     return max(cost.seconds for cost in costs) / recipe.epochs, evaluation

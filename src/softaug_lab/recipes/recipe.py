@@ -116,7 +116,8 @@ class Recipe:
         Number of steps that the run may skip because their loss or gradient is not finite; one
         more stops the run.
     precision
-        auto is bf16 where the processor computes it in hardware, and fp32 elsewhere.
+        auto is bf16 where the processor computes it in hardware, and fp32 elsewhere, as for images
+        too small for the network on a CPU.
     compile
         Compile the network with torch.compile. This takes up to half a minute at the start and
         gained 0 to 9 % of a step where measured, so it suits long runs; --dry-run measures the

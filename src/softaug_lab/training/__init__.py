@@ -5,7 +5,7 @@ Imports basics, data, models, recipes, runs and metrics.
 
 from softaug_lab.training.augmentation import build_arm, drawn_visibility, resolve
 from softaug_lab.training.batches import build_batches
-from softaug_lab.training.initial import adopt_weights
+from softaug_lab.training.initial import adopt_weights, initial_model
 from softaug_lab.training.loop import fit
 from softaug_lab.training.progress import Progress
 from softaug_lab.training.signals import InterruptedRunError, caught_signals
@@ -21,5 +21,6 @@ __all__ = [
     "caught_signals",
     "drawn_visibility",
     "fit",
+    "initial_model",
     "resolve",
 ]

@@ -54,7 +54,7 @@ def fit(
     checkpoints = Checkpoints(run, objective, step, optimizer, pace)
     at, history = checkpoints.resume()
     update = Update(step.model, optimizer, recipe.skip_nonfinite, at.skipped)
-    validation = Validation(recipe, data, processes)
+    validation = Validation(recipe, data, processes, step.dtype)
     reports = Reports(at, Faults(data, run, schedule), watch, pace.lag)
     with caught_signals() as caught, torch.random.fork_rng(devices=[]):
         for epoch in range(at.epoch, recipe.epochs):

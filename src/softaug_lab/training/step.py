@@ -8,31 +8,33 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from softaug.devices import to_device
-from softaug_lab.basics.processes import Processes, has_bf16
+from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.seeds import key, seed_generator
 from softaug_lab.recipes import Recipe
 from softaug_lab.training.batches import Batch
 from softaug_lab.training.faults import is_out_of_memory, out_of_memory
 from softaug_lab.training.objective import Objective
+from softaug_lab.training.precision import autocast_dtype
 from softaug_lab.training.prepared import Prepared
 
 
 class Step:
     """The forward and backward passes of an objective's model, on the device of the process.
 
-    model: the objective's model, on the device. wrapped: the same for DDP or FSDP.
+    model: the objective's model, on the device. wrapped: the same for DDP or FSDP. dtype: of its
+    forward passes under autocast; None for float32.
     """
 
     def __init__(self, recipe: Recipe, objective: Objective, processes: Processes) -> None:
         self.recipe, self.objective, self.processes = recipe, objective, processes
         self.model = objective.model.to(processes.device)
+        self.dtype = autocast_dtype(recipe, self.model, processes.device)
         if recipe.compile:
             # The last batch of an epoch is smaller: dynamic shapes would slow down all others.
             self.model.compile(dynamic=False)
         self.wrapped = processes.wrap(self.model).train()
         if recipe.body_lr < 1:
             keep_norm_statistics(self.model)
-        self.dtype = autocast_dtype(recipe, processes.device)
 
     def gradients(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
         """Compute the gradients of the mean loss over the global batch.
@@ -92,15 +94,6 @@ def keep_norm_statistics(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
-
-
-def autocast_dtype(recipe: Recipe, device: torch.device) -> torch.dtype | None:
-    """Return bfloat16 if the recipe asks for it, or says auto and the hardware computes it."""
-    if recipe.precision == "fp32":
-        return None
-    if recipe.precision == "bf16" or has_bf16(device):
-        return torch.bfloat16
-    return None
 
 
 def gradient_norm(model: nn.Module) -> Tensor:

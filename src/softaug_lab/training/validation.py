@@ -9,7 +9,6 @@ from softaug_lab.data import Data, ImageSet
 from softaug_lab.metrics import sample_nll, top_k_error
 from softaug_lab.models import eval_mode
 from softaug_lab.recipes import Recipe
-from softaug_lab.training.step import autocast_dtype
 
 MOST = 0.05  # share of the training images: a pass over more would slow training by over 2 %
 
@@ -20,13 +19,16 @@ class Validation:
     The main process measures alone, since the batch norm statistics that are saved are its own.
     Nothing random is drawn and no weight changes, so training goes on to the bit as without.
     Without held-out images or labels, and where the weights are sharded, there are no figures.
+    dtype: of the forward passes under autocast, as in training; None for float32.
     """
 
-    def __init__(self, recipe: Recipe, data: Data, processes: Processes) -> None:
+    def __init__(
+        self, recipe: Recipe, data: Data, processes: Processes, dtype: torch.dtype | None
+    ) -> None:
         apart = processes.shard or not processes.main or recipe.parsed_arm.self_supervised
         self.images = None if data.held_out is None or apart else thinned(data.held_out, data)
         self.batch_size = max(1, recipe.batch_size // recipe.accumulate)
-        self.device, self.dtype = processes.device, autocast_dtype(recipe, processes.device)
+        self.device, self.dtype = processes.device, dtype
 
     def figures(self, model: nn.Module) -> dict[str, float]:
         """Compute `held_out_top1_error` and `held_out_nll`; the model stays in training mode."""
