@@ -39,9 +39,23 @@ def test_robust_is_about_erasing_alone(robust: int) -> None:
 
 
 def test_more_training_bears_more() -> None:
-    sigmas = [strength(epochs=n, images=10_000, side=32).sigma for n in range(1, 400)]
-    assert sigmas == sorted(sigmas)
-    assert 0.03 <= sigmas[0] < sigmas[-1] <= 0.3
+    chosen = [strength(epochs=n, images=10_000, side=32) for n in range(1, 600)]
+    for policy in (False, True):
+        sigmas = [one.sigma for one in chosen if one.policy == policy]
+        assert sigmas == sorted(sigmas)
+    assert chosen[0].sigma == 0.05
+    assert chosen[58].sigma > chosen[59].sigma == 0.1  # beside a policy the crop begins anew
+    assert chosen[-1].sigma == 0.3
+
+
+@pytest.mark.parametrize(("epochs", "policy"), [(59, False), (60, True)])
+def test_long_training_adds_a_policy_that_softens_nothing(epochs: int, policy: bool) -> None:
+    budget = {**BUDGET, "epochs": epochs}
+    chain = softaug.recommended(10, **budget, flip=False).transform
+    assert isinstance(chain, softaug.Chain)
+    first, second, *_ = chain.transforms
+    assert (first == softaug.Hard(softaug.RandAugment())) == policy
+    assert isinstance(second if policy else first, softaug.Crop)
 
 
 def test_a_shift_of_a_small_image_is_a_pixel_at_least() -> None:

@@ -7,12 +7,14 @@ from torch import Generator
 from softaug.augment import SoftAugment
 from softaug.checks import check_whole
 from softaug.curves import PowerCurve
-from softaug.transforms import Chain, Crop, Erase, Flip, Transform
+from softaug.transforms import Chain, Crop, Erase, Flip, Hard, RandAugment, Transform
 
-# Sigma grows with the root of the epochs, is SIGMA at EPOCHS and the paper's 0.3 at 270.
+# Sigma grows with the root of the epochs, is SIGMA at EPOCHS and at most the paper's 0.3.
 SIGMA, EPOCHS = 0.1, 30
 LEAST, MOST = 0.05, 0.3
 ERASE = (0.0, 0.1, 0.25)  # by `robust`
+# From so many epochs on RandAugment pays; beside it, sigma is SIGMA at these.
+POLICY_EPOCHS = 60
 
 
 @dataclass(frozen=True)
@@ -20,17 +22,19 @@ class Strength:
     """How strong a recommended augmentation is.
 
     sigma: of the `Crop`, a share of the side. erase: the probability that a rectangle is hidden,
-    whose share of the area is uniform over `area`. k: the exponent of the curve.
+    whose share of the area is uniform over `area`. k: the exponent of the curve. policy: whether
+    RandAugment comes first, which softens nothing.
     """
 
     sigma: float
     erase: float
     area: tuple[float, float] = (0.02, 0.4)
     k: float = 2.0  # the paper's
+    policy: bool = False
 
 
 def strength(*, epochs: int, images: int, side: int, robust: int = 1) -> Strength:
-    """Choose the strength by the rule of docs/budget.md: sigma from the epochs, at least a pixel.
+    """Choose the strength by the rule of docs/budget.md, from the epochs: sigma, at least a pixel.
 
     epochs: of the whole training. images: in the training set, 1 or more; the rule gives the same
     strength for any number of them. side: the shorter one of the images, in pixels.
@@ -42,8 +46,10 @@ def strength(*, epochs: int, images: int, side: int, robust: int = 1) -> Strengt
     check_whole("recommended", "side", side, 1, "pixel")
     if robust not in (0, 1, 2):
         raise ValueError(f"recommended: robust must be 0, 1 or 2, got {robust}")
-    sigma = min(max(SIGMA * (epochs / EPOCHS) ** 0.5, LEAST), MOST)
-    return Strength(max(round(sigma, 3), 1 / side), erase=ERASE[robust])
+    policy = epochs >= POLICY_EPOCHS
+    sigma = SIGMA * (epochs / (POLICY_EPOCHS if policy else EPOCHS)) ** 0.5
+    sigma = round(min(max(sigma, LEAST), MOST), 3)
+    return Strength(max(sigma, 1 / side), erase=ERASE[robust], policy=policy)
 
 
 def recommended(
@@ -58,6 +64,8 @@ def recommended(
 ) -> SoftAugment:
     """Build the SoftAugment to begin with: a crop with mixed fills, as strong as the budget allows.
 
+    From 60 epochs on RandAugment comes first, in `Hard`; it needs torchvision.
+
     num_classes: K >= 2. epochs: of the whole training. images: in the training set, 1 or more; the
     present rule gives the same augmentation for any number. side: the shorter one of the images, in
     pixels. robust: as for `strength`. flip: mirror images left to
@@ -69,7 +77,8 @@ def recommended(
     Crop(sigma=0.1, fill='mixed')
     """
     chosen = strength(epochs=epochs, images=images, side=side, robust=robust)
-    transforms: list[Transform] = [Crop(chosen.sigma, fill="mixed")]
+    transforms: list[Transform] = [Hard(RandAugment())] if chosen.policy else []
+    transforms.append(Crop(chosen.sigma, fill="mixed"))
     if chosen.erase:
         transforms.append(Erase(chosen.area, probability=chosen.erase, fill="mixed"))
     return SoftAugment(

@@ -19,7 +19,7 @@ from softaug_lab.experiments.cost import epochs_within
 from softaug_lab.recipes.arms import rivals
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import RunFolder
-from softaug_lab.training.augmentation import build_arm, resolve
+from softaug_lab.training.augmentation import build_arm, resolve, rule_of
 
 CPU = Processes(torch.device("cpu"))
 
@@ -60,6 +60,19 @@ def test_what_a_recipe_states_wins_over_the_rule() -> None:
     # Once it is written, nothing is left open, and other arms have the paper's values.
     assert resolve(rule, small_data(90)) == rule
     assert resolve(Recipe(arm="soft"), small_data()) == Recipe(arm="soft", sigma=0.3, k=2)
+
+
+def test_a_policy_comes_with_long_training_but_not_with_maps_of_objects() -> None:
+    """It would move the object away from its map."""
+    long, data = Recipe(arm="auto", epochs=60), small_data()
+    assert str(resolve(long, data).augment).startswith("hard(randaugment)+crop(0.1,")
+    assert str(resolve(replace(long, sigma=0.2), data).augment).startswith(
+        "hard(randaugment)+crop(0.2,"
+    )
+    objects = torch.full((60, 1, 32, 32), 255, dtype=torch.uint8)
+    known = replace(data, train=replace(data.train, objects=objects))
+    assert str(resolve(long, known).augment).startswith("crop(0.1,")
+    assert not rule_of(long, known).policy
 
 
 def test_an_arm_without_its_data_says_so() -> None:

@@ -305,7 +305,7 @@ def test_a_search_that_is_killed_trains_nothing_twice(tmp_path: Path, few: None)
 
 
 def test_the_winner_is_as_far_from_the_rule_of_the_full_length(data: Data, tmp_path: Path) -> None:
-    """One step at 8 epochs is one step at 60, where the rule's own sigma is 0.141."""
+    """One step at 8 epochs is one step at 60, where the rule's own sigma is 0.1 again."""
     plan = replace(PLAN, epochs=60, trial_epochs=8)
     study = Study(tmp_path, plan, Recipe(arm="auto"), data, {})
     scores = [1.5 - 0.3 * point.sigma for point, _ in design(6, RULE)]
@@ -314,7 +314,7 @@ def test_the_winner_is_as_far_from_the_rule_of_the_full_length(data: Data, tmp_p
     steps = surface.winner().sigma
     assert steps > 1
     winner, beside = study.last_arms(surface)
-    assert winner.startswith(f"auto@crop({0.141 * 1.6**steps:.3g}, fill=mixed)")
+    assert winner.startswith(f"auto@hard(randaugment)+crop({0.1 * 1.6**steps:.3g}, ")
     assert beside == "standard"
 
 

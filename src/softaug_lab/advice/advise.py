@@ -104,7 +104,8 @@ def _recipe(data: Inspection, choice: Choice) -> str:
     )
     arm = (
         f"The arm auto: a soft crop of sigma {rule.sigma:g} by the rule for {choice.epochs} "
-        f"epochs, a rectangle in {rule.erase:.0%} of the images, k = {rule.k:g}."
+        f"epochs, a rectangle in {rule.erase:.0%} of the images, "
+        f"{'RandAugment before them, ' if rule.policy else ''}k = {rule.k:g}."
     )
     if choice.fine_tuned is not None:
         return (

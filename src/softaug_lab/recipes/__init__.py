@@ -21,7 +21,16 @@ from softaug_lab.recipes.arms import (
     sweep_arms,
     swept,
 )
-from softaug_lab.recipes.recipe import SIGMA, WHOLE, Augmentation, K, Recipe, as_auto, transform_of
+from softaug_lab.recipes.recipe import (
+    SIGMA,
+    WHOLE,
+    Augmentation,
+    K,
+    Recipe,
+    as_auto,
+    expression_of,
+    transform_of,
+)
 from softaug_lab.recipes.yaml_files import FINE_TUNING, SHIPPED, read_recipe
 
 __all__ = [
@@ -40,6 +49,7 @@ __all__ = [
     "Recipe",
     "Role",
     "as_auto",
+    "expression_of",
     "main_arm",
     "member_of",
     "panels",

@@ -15,6 +15,7 @@ from softaug_lab.recipes.panels import AUGMENTATION, MODEL, RUN, SCHEDULE
 
 if TYPE_CHECKING:
     from softaug import Transform
+    from softaug.recommend import Strength
 
 SIGMA, K = 0.3, 2.0  # of the soft crop and its curve where nothing else is asked for: the paper's
 ANY_SIZE = (64, 64)  # pixels, to check an expression before the size of the data is known
@@ -222,6 +223,15 @@ def transform_of(recipe: Recipe, height: int, width: int) -> "Transform":
         AUTO: harsh,
     }
     return parse(recipe.parsed_arm.augment, height, width, parts)
+
+
+def expression_of(rule: "Strength") -> str:
+    """Write what `softaug.recommend` chose, without the flips, as an expression."""
+    parts = ["hard(randaugment)"] if rule.policy else []
+    parts.append(f"crop({rule.sigma:g}, fill=mixed)")
+    if rule.erase:
+        parts.append(f"erase({rule.area}, fill=mixed, probability={rule.erase:g})")
+    return "+".join(parts)
 
 
 def as_auto(recipe: Recipe, height: int, width: int) -> Recipe:

@@ -3,7 +3,7 @@
 Imports basics, data, models, recipes, runs and metrics.
 """
 
-from softaug_lab.training.augmentation import build_arm, drawn_visibility, resolve
+from softaug_lab.training.augmentation import build_arm, drawn_visibility, resolve, rule_of
 from softaug_lab.training.batches import build_batches
 from softaug_lab.training.initial import adopt_weights, initial_model
 from softaug_lab.training.loop import fit
@@ -23,4 +23,5 @@ __all__ = [
     "fit",
     "initial_model",
     "resolve",
+    "rule_of",
 ]

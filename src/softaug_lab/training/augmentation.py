@@ -23,13 +23,25 @@ from softaug import (
     per_sample,
     visibility,
 )
-from softaug.recommend import strength
+from softaug.recommend import Strength, strength
 from softaug.transforms.colour import ColourJitter, Greyscale
 from softaug_lab.data import Data, begun
 from softaug_lab.models import SMALL_IMAGE
-from softaug_lab.recipes import SIGMA, K, Recipe, transform_of
+from softaug_lab.recipes import SIGMA, K, Recipe, expression_of, transform_of
 
 DRAWS, BLOCK = 20_000, 1_000  # draws to estimate visibilities from, and how many at a time
+
+
+def rule_of(recipe: Recipe, data: Data) -> Strength:
+    """Return the strength that the rule of the arms auto chooses for a recipe's epochs and data."""
+    rule = strength(
+        epochs=recipe.epochs,
+        images=data.train_images,
+        side=min(data.image_shape[1:]),
+        robust=recipe.robust,
+    )
+    # A policy moves and turns an image, but not the map of its object.
+    return replace(rule, policy=rule.policy and data.train.objects is None)
 
 
 def resolve(recipe: Recipe, data: Data) -> Recipe:
@@ -38,19 +50,17 @@ def resolve(recipe: Recipe, data: Data) -> Recipe:
     In the arms auto a rule chooses by the recipe's epochs and the data. What the recipe states
     stays: its `augment`, sigma and k, each for itself.
     """
-    sigma, k, augment = SIGMA, K, recipe.augment
-    if recipe.by_rule:
-        side = min(data.image_shape[1:])
-        rule = strength(
-            epochs=recipe.epochs, images=data.train_images, side=side, robust=recipe.robust
-        )
-        sigma, k = rule.sigma, rule.k
-    sigma = sigma if recipe.sigma is None else recipe.sigma
-    if recipe.by_rule and augment is None:
-        augment = f"crop({sigma:g}, fill=mixed)"
-        if rule.erase:
-            augment += f"+erase({rule.area}, fill=mixed, probability={rule.erase:g})"
-    return replace(recipe, augment=augment, sigma=sigma, k=k if recipe.k is None else recipe.k)
+    sigma, k, augment = recipe.sigma, recipe.k, recipe.augment
+    if not recipe.by_rule:
+        return replace(recipe, sigma=SIGMA if sigma is None else sigma, k=K if k is None else k)
+    rule = rule_of(recipe, data)
+    rule = replace(rule, sigma=rule.sigma if sigma is None else sigma)
+    return replace(
+        recipe,
+        augment=expression_of(rule) if augment is None else augment,
+        sigma=rule.sigma,
+        k=rule.k if k is None else k,
+    )
 
 
 def build_arm(

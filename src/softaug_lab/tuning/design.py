@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from itertools import count, islice
 
 from softaug.recommend import Strength
+from softaug_lab.recipes import expression_of
 
 FACTOR = 1.6  # of sigma, for one step
 STEP_OF_Q, STEP_OF_ALPHA = 0.15, 0.05
@@ -67,12 +68,11 @@ def arm_at(point: Point, rule: Strength) -> str:
     sigma = min(rule.sigma * FACTOR**point.sigma, MOST_SIGMA)
     erase = round(min(max(rule.erase + STEP_OF_Q * point.erase, 0.0), MOST_Q), 6)
     ceiling = 1 - STEP_OF_ALPHA * point.smoothing
-    crop = f"crop({_short(sigma)}, fill=mixed)"
-    hidden = f"+erase({rule.area}, fill=mixed, probability={_short(erase)})" if erase else ""
-    changed = "" if ceiling == 1 else f"(ceiling={_short(ceiling)})"
-    return f"auto{changed}@{crop}{hidden}"
+    changed = "" if ceiling == 1 else f"(ceiling={_short(ceiling):g})"
+    there = replace(rule, sigma=_short(sigma), erase=_short(erase))
+    return f"auto{changed}@{expression_of(there)}"
 
 
-def _short(value: float) -> str:
-    digits = 2 - math.floor(math.log10(value))  # three that count
-    return f"{round(value, digits):g}"
+def _short(value: float) -> float:
+    """Round to three digits that count."""
+    return float(f"{value:.3g}")

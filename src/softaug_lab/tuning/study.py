@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from softaug.recommend import Strength, strength
 from softaug_lab.basics.processes import Processes
 from softaug_lab.data import Data
 from softaug_lab.evaluation import Predictions
 from softaug_lab.experiments import open_runs, run_one
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder, folder_name, open_run
-from softaug_lab.training import Progress, resolve
+from softaug_lab.training import Progress, resolve, rule_of
 from softaug_lab.tuning.design import BOUNDS, DIRECTIONS, ROUND, Point, arm_at, design
 from softaug_lab.tuning.plan import Plan, search_data
 from softaug_lab.tuning.score import OBJECTIVES, score
@@ -53,7 +52,7 @@ class Study:
     def run_trials(self, processes: Processes, watch: Watch) -> list[Trial]:
         """Train and score the short runs; those that are finished are only read."""
         search = search_data(self.data, self.recipe.seed)
-        rule = self._rule(search, self.plan.trial_epochs)
+        rule = rule_of(replace(self.recipe, epochs=self.plan.trial_epochs), search)
         points = design(self.plan.trials, rule)
         trials = []
         for i, (point, number) in enumerate(points):
@@ -79,7 +78,7 @@ class Study:
 
     def last_arms(self, surface: Surface) -> tuple[str, str]:
         """Return the winner, as far from the rule at full length as it was at the short one."""
-        rule = self._rule(self.data, self.plan.epochs)
+        rule = rule_of(replace(self.recipe, epochs=self.plan.epochs), self.data)
         return arm_at(surface.winner(), rule), "standard"
 
     def run_last(
@@ -92,12 +91,6 @@ class Study:
         for last, run in pairs:
             run_one(last, self.data, run, processes, partial(watch, "last run", last))
         return pairs
-
-    def _rule(self, data: Data, epochs: int) -> Strength:
-        side = min(data.image_shape[1:])
-        return strength(
-            epochs=epochs, images=data.train_images, side=side, robust=self.recipe.robust
-        )
 
 
 def as_record(
