@@ -64,7 +64,8 @@ def recommended(
 ) -> SoftAugment:
     """Build the SoftAugment to begin with: a crop with mixed fills, as strong as the budget allows.
 
-    From 60 epochs on RandAugment comes first, in `Hard`; it needs torchvision.
+    From 60 epochs on RandAugment comes first, in `Hard`: it needs torchvision, and images of uint8
+    or float in [0, 1], so normalise after it.
 
     num_classes: K >= 2. epochs: of the whole training. images: in the training set, 1 or more; the
     present rule gives the same augmentation for any number. side: the shorter one of the images, in
