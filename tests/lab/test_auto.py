@@ -71,7 +71,7 @@ def test_a_policy_comes_with_long_training_but_not_with_maps_of_objects() -> Non
     )
     objects = torch.full((60, 1, 32, 32), 255, dtype=torch.uint8)
     known = replace(data, train=replace(data.train, objects=objects))
-    assert str(resolve(long, known).augment).startswith("crop(0.1,")
+    assert str(resolve(long, known).augment).startswith("crop(0.141,")
     assert not rule_of(long, known).policy
 
 

@@ -5,11 +5,15 @@ import platform
 import resource
 import subprocess
 import sys
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from support import folder
 
 from softaug_lab.basics import machine
+from softaug_lab.cli.app import main
 
 QUIET = "cpu  9 9\ncpu0 100 0 50 800 20 1 1 0 0 0\ncpu1 100 0 50 900 20 1 1 0 0 0\nintr 4\n"
 BUSY = "cpu  9 9\ncpu0 110 8 52 800 20 1 1 0 0 0\ncpu1 100 0 50 919 21 1 1 0 0 0\nintr 4\n"
@@ -79,6 +83,20 @@ except SystemExit:
     )
     assert "softaug: other work keeps 1.5 of 2" in done.stderr
     assert done.stdout == "PASSIVE\n"
+
+
+def test_commands_and_runs_keep_freed_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs too, since those of `--jobs` and of Ray are in processes that no command began."""
+    called: list[str] = []
+    for place in ("cli.app", "experiments.run_one"):
+        module = import_module(f"softaug_lab.{place}")  # the package names a function like it
+        monkeypatch.setattr(module, "keep_freed_memory", partial(called.append, place))
+    folder(tmp_path / "train", range(12))
+    folder(tmp_path / "test", range(12, 15))
+    main(["train", str(tmp_path), "--epochs", "1", "--run", str(tmp_path / "run")])
+    assert called == ["cli.app", "experiments.run_one"]
 
 
 @pytest.mark.skipif("glibc" not in platform.libc_ver(), reason="the C library is not glibc")

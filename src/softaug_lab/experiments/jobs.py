@@ -17,7 +17,6 @@ import torch
 from torch.multiprocessing import get_context
 
 from softaug_lab.basics.errors import SoftaugError, UsageError
-from softaug_lab.basics.machine import keep_freed_memory
 from softaug_lab.basics.processes import Processes, choose_device
 from softaug_lab.data import Data
 from softaug_lab.experiments.apart import logged_warnings, name_of, report_epochs, stopped
@@ -109,7 +108,6 @@ def _perform(
     # Ctrl-C reaches all processes of a terminal; the first one decides, and sends SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
-    keep_freed_memory()
     error: tuple[type[SoftaugError], str] | None = None
     with logged_warnings() as messages:
         try:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from softaug_lab.basics.errors import UsageError
+from softaug_lab.basics.machine import keep_freed_memory
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.storage import held, read_json
 from softaug_lab.data import Data, ImageSet, halves, load
@@ -95,6 +96,7 @@ def _perform(
     train: Train,
 ) -> None:
     """Train what is not trained, and write the evaluation."""
+    keep_freed_memory()  # here for the processes of jobs and of Ray, which no command line began
     if recipe.parsed_arm.members > 1:
         evaluation, predictions = _run_members(recipe, data, run, processes, watch, train)
     else:

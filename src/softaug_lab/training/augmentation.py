@@ -34,14 +34,13 @@ DRAWS, BLOCK = 20_000, 1_000  # draws to estimate visibilities from, and how man
 
 def rule_of(recipe: Recipe, data: Data) -> Strength:
     """Return the strength that the rule of the arms auto chooses for a recipe's epochs and data."""
-    rule = strength(
+    return strength(
         epochs=recipe.epochs,
         images=data.train_images,
         side=min(data.image_shape[1:]),
         robust=recipe.robust,
+        policy=data.train.objects is None,  # it would move an image, but not the map of its object
     )
-    # A policy moves and turns an image, but not the map of its object.
-    return replace(rule, policy=rule.policy and data.train.objects is None)
 
 
 def resolve(recipe: Recipe, data: Data) -> Recipe:

@@ -32,32 +32,26 @@ def autocast_dtype(recipe: Recipe, model: nn.Module, device: torch.device) -> to
 
 
 def narrow_convolution(model: nn.Module) -> str | None:
-    """Describe a layer of a classifier for which torch's bfloat16 on CPUs computes wrong numbers.
+    """Describe the first convolution for which torch's bfloat16 on CPUs computes wrong numbers.
 
-    These are convolutions whose input is narrower than their stride, as at the end of a deep
-    network on tiny images: with torch 2.14 (oneDNN) gradients of their weights stay unwritten
-    memory, where columns of a kernel meet padding alone, and outputs of tall inputs are wrong, also
-    where input and stride are equally wide. None where there is none.
+    Return None where the model has none. A convolution whose input is narrower than its stride
+    leaves gradients of its weights unwritten (torch 2.14, oneDNN); one whose input is no wider than
+    its stride, but taller than wide, computes wrong outputs. Deep networks have such
+    layers at their end, on tiny images.
     """
     classifier = next((m for m in model.modules() if isinstance(m, Classifier)), None)
     if classifier is None:
         return None
     found: list[str] = []
-    convolutions = [
-        (name, module)
+    hooks = [
+        module.register_forward_pre_hook(partial(_note_narrow, name, found))
         for name, module in classifier.network.named_modules()
         if isinstance(module, nn.Conv2d) and max(module.stride) > 1
     ]
-    hooks = [
-        module.register_forward_pre_hook(partial(_note_narrow, name, found))
-        for name, module in convolutions
-    ]
     card = classifier.card
+    image = torch.zeros(1, card.channels, card.height, card.width, dtype=torch.uint8)
     try:
-        predict_logits(
-            classifier,
-            torch.zeros(1, card.channels, card.height, card.width, dtype=torch.uint8),
-        )
+        predict_logits(classifier, image)
     finally:
         for hook in hooks:
             hook.remove()
