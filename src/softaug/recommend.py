@@ -34,22 +34,22 @@ class Strength:
 
 
 def strength(
-    *, epochs: int, images: int, side: int, robust: int = 1, policy: bool = True
+    *, epochs: int, images: int, side: int, robust: int = 1, policy: bool | None = None
 ) -> Strength:
     """Choose the strength by the rule of docs/budget.md: sigma from the epochs, at least a pixel.
 
     epochs: of the whole training. images: in the training set, 1 or more; the rule gives the same
     strength for any number of them. side: the shorter one of the images, in pixels.
     robust: 0 hides no rectangle, 1 hides one in a tenth of the images, 2 in a quarter of them, at
-    a price in accuracy on whole images. docs/budget.md has the measurements. policy: False leaves
-    RandAugment out of long trainings too, where sigma then is larger.
+    a price in accuracy on whole images. docs/budget.md has the measurements. policy: whether
+    RandAugment comes first; by default from 60 epochs on. Without it sigma is larger.
     """
     check_whole("recommended", "epochs", epochs, 1, "epoch")
     check_whole("recommended", "images", images, 1, "image")
     check_whole("recommended", "side", side, 1, "pixel")
     if robust not in (0, 1, 2):
         raise ValueError(f"recommended: robust must be 0, 1 or 2, got {robust}")
-    policy = policy and epochs >= POLICY_EPOCHS
+    policy = epochs >= POLICY_EPOCHS if policy is None else policy
     sigma = SIGMA * (epochs / (POLICY_EPOCHS if policy else EPOCHS)) ** 0.5
     sigma = round(min(max(sigma, LEAST), MOST), 3)
     return Strength(max(sigma, 1 / side), erase=ERASE[robust], policy=policy)

@@ -15,7 +15,8 @@ from softaug_lab.basics.processes import Processes
 from softaug_lab.cli.app import main
 from softaug_lab.data.dataset import Data, ImageSet
 from softaug_lab.data.held_out import share_to_hold_out
-from softaug_lab.experiments.cost import epochs_within
+from softaug_lab.experiments import cost
+from softaug_lab.experiments.cost import Cost, epochs_within
 from softaug_lab.recipes.arms import rivals
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import RunFolder
@@ -103,6 +104,25 @@ def test_minutes_are_epochs_of_the_slowest_arm() -> None:
     assert 1 <= slow < fast  # five members
     with pytest.raises(UsageError, match=r"--minutes must be at least .* got 1e-06"):
         epochs_within(1e-6, recipe, ["none"], small_data(), CPU)
+
+
+def test_minutes_allow_for_the_policy_that_they_bring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RandAugment takes time, and comes with 60 epochs."""
+
+    def seconds(recipe: Recipe, *_: object) -> dict[str, Cost]:
+        slow = rule_of(recipe, small_data()).policy
+        return {"auto": Cost(recipe.epochs, 2.0 if slow else 1.0, None)}
+
+    monkeypatch.setattr(cost, "_costs", seconds)
+    monkeypatch.setattr(cost, "_evaluation_seconds", lambda *_: 0.0)
+
+    def within(minutes: float, recipe: Recipe) -> int:
+        return epochs_within(minutes, recipe, ["auto"], small_data(), CPU)
+
+    assert within(0.9, Recipe(arm="auto", epochs=30)) == 54
+    assert within(2.1, Recipe(arm="auto", epochs=30)) == 63
+    assert within(1.5, Recipe(arm="auto", epochs=30)) == 45  # 90 without a policy take too long
+    assert within(1.5, Recipe(arm="auto", epochs=90)) == 45
 
 
 def test_minutes_and_epochs_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ from softaug_lab.basics.processes import Processes
 from softaug_lab.cli.app import main
 from softaug_lab.data.dataset import Data
 from softaug_lab.evaluation.predictions import LevelLogits, Predictions
+from softaug_lab.experiments.cost import Pace
 from softaug_lab.metrics import fit_temperature
 from softaug_lab.recipes.arms import read_arm
 from softaug_lab.recipes.recipe import Recipe
@@ -77,7 +78,8 @@ def test_scores_that_are_all_zero_leave_the_rule() -> None:
 
 
 def test_the_arm_at_a_point_is_read_as_an_arm() -> None:
-    assert arm_at(Point(), RULE) == "auto"
+    there = "auto@crop(0.1, fill=mixed)+erase((0.02, 0.4), fill=mixed, probability=0.1)"
+    assert arm_at(Point(), RULE) == there
     text = arm_at(Point(sigma=1, erase=1, smoothing=1), RULE)
     expected = "crop(0.16, fill=mixed)+erase((0.02, 0.4), fill=mixed, probability=0.25)"
     assert text == f"auto(ceiling=0.95)@{expected}"
@@ -188,7 +190,7 @@ def test_data_that_cannot_be_tuned_on(change: dict[str, object], message: str, d
 
 
 def timed(monkeypatch: pytest.MonkeyPatch, epoch: float, evaluation: float) -> None:
-    monkeypatch.setattr(planning, "pace", lambda *_: (epoch, evaluation))
+    monkeypatch.setattr(planning, "pace_within", lambda *_: Pace(epoch, evaluation))
 
 
 @pytest.mark.parametrize("minutes", [2, 10, 60])
@@ -316,6 +318,20 @@ def test_the_winner_is_as_far_from_the_rule_of_the_full_length(data: Data, tmp_p
     winner, beside = study.last_arms(surface)
     assert winner.startswith(f"auto@hard(randaugment)+crop({0.1 * 1.6**steps:.3g}, ")
     assert beside == "standard"
+    nothing = fit_surface(points, seeds, [1.5] * 6, PRIOR)
+    assert study.last_arms(nothing) == ("auto", "standard")
+
+
+@pytest.mark.parametrize(("epochs", "first"), [(59, "crop(0.0833,"), (60, "hard(randaugment)")])
+def test_short_runs_have_the_policy_of_the_last(
+    epochs: int, first: str, tmp_path: Path, few: None
+) -> None:
+    del few
+    data = Data("stripes", NAMES, stripes(200, 0), stripes(30, 1))
+    recipe = Recipe(arm="auto", batch_size=128, precision="fp32")
+    study = Study(tmp_path, replace(PLAN, epochs=epochs, trials=1), recipe, data, {})
+    (trial,) = study.run_trials(CPU, lambda *_: None)
+    assert trial.arm.startswith(f"auto@{first}")
 
 
 def test_objectives_are_those_of_the_command_line() -> None:

@@ -5,7 +5,7 @@ extra: the command line imports `softaug_lab.experiments.ray` only where a compa
 """
 
 from softaug_lab.experiments.compare import compare_runs, open_runs, require_comparable
-from softaug_lab.experiments.cost import epochs_within, pace, plan
+from softaug_lab.experiments.cost import check_minutes, epochs_within, pace_within, plan
 from softaug_lab.experiments.guess import guess_seconds
 from softaug_lab.experiments.jobs import run_jobs
 from softaug_lab.experiments.measure import measure_corruptions, measure_ood
@@ -15,6 +15,7 @@ from softaug_lab.experiments.run_one import RunRecord, fills_for, require_traina
 __all__ = [
     "RunRecord",
     "augmented_samples",
+    "check_minutes",
     "collect",
     "compare_runs",
     "epochs_within",
@@ -23,7 +24,7 @@ __all__ = [
     "measure_corruptions",
     "measure_ood",
     "open_runs",
-    "pace",
+    "pace_within",
     "plan",
     "require_comparable",
     "require_trainable",

@@ -23,7 +23,7 @@ from softaug_lab.experiments.run_one import require_trainable
 from softaug_lab.models import Classifier, predict_logits
 from softaug_lab.recipes import Recipe, read_arm
 from softaug_lab.runs import RunFolder
-from softaug_lab.training import Progress, SimSiam, fit, initial_model, resolve
+from softaug_lab.training import Progress, SimSiam, fit, initial_model, resolve, rule_of
 
 WARM_UP = 2  # steps before the timed ones
 STEPS, SECONDS = 10, 10.0  # limits of the timed steps; the first one reached ends them
@@ -110,6 +110,18 @@ def plan(
     }
 
 
+@dataclass(frozen=True)
+class Pace:
+    """What runs cost: the seconds of an epoch of the slowest arm, and those of an evaluation."""
+
+    epoch: float
+    evaluation: float
+
+    def epochs(self, seconds: float) -> int:
+        """Compute how many epochs of a run fit into its time, which its evaluation shortens."""
+        return max(0, int((seconds - self.evaluation) / self.epoch))
+
+
 def epochs_within(
     minutes: float, recipe: Recipe, arms: Sequence[str], data: Data, processes: Processes
 ) -> int:
@@ -117,10 +129,11 @@ def epochs_within(
 
     Raises UsageError where not even one does.
     """
-    epoch, evaluation = pace(minutes, recipe, arms, data, processes)
-    epochs = int((60 * minutes - evaluation) / epoch)
+    check_minutes(minutes)
+    pace = pace_within(60 * minutes, recipe, arms, data, processes)
+    epochs = pace.epochs(60 * minutes)
     if epochs < 1:
-        least = (epoch + evaluation) / 60
+        least = (pace.epoch + pace.evaluation) / 60
         raise UsageError(
             f"--minutes must be at least {least:.2g} here, the time of one epoch and the "
             f"evaluation, got {minutes:g}"
@@ -128,19 +141,29 @@ def epochs_within(
     return epochs
 
 
-def pace(
-    minutes: float, recipe: Recipe, arms: Sequence[str], data: Data, processes: Processes
-) -> tuple[float, float]:
-    """Measure the seconds of an epoch of the slowest arm, and of a run's evaluation.
-
-    minutes: what they are measured for. Raises UsageError where these are no time.
-    """
+def check_minutes(minutes: float) -> None:
+    """Raise UsageError where minutes are no time."""
     if not 0 < minutes < math.inf:
         raise UsageError(f"--minutes must be finite and above 0, got {minutes:g}")
+
+
+def pace_within(
+    seconds: float, recipe: Recipe, arms: Sequence[str], data: Data, processes: Processes
+) -> Pace:
+    """Measure the pace of runs of so many seconds, for which the arms auto may add RandAugment."""
+    pace = measure_pace(recipe, arms, data, processes)
+    within = replace(recipe, epochs=max(1, pace.epochs(seconds)))
+    if rule_of(within, data).policy == rule_of(recipe, data).policy:
+        return pace
+    return max(pace, measure_pace(within, arms, data, processes), key=lambda pace: pace.epoch)
+
+
+def measure_pace(recipe: Recipe, arms: Sequence[str], data: Data, processes: Processes) -> Pace:
+    """Measure the pace of a recipe's arms, with the epochs that it has."""
     model = initial_model(recipe, data).to(processes.device)
     evaluation = _evaluation_seconds(model, recipe, data)
     costs = _costs(recipe, arms, data, processes).values()
-    return max(cost.seconds for cost in costs) / recipe.epochs, evaluation
+    return Pace(max(cost.seconds for cost in costs) / recipe.epochs, evaluation)
 
 
 def _costs(

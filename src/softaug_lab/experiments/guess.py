@@ -6,7 +6,7 @@ import torch
 
 from softaug_lab.basics.processes import Processes
 from softaug_lab.data import Data, ImageSet
-from softaug_lab.experiments.cost import pace
+from softaug_lab.experiments.cost import measure_pace
 from softaug_lab.recipes import Recipe
 
 BATCHES = 2  # of noise, to train on
@@ -37,5 +37,5 @@ def guess_seconds(
     images = ImageSet(pixels.to(torch.uint8), torch.arange(len(pixels)) % len(classes))
     few = ImageSet(images.images[:batch], images.labels[:batch])
     noise = Data("noise", classes, images, few)
-    epoch, evaluation = pace(1.0, replace(recipe, batch_size=batch), [recipe.arm], noise, processes)
-    return recipe.epochs * train * epoch / len(pixels) + evaluation * test / batch
+    pace = measure_pace(replace(recipe, batch_size=batch), [recipe.arm], noise, processes)
+    return recipe.epochs * train * pace.epoch / len(pixels) + pace.evaluation * test / batch

@@ -32,14 +32,19 @@ from softaug_lab.recipes import SIGMA, K, Recipe, expression_of, transform_of
 DRAWS, BLOCK = 20_000, 1_000  # draws to estimate visibilities from, and how many at a time
 
 
-def rule_of(recipe: Recipe, data: Data) -> Strength:
-    """Return the strength that the rule of the arms auto chooses for a recipe's epochs and data."""
+def rule_of(recipe: Recipe, data: Data, *, policy: bool | None = None) -> Strength:
+    """Return the strength that the rule of the arms auto chooses for a recipe's epochs and data.
+
+    policy: whether RandAugment comes first, if not by the epochs; never with maps of objects.
+    """
+    if data.train.objects is not None:
+        policy = False  # it would move an image, but not the map of its object
     return strength(
         epochs=recipe.epochs,
         images=data.train_images,
         side=min(data.image_shape[1:]),
         robust=recipe.robust,
-        policy=data.train.objects is None,  # it would move an image, but not the map of its object
+        policy=policy,
     )
 
 

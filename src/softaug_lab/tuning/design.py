@@ -62,9 +62,7 @@ def _within_bounds(point: Point, rule: Strength) -> Point:
 
 
 def arm_at(point: Point, rule: Strength) -> str:
-    """Write the arm `auto` at a point around the rule's strength; at 0 it is `auto` itself."""
-    if point == Point():
-        return "auto"
+    """Write the arm `auto` at a point around the rule's strength."""
     sigma = min(rule.sigma * FACTOR**point.sigma, MOST_SIGMA)
     erase = round(min(max(rule.erase + STEP_OF_Q * point.erase, 0.0), MOST_Q), 6)
     ceiling = 1 - STEP_OF_ALPHA * point.smoothing

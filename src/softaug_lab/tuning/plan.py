@@ -10,7 +10,7 @@ from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.storage import read_json, write_json
 from softaug_lab.data import Data, hold_out
-from softaug_lab.experiments import pace
+from softaug_lab.experiments import check_minutes, pace_within
 from softaug_lab.recipes import Recipe
 
 LAST_ARMS = (
@@ -101,13 +101,14 @@ def make_plan(
 
     Short runs have a quarter of the epochs. Raises UsageError where the time is too short.
     """
+    check_minutes(minutes)
     search = search_data(data, recipe.seed)
-    epoch, evaluation = pace(minutes, recipe, LAST_ARMS, data, processes)
+    budget, last = 60 * minutes, len(LAST_ARMS)
+    pace = pace_within(budget / 2 / last, recipe, LAST_ARMS, data, processes)
+    epoch, evaluation = pace.epoch, pace.evaluation
     trial_epoch = epoch * search.train_images / data.train_images
     trial_evaluation = evaluation * len(search.test) / len(data.test)
-    budget = 60 * minutes
-    last = len(LAST_ARMS)
-    epochs = int((budget / 2 / last - evaluation) / epoch)
+    epochs = pace.epochs(budget / 2 / last)
     trial_epochs = min(max(SHORTEST, round(epochs / 4)), epochs)
     trial = trial_epochs * trial_epoch + trial_evaluation
     left = budget - last * (epochs * epoch + evaluation)

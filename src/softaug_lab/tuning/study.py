@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from softaug.recommend import Strength
 from softaug_lab.basics.processes import Processes
 from softaug_lab.data import Data
 from softaug_lab.evaluation import Predictions
@@ -52,7 +53,7 @@ class Study:
     def run_trials(self, processes: Processes, watch: Watch) -> list[Trial]:
         """Train and score the short runs; those that are finished are only read."""
         search = search_data(self.data, self.recipe.seed)
-        rule = rule_of(replace(self.recipe, epochs=self.plan.trial_epochs), search)
+        rule = self._rule(self.plan.trial_epochs, search)
         points = design(self.plan.trials, rule)
         trials = []
         for i, (point, number) in enumerate(points):
@@ -78,8 +79,14 @@ class Study:
 
     def last_arms(self, surface: Surface) -> tuple[str, str]:
         """Return the winner, as far from the rule at full length as it was at the short one."""
-        rule = rule_of(replace(self.recipe, epochs=self.plan.epochs), self.data)
-        return arm_at(surface.winner(), rule), "standard"
+        winner = surface.winner()
+        rule = self._rule(self.plan.epochs, self.data)
+        return "auto" if winner == Point() else arm_at(winner, rule), "standard"
+
+    def _rule(self, epochs: int, data: Data) -> Strength:
+        """Return the rule's strength for so many epochs, with the last runs' RandAugment or not."""
+        last = rule_of(replace(self.recipe, epochs=self.plan.epochs), self.data)
+        return rule_of(replace(self.recipe, epochs=epochs), data, policy=last.policy)
 
     def run_last(
         self, arms: Sequence[str], processes: Processes, watch: Watch
