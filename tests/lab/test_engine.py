@@ -1,5 +1,6 @@
 """One process or two: the same batches, the same losses, and a run that survives its processes."""
 
+import contextlib
 import copy
 import os
 import random
@@ -25,7 +26,9 @@ from softaug_lab.basics.processes import Processes, choose_device, started
 from softaug_lab.cli.app import main
 from softaug_lab.cli.terminal import quiet, say
 from softaug_lab.evaluation.predictions import Predictions
+from softaug_lab.experiments.cost import epochs_within
 from softaug_lab.models.classifier import load_model
+from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import RunFolder
 
 TESTS = Path(__file__).parent
@@ -51,6 +54,12 @@ def by_torchrun(folder: Path, processes: int, model: str, *options: str) -> list
 
 def by_fork(folder: Path, processes: int, model: str, *options: str) -> list[dict[str, Any]]:
     """What each process kept of a run to its end, in copies of this one; also for test_stream."""
+    in_forks(folder, processes, partial(two_processes.main, folder, model, [*options]))
+    return kept(folder, processes)
+
+
+def in_forks(folder: Path, processes: int, act: Callable[[], object]) -> list[str]:
+    """Act in copies of this process that know of each other, to the end; what each one said."""
     folder.mkdir(exist_ok=True)
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -60,11 +69,10 @@ def by_fork(folder: Path, processes: int, model: str, *options: str) -> list[dic
         environment = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "RANK": str(rank)}
         environment |= {"WORLD_SIZE": str(processes), "LOCAL_RANK": str(rank)}
         said = folder / f"said-{rank}"
-        act = partial(two_processes.main, folder, model, [*options])
         running.append((fork(act, said, environment), said))
     for process, said in running:
         assert ended(process) == 0, said.read_text()
-    return kept(folder, processes)
+    return [said.read_text() for _, said in running]
 
 
 def kept(folder: Path, processes: int) -> list[dict[str, Any]]:
@@ -114,6 +122,28 @@ def test_two_processes_are_one(
     assert first["record"]["evaluation"] == second["record"]["evaluation"]
     for ours, theirs in zip(first["record"]["history"], alone["record"]["history"], strict=True):
         assert ours["train_top1_error"] == theirs["train_top1_error"]
+
+
+def test_two_processes_measure_the_time_that_they_take_together(tmp_path: Path) -> None:
+    """They agree on the epochs to the last one, and one of them prints the plan."""
+
+    def choose() -> None:
+        with started("cpu") as processes:
+            data = two_processes.data()
+            arms, recipe = ["standard"], Recipe(batch_size=20)
+            sys.stderr.write(f"{epochs_within(10_000, recipe, arms, data, processes)}\n")
+
+    first, second = in_forks(tmp_path, 2, choose)
+    assert int(first) == int(second) > 10_000
+
+    def plan() -> None:
+        command = "train demo --train-images 300 --batch-size 50 --dry-run --device cpu"
+        with contextlib.redirect_stdout(sys.stderr):
+            main(command.split())
+
+    first, second = in_forks(tmp_path, 2, plan)
+    assert "images/s in the first steps of 2 processes" in " ".join(first.split())
+    assert "images/s" not in second
 
 
 def test_two_processes_share_the_batches_of_one(

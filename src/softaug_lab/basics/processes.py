@@ -98,6 +98,10 @@ class Processes:
         dist.all_reduce(on_device)
         return on_device
 
+    def largest(self, value: float) -> float:
+        """Return the largest of the values of all processes."""
+        return float(self.gather(torch.tensor([value], dtype=torch.float64)).max())
+
     def gather(self, rows: Tensor) -> Tensor:
         """Concatenate the rows [n,...] of all processes by rank; n may differ. Keeps the device."""
         if self.count == 1:

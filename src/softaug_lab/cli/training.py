@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from softaug_lab.basics.errors import UsageError, listed, plural
+from softaug_lab.basics.errors import listed, plural
 from softaug_lab.cli.options import DataOptions, RunFolderOptions, RunOptions, load_data
 from softaug_lab.cli.terminal import advance, inert, progress_bar, quiet, say, show, tell
 from softaug_lab.cli.weights import begin_with_weights, choose_weights
@@ -146,8 +146,6 @@ def prepare(
         require_trainable(replace(recipe, arm=arm), data)
     recipe = begin_with_weights(recipe, data)
     if running.minutes is not None:
-        if processes.count > 1:
-            raise UsageError("--minutes measures one process; leave torchrun out, or set --epochs")
         begun = _first_run(folder)
         epochs = (
             epochs_within(running.minutes, recipe, arms, data, processes)
@@ -239,9 +237,9 @@ def print_plan(
     from softaug_lab.cli.tables import plan_table
     from softaug_lab.experiments import plan
 
-    if processes.count > 1:
-        raise UsageError("--dry-run measures one process; leave torchrun out")
-    show(plan_table(plan(recipe, arms, seeds, data, processes)))
+    measured = plan(recipe, arms, seeds, data, processes)
+    if processes.main:
+        show(plan_table(measured))
 
 
 @contextmanager

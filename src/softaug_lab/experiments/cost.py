@@ -50,7 +50,10 @@ class _EnoughError(Exception):
 
 
 def measure(recipe: Recipe, data: Data, processes: Processes) -> Cost:
-    """Train a recipe for a few steps, and time those after the warm-up."""
+    """Train a recipe for a few steps, and time those after the warm-up.
+
+    Several processes train together, end at the same step, and return the time of the slowest.
+    """
     require_trainable(recipe, data)
     ends = [time.perf_counter()]
     steps = 0
@@ -64,7 +67,9 @@ def measure(recipe: Recipe, data: Data, processes: Processes) -> Cost:
             # Before it, the pixel statistics may have needed more memory than any step.
             _reset_peak(device)
         timed = len(ends) - 1 - WARM_UP
-        if timed >= STEPS or (timed >= 1 and ends[-1] - ends[WARM_UP] > SECONDS):
+        # Several processes must end at the same step, whatever their clocks say.
+        late = processes.count == 1 and timed >= 1 and ends[-1] - ends[WARM_UP] > SECONDS
+        if timed >= STEPS or late:
             raise _EnoughError
 
     with tempfile.TemporaryDirectory() as folder, suppress(_EnoughError):
@@ -73,7 +78,7 @@ def measure(recipe: Recipe, data: Data, processes: Processes) -> Cost:
     first = min(WARM_UP, len(ends) - 2)
     return Cost(
         steps,
-        (ends[-1] - ends[first]) / (len(ends) - 1 - first),
+        processes.largest((ends[-1] - ends[first]) / (len(ends) - 1 - first)),
         None if peak is None or in_use is None else max(0, peak - in_use),
     )
 
@@ -85,12 +90,13 @@ def plan(
     channels, height, width = data.image_shape
     model = initial_model(recipe, data).to(processes.device)
     costs = _costs(recipe, arms, data, processes)
-    evaluation, parameters = _evaluation_seconds(model, recipe, data), _count(model)
+    evaluation, parameters = _evaluation_seconds(model, recipe, data, processes), _count(model)
     self_supervised = read_arm(arms[0]).self_supervised
     trained = SimSiam(model) if self_supervised else model  # SimSiam removes the last layer
     first, runs = next(iter(costs.values())), len(arms) * seeds
     total = seeds * sum(cost.seconds for cost in costs.values()) + runs * evaluation
     images = sum(part.images.nbytes for part in (data.train, data.test))
+    together = f" of {processes.count} processes" if processes.count > 1 else ""
     return {
         "model": f"{recipe.model}, {parameters:,} parameters"
         + (f"; with the heads of pre-training {_count(trained):,}" if self_supervised else ""),
@@ -99,10 +105,11 @@ def plan(
         "steps": f"{first.steps:,} of {recipe.batch_size} images, "
         f"{first.steps // recipe.epochs:,} in each of {recipe.epochs:,} epochs",
         "schedule": _schedule(recipe, " for 256 images" if self_supervised else ""),
-        "memory": _memory(recipe, trained, first.peak) + f"; on {processes.device}",
+        "memory": _memory(recipe, trained, first.peak, processes),
         **{
             f"time, {arm}": f"{_duration(cost.seconds)}: "
             f"{recipe.batch_size / cost.seconds_per_step:,.0f} images/s in the first steps"
+            + together
             for arm, cost in costs.items()
         },
         "evaluation": f"{_duration(evaluation)} for each run",
@@ -161,7 +168,7 @@ def pace_within(
 def measure_pace(recipe: Recipe, arms: Sequence[str], data: Data, processes: Processes) -> Pace:
     """Measure the pace of a recipe's arms, with the epochs that it has."""
     model = initial_model(recipe, data).to(processes.device)
-    evaluation = _evaluation_seconds(model, recipe, data)
+    evaluation = _evaluation_seconds(model, recipe, data, processes)
     costs = _costs(recipe, arms, data, processes).values()
     return Pace(max(cost.seconds for cost in costs) / recipe.epochs, evaluation)
 
@@ -199,24 +206,31 @@ def _schedule(recipe: Recipe, per: str) -> str:
     )
 
 
-def _memory(recipe: Recipe, model: nn.Module, peak: int | None) -> str:
-    parts = state_bytes(recipe, model)
+def _memory(recipe: Recipe, model: nn.Module, peak: int | None, processes: Processes) -> str:
+    pieces = processes.count if processes.shard else 1
+    parts = [part // pieces for part in state_bytes(recipe, model)]
     names = ("weights", "gradients", "optimizer")
     shown = ", ".join(f"{name} {_size(part)}" for name, part in zip(names, parts, strict=True))
+    where = f"on {processes.device}"
+    if processes.count > 1:
+        where = f"for each of {processes.count} processes, here {where}"
     if peak is None:
-        return f"{shown}, activations not measured here"
+        return f"{shown}, activations not measured here; {where}"
     activations = max(0, peak - sum(parts))
     total = _size(sum(parts) + activations)
-    return f"{total}: {shown}, activations and workspace {_size(activations)} (measured)"
+    return f"{total}: {shown}, activations and workspace {_size(activations)} (measured); {where}"
 
 
-def _evaluation_seconds(model: Classifier, recipe: Recipe, data: Data) -> float:
+def _evaluation_seconds(
+    model: Classifier, recipe: Recipe, data: Data, processes: Processes
+) -> float:
     """Estimate the time of all passes over the test images from one batch, after a warm-up."""
     images = data.test.images[: recipe.batch_size]
     predict_logits(model, images)
     began = time.perf_counter()
     predict_logits(model, images)
-    return (time.perf_counter() - began) / len(images) * len(data.test) * PASSES
+    seconds = (time.perf_counter() - began) / len(images) * len(data.test) * PASSES
+    return processes.largest(seconds) / processes.count
 
 
 def _reset_peak(device: torch.device) -> int | None:
