@@ -3,7 +3,7 @@
     make gpu                                           # on a machine with CUDA: writes docs/gpu.md
     python scripts/gpu_check.py --device cpu --quick   # a rehearsal of half a minute without a GPU
 
-It takes about 4 minutes on an H100. What raises is reported and the rest goes on. Four parts:
+It should take a few minutes. What raises is reported and the rest goes on. Four parts:
 
 equal   pixels, maps and targets against those of the CPU, for equal draws
 waits   how often one call makes the host wait for the device, by torch's own watch

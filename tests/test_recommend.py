@@ -56,6 +56,11 @@ def test_long_training_adds_a_policy_that_softens_nothing(epochs: int, policy: b
     first, second, *_ = chain.transforms
     assert (first == softaug.Hard(softaug.RandAugment())) == policy
     assert isinstance(second if policy else first, softaug.Crop)
+    turned = softaug.recommended(10, **budget, flip=False, policy=not policy).transform
+    assert isinstance(turned, softaug.Chain)
+    chosen = strength(**budget, policy=not policy)
+    assert len(turned.transforms) == len(chain.transforms) + (-1 if policy else 1)
+    assert softaug.Crop(chosen.sigma, fill="mixed") in turned.transforms
 
 
 def test_a_shift_of_a_small_image_is_a_pixel_at_least() -> None:

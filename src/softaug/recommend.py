@@ -62,17 +62,19 @@ def recommended(
     images: int,
     side: int,
     robust: int = 1,
+    policy: bool | None = None,
     flip: bool = True,
     generator: Generator | None = None,
 ) -> SoftAugment:
     """Build the SoftAugment to begin with: a crop with mixed fills, as strong as the budget allows.
 
-    From 60 epochs on RandAugment comes first, in `Hard`: it needs torchvision, and images of uint8
-    or float in [0, 1], so normalise after it.
+    Images are uint8, to be normalised afterwards; up to 59 epochs they may be normalised already.
+    From 60 epochs on RandAugment comes first, in `Hard`, and needs torchvision. It moves an object
+    without its map `seen`: pass policy=False where that is given.
 
     num_classes: K >= 2. epochs: of the whole training. images: in the training set, 1 or more; the
     present rule gives the same augmentation for any number. side: the shorter one of the images, in
-    pixels. robust: as for `strength`. flip: mirror images left to
+    pixels. robust, policy: as for `strength`. flip: mirror images left to
     right with probability 1/2; False where left and right matter, as in digits. generator: as for
     `SoftAugment`.
 
@@ -80,7 +82,7 @@ def recommended(
     >>> augment.transform.transforms[1]
     Crop(sigma=0.1, fill='mixed')
     """
-    chosen = strength(epochs=epochs, images=images, side=side, robust=robust)
+    chosen = strength(epochs=epochs, images=images, side=side, robust=robust, policy=policy)
     transforms: list[Transform] = [Hard(RandAugment())] if chosen.policy else []
     transforms.append(Crop(chosen.sigma, fill="mixed"))
     if chosen.erase:

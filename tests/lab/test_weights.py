@@ -238,9 +238,15 @@ def test_few_photos_are_fine_tuned_where_weights_are_at_hand(
     assert {key: getattr(recipe, key) for key in settings} == settings
     source = RunFolder(tmp_path / "run").description()["data"]["source"]
     assert source["read"]["size"] == 128
-    # The run keeps its choice when there are no such weights at hand any more.
+    # A comparison chooses likewise. Both keep their choice when such weights are gone.
+    compared = ["compare", *command[1:-1], str(tmp_path / "compared"), "--arms", "auto", "--seeds"]
+    main([*compared, "1"])
     monkeypatch.setattr(find, lambda: None)
     main([*command, "--resume"])
+    main([*compared, "2"])
+    for seed in range(2):
+        run = RunFolder(tmp_path / "compared" / "runs" / f"auto-seed-{seed}")
+        assert replace(run.recipe(), seed=0) == recipe
 
 
 def test_the_last_layer_learns_fastest() -> None:

@@ -121,7 +121,9 @@ def _too_few(data: Inspection, choice: Choice) -> Iterator[Fault]:
             "images, or try --pretrained and --model resnet18",
         )
     n = int(data.test.sum())
-    if n < FEW_TESTS:
+    if not n:
+        yield Fault("stops", "no image to test on; add images, or a folder test/")
+    elif n < FEW_TESTS:
         yield Fault(
             "weakens", f"{plural(n, 'test image')} can rank hardly any two models: add test images"
         )

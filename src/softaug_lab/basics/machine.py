@@ -82,6 +82,14 @@ def keep_freed_memory() -> None:
             mallopt(parameter, value)
 
 
+def return_freed_memory() -> None:
+    """Let glibc return to the system what is freed, so that memory in use can be measured."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
 def _changeable() -> bool:
     """Whether OpenMP has yet to read its variables, and the user has set none of them."""
     return "torch" not in sys.modules and not any(name in os.environ for name in THREAD_VARIABLES)

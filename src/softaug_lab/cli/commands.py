@@ -121,6 +121,8 @@ HELP = {
             "--lr": "Peak learning rate for a batch of 256 images, scaled in proportion to the "
             "batch size: after the linear warm-up, before the cosine decay.",
             "--weight-decay": "Weight decay, applied to all parameters.",
+            "--weights": "Start from these weights, with their normalisation: a file "
+            "(.safetensors, .pth), local-dir:PATH or hf-hub:NAME, which is downloaded.",
         },
         defaults={_option(name): value for name, value in read_recipe(PRETRAINING)[0].items()},
     ),
@@ -133,13 +135,15 @@ HELP = {
     ),
 }
 
+FINDING = (("train",), ("compare",))  # commands that look for weights by themselves
+
 
 def _from_recipe_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Take the options that the command line leaves open from the file of --recipe, if given.
 
     Options that are still open then take the defaults of the recipe `simsiam` for pretraining,
-    and of `finetune` for training that begins with weights of others. `train` is told which of the
-    latter are open where nothing is said of a network, since it may find weights by itself.
+    and of `finetune` for training that begins with weights of others. Commands that may find
+    weights by themselves are told which of the latter are open where no network is named.
     """
     typed = {argument.name for argument in arguments if argument.tokens}
     if {"--epochs", "--minutes"} <= typed:
@@ -155,7 +159,7 @@ def _from_recipe_file(app: App, commands: tuple[str, ...], arguments: ArgumentCo
         recipes.append(read_recipe(PRETRAINING))
     elif pretrained or "--weights" in typed | set(stated):
         recipes.append(read_recipe(FINE_TUNING))
-    elif commands[-1:] == ("train",) and not typed & {"--model", "--recipe", "--pretrained"}:
+    elif commands[-1:] in FINDING and not typed & {"--model", "--recipe", "--pretrained"}:
         left_open = [key for key in read_recipe(FINE_TUNING)[0] if _option(key) not in typed]
         Dict({"left-open": left_open}, use_commands_as_keys=False)(app, commands, arguments)
     for options, path in recipes:

@@ -20,6 +20,7 @@ from softaug_lab.cli.options import (
     CompareOptions,
     Comparing,
     DataOptions,
+    LeftOpen,
     ReadOptions,
     RecipeFile,
     RecipeOptions,
@@ -36,6 +37,7 @@ from softaug_lab.cli.training import (
     prepare,
     print_plan,
     source_of,
+    with_weights_at_hand,
 )
 from softaug_lab.recipes import DEFAULT_ARMS, SUPERVISED, Recipe, panels
 
@@ -67,6 +69,7 @@ def compare(
     ood: Annotated[str | None, Parameter(help=OTHER_DATA, group=panels.MEASURES)] = None,
     _file: RecipeFile = None,
     running: Running = RUNNING,
+    _left_open: LeftOpen = (),
 ) -> None:
     """Compare arms: same budget, data order and initial weights; several seeds; one report.
 
@@ -78,14 +81,12 @@ def compare(
     ----------
     arms
         Arms from the list below; NAME(FIELD=VALUE, ...) changes fields of an arm, NAME@SIGMA or
-        NAME@EXPRESSION replaces its augmentation; `all` stands for every arm that learns from
-        labels.
+        NAME@EXPRESSION replaces its augmentation; `all` is every arm that learns from labels.
     """
     from softaug_lab.basics.processes import started
     from softaug_lab.experiments import open_runs
 
-    if comparing.jobs > 1:
-        _refuse_beside_jobs(comparing, running)
+    _refuse_beside_jobs(comparing, running)
     recipe, on_ray = recipe or Recipe(), comparing.on == "ray"
     arms = _checked(arms, recipe, comparing)
     with (
@@ -97,6 +98,7 @@ def compare(
         quiet(not processes.main)
         loaded, read = load_to_train(data, read, comparing.folder)
         folder = comparing.folder(loaded.name)
+        recipe = with_weights_at_hand(recipe, "compare", data, _left_open, loaded, folder)
         recipe = prepare(recipe, arms, folder, loaded, processes, running)
         if running.dry_run:
             print_plan(recipe, arms, comparing.seeds, loaded, processes)
@@ -132,11 +134,15 @@ def _checked(arms: Sequence[str], recipe: Recipe, comparing: CompareOptions) -> 
 def _refuse_beside_jobs(comparing: CompareOptions, running: RunOptions) -> None:
     from softaug_lab.basics.processes import processes_begun
 
+    if comparing.jobs < 2:
+        return
     if running.shard or processes_begun() > 1 or comparing.on == "ray":
         raise UsageError(
             "--jobs gives each run a process of its own on this machine; leave out torchrun, "
             "--shard and --on ray"
         )
+    if running.minutes is not None:
+        raise UsageError("--minutes measures one run alone; with --jobs set --epochs instead")
 
 
 def _seeds(recipe: Recipe, comparing: CompareOptions) -> range:
@@ -240,6 +246,8 @@ def _refuse_beside_ray(running: RunOptions) -> None:
             "--on ray gives each run a process of its own on the cluster; leave out torchrun, "
             "--shard and --dry-run"
         )
+    if running.minutes is not None:
+        raise UsageError("--minutes measures this machine; with --on ray set --epochs instead")
 
 
 def _report(pairs: "Runs", arms: Sequence[str], data: "Data", folder: Path) -> None:
@@ -251,7 +259,7 @@ def _report(pairs: "Runs", arms: Sequence[str], data: "Data", folder: Path) -> N
     from softaug_lab.runs import RunFolder
 
     runs = [run for _, run in pairs]
-    compared = arms[0] if len(arms) == 1 else f"{len(arms)} augmentations"
+    compared = arms[0] if len(arms) == 1 else f"{len(arms)} arms"
     title = f"{compared} on {data.name}"
     results = collect(title, command_line(), runs, data, compare_runs(runs, arms))
     with held(folder, patience=60):  # another comparison may add to the same folder

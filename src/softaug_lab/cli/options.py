@@ -103,7 +103,7 @@ class RunOptions:
     ----------
     minutes
         Choose --epochs so that a run, with its evaluation, takes about this long; in a comparison
-        a run of the slowest arm. The first steps are measured; --resume keeps the choice.
+        a run of the slowest arm. The first steps are measured; what goes on keeps the choice.
     dry_run
         Measure a few steps, print the memory and time that the command will take, and write
         nothing.
@@ -195,6 +195,8 @@ ReadOptions = Annotated[DataOptions, Parameter(name="*")]
 Running = Annotated[RunOptions, Parameter(name="*")]
 Folder = Annotated[RunFolderOptions, Parameter(name="*")]
 Comparing = Annotated[CompareOptions, Parameter(name="*")]
+# What fine-tuning may choose: fields of the recipe that the command line leaves open.
+LeftOpen = Annotated[tuple[str, ...], Parameter(name="--left-open", show=False)]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, mps, ...", group=panels.MACHINES)]
 READ, FOREIGN = DataOptions(), ForeignOptions()
 RUNNING, FOLDER, COMPARING = RunOptions(), RunFolderOptions(), CompareOptions()

@@ -32,7 +32,8 @@ def preview(
     ----------
     augment
         Augmentation of the harsh, soft and auto arms: an expression such as crop(0.3)+erase(0.2),
-        or a YAML file with a list of such parts (default: a crop of strength SIGMA).
+        or a YAML file with a list of such parts (default: a crop of strength SIGMA; in the arms
+        auto by the rule for 20 epochs).
     sigma
         Strength of the soft crop: standard deviation of the shift, as a share of the image side
         (default: 0.3, the paper's; in the arms auto by the rule for 20 epochs).

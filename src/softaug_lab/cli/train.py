@@ -1,9 +1,6 @@
 """softaug train"""
 
 from dataclasses import replace
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from softaug_lab.basics.errors import UsageError
 from softaug_lab.cli.options import (
@@ -12,6 +9,7 @@ from softaug_lab.cli.options import (
     RUNNING,
     Arm,
     Folder,
+    LeftOpen,
     ReadOptions,
     RecipeFile,
     RecipeOptions,
@@ -32,7 +30,7 @@ def train(
     folder: Folder = FOLDER,
     _file: RecipeFile = None,
     running: Running = RUNNING,
-    _left_open: Annotated[tuple[str, ...], Parameter(name="--left-open", show=False)] = (),
+    _left_open: LeftOpen = (),
 ) -> None:
     """Train one model, evaluate it, and write a run folder with a report.
 

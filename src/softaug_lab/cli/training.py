@@ -48,8 +48,7 @@ def train_one(
         quiet(not processes.main)
         loaded, read = load_to_train(data, read, path_of)
         path = path_of(loaded.name)
-        begun = None if (first := _first_run(path)) is None else first.recipe()
-        recipe = choose_weights(recipe, loaded, data, left_open, begun)
+        recipe = with_weights_at_hand(recipe, "train", data, left_open, loaded, path)
         recipe = prepare(recipe, (recipe.arm,), path, loaded, processes, running)
         recipe = resolve(recipe, loaded)
         if running.dry_run:
@@ -123,6 +122,23 @@ def load_to_train(
         say(line)
     _say_twice(loaded)
     return loaded, replace(read, held_out=share, size=read.size or loaded.chosen_side)
+
+
+def with_weights_at_hand(
+    recipe: Recipe,
+    command: str,
+    source: str,
+    left_open: Sequence[str],
+    data: "Data",
+    folder: Path,
+) -> Recipe:
+    """Let a command begin with weights that it finds, unless its folder has runs without them.
+
+    source: DATA as it was typed. left_open: see `choose_weights`.
+    """
+    begun = None if (first := _first_run(folder)) is None else first.recipe()
+    request = f"{command} {shlex.quote(source)}"
+    return choose_weights(recipe, data, request, left_open, begun)
 
 
 def prepare(

@@ -61,8 +61,10 @@ def tune(
     run
         Folder of the search (default: runs/tune-DATA).
     """
-    from softaug_lab.basics.processes import Processes, choose_device
+    from softaug_lab.basics.processes import Processes, choose_device, processes_begun
 
+    if processes_begun() > 1:
+        raise UsageError("tune is one process; leave out torchrun")
     recipe = recipe or Recipe(arm="auto")
     for name in ("augment", "sigma"):
         if getattr(recipe, name) is not None:

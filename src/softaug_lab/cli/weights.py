@@ -1,6 +1,5 @@
-"""Which weights `softaug train` begins with: those that are named, found, or none."""
+"""Which weights a training begins with: those that are named, found, or none."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,13 +16,14 @@ DOCS = "docs/fine-tuning.md"
 
 
 def choose_weights(
-    recipe: Recipe, data: "Data", source: str, left_open: Sequence[str], begun: Recipe | None
+    recipe: Recipe, data: "Data", request: str, left_open: Sequence[str], begun: Recipe | None
 ) -> Recipe:
     """Fine-tune weights that are on this machine, where few photos are all that the user named.
 
-    left_open: fields that the user did not set and that fine-tuning has other defaults for; empty
-    where the user chose a network or a recipe. begun: the recipe of a run to go on with, which
-    keeps its choice. Says what is chosen, or what fine-tuning would gain.
+    request: the name of the command, and its DATA. left_open: fields that the user did not set and
+    that fine-tuning has other defaults for; empty where the user chose a network or a recipe.
+    begun: the recipe of a run to go on with, which keeps its choice. Says what is chosen, or what
+    fine-tuning would gain.
     """
     from softaug_lab.models import weights_at_hand
 
@@ -37,7 +37,7 @@ def choose_weights(
     elif found := weights_at_hand():
         model, weights = found
     else:
-        command = f"softaug train {shlex.quote(source)} --model resnet18 --pretrained"
+        command = f"softaug {request} --model resnet18 --pretrained"
         say(
             f"{data.name}: {data.train_images:,} photos are few to train from scratch; fine-tuning "
             f"made a quarter of the errors on 245 ({DOCS}): {command} (downloads 45 MB), or this "

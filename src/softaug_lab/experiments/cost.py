@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from softaug_lab.basics.errors import UsageError
+from softaug_lab.basics.machine import return_freed_memory
 from softaug_lab.basics.processes import Processes
 from softaug_lab.data import Data
 from softaug_lab.evaluation import PASSES
@@ -23,7 +24,15 @@ from softaug_lab.experiments.run_one import require_trainable
 from softaug_lab.models import Classifier, predict_logits
 from softaug_lab.recipes import Recipe, read_arm
 from softaug_lab.runs import RunFolder
-from softaug_lab.training import Progress, SimSiam, fit, initial_model, resolve, rule_of
+from softaug_lab.training import (
+    InterruptedRunError,
+    Progress,
+    SimSiam,
+    fit,
+    initial_model,
+    resolve,
+    rule_of,
+)
 
 WARM_UP = 2  # steps before the timed ones
 STEPS, SECONDS = 10, 10.0  # limits of the timed steps; the first one reached ends them
@@ -72,8 +81,11 @@ def measure(recipe: Recipe, data: Data, processes: Processes) -> Cost:
         if timed >= STEPS or late:
             raise _EnoughError
 
-    with tempfile.TemporaryDirectory() as folder, suppress(_EnoughError):
-        fit(recipe, data, RunFolder(Path(folder)), processes, watch)
+    try:
+        with tempfile.TemporaryDirectory() as folder, suppress(_EnoughError):
+            fit(recipe, data, RunFolder(Path(folder)), processes, watch)
+    except InterruptedRunError as error:
+        raise InterruptedRunError("stopped while measuring the pace", error.signal_number) from None
     peak = _peak(device)
     first = min(WARM_UP, len(ends) - 2)
     return Cost(
@@ -93,8 +105,10 @@ def plan(
     evaluation, parameters = _evaluation_seconds(model, recipe, data, processes), _count(model)
     self_supervised = read_arm(arms[0]).self_supervised
     trained = SimSiam(model) if self_supervised else model  # SimSiam removes the last layer
-    first, runs = next(iter(costs.values())), len(arms) * seeds
-    total = seeds * sum(cost.seconds for cost in costs.values()) + runs * evaluation
+    members = {arm: read_arm(arm).members for arm in arms}
+    steps, runs = costs[arms[0]].steps // members[arms[0]], len(arms) * seeds
+    training = sum(cost.seconds for cost in costs.values())
+    total = seeds * (training + sum(members.values()) * evaluation)
     images = sum(part.images.nbytes for part in (data.train, data.test))
     together = f" of {processes.count} processes" if processes.count > 1 else ""
     return {
@@ -102,17 +116,17 @@ def plan(
         + (f"; with the heads of pre-training {_count(trained):,}" if self_supervised else ""),
         "data": f"{data.name}: {data.train_images:,} training and {len(data.test):,} test images "
         f"of {channels} x {height} x {width}, {data.num_classes} classes, {_size(images)}",
-        "steps": f"{first.steps:,} of {recipe.batch_size} images, "
-        f"{first.steps // recipe.epochs:,} in each of {recipe.epochs:,} epochs",
+        "steps": f"{steps:,} of {recipe.batch_size} images, "
+        f"{steps // recipe.epochs:,} in each of {recipe.epochs:,} epochs",
         "schedule": _schedule(recipe, " for 256 images" if self_supervised else ""),
-        "memory": _memory(recipe, trained, first.peak, processes),
+        "memory": _memory(recipe, trained, costs[arms[0]].peak, processes),
         **{
             f"time, {arm}": f"{_duration(cost.seconds)}: "
             f"{recipe.batch_size / cost.seconds_per_step:,.0f} images/s in the first steps"
             + together
             for arm, cost in costs.items()
         },
-        "evaluation": f"{_duration(evaluation)} for each run",
+        "evaluation": f"{_duration(evaluation)} for each model",
         "total": f"{_duration(total)} for {runs:,} runs" if runs > 1 else _duration(total),
     }
 
@@ -142,8 +156,8 @@ def epochs_within(
     if epochs < 1:
         least = (pace.epoch + pace.evaluation) / 60
         raise UsageError(
-            f"--minutes must be at least {least:.2g} here, the time of one epoch and the "
-            f"evaluation, got {minutes:g}"
+            f"--minutes must be at least {_rounded_up(least):g} here, the time of one epoch and "
+            f"the evaluation, got {minutes:g}"
         )
     return epochs
 
@@ -159,7 +173,11 @@ def pace_within(
 ) -> Pace:
     """Measure the pace of runs of so many seconds, for which the arms auto may add RandAugment."""
     pace = measure_pace(recipe, arms, data, processes)
-    within = replace(recipe, epochs=max(1, pace.epochs(seconds)))
+    epochs = pace.epochs(seconds)
+    by_rule = recipe.augment is None and any(replace(recipe, arm=arm).by_rule for arm in arms)
+    if not by_rule or epochs <= recipe.end_epochs:
+        return pace
+    within = replace(recipe, epochs=epochs)
     if rule_of(within, data).policy == rule_of(recipe, data).policy:
         return pace
     return max(pace, measure_pace(within, arms, data, processes), key=lambda pace: pace.epoch)
@@ -169,8 +187,15 @@ def measure_pace(recipe: Recipe, arms: Sequence[str], data: Data, processes: Pro
     """Measure the pace of a recipe's arms, with the epochs that it has."""
     model = initial_model(recipe, data).to(processes.device)
     evaluation = _evaluation_seconds(model, recipe, data, processes)
+    evaluation *= max(read_arm(arm).members for arm in arms)
     costs = _costs(recipe, arms, data, processes).values()
     return Pace(max(cost.seconds for cost in costs) / recipe.epochs, evaluation)
+
+
+def _rounded_up(value: float) -> float:
+    """Round up to two digits that count."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return math.ceil(value / unit) * unit
 
 
 def _costs(
@@ -238,6 +263,7 @@ def _reset_peak(device: torch.device) -> int | None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
+    return_freed_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:  # not Linux

@@ -39,6 +39,11 @@ class _Job:
     results: Connection
     epochs: int = 0
 
+    @property
+    def over(self) -> bool:
+        """Whether the process has something to say, for which it may wait to be heard, or ended."""
+        return self.results.poll() or not self.process.is_alive()
+
 
 def run_jobs(
     pairs: Sequence[tuple[Recipe, RunFolder]],
@@ -58,19 +63,20 @@ def run_jobs(
     """
     waiting = [(recipe, run) for recipe, run in pairs if not run.finished or is_outdated(run)]
     running: list[_Job] = []
-    begun = 0
+    begun, jobs = 0, min(jobs, len(waiting))
     with caught_signals() as caught:
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
                     running.append(_begin(*waiting.pop(0), data, device_of(device, begun), jobs))
                     begun += 1
-                wait([job.process.sentinel for job in running], POLL_SECONDS)
+                ends = [end for job in running for end in (job.results, job.process.sentinel)]
+                wait(ends, POLL_SECONDS)
                 if caught:
                     raise stopped(pairs, caught[0])
                 for job in running:
                     job.epochs = report_epochs(job.recipe, job.run, data, job.epochs, watch)
-                for job in [job for job in running if not job.process.is_alive()]:
+                for job in [job for job in running if job.over]:
                     running.remove(job)
                     _finish(job, warn)
         finally:
@@ -126,9 +132,11 @@ def _finish(job: _Job, warn: Callable[[str], None]) -> None:
     try:
         error, messages = job.results.recv()
     except EOFError:
+        job.process.join()
         ending = _ending(job.process.exitcode)
         text = f"its process ended with {ending}; the same command goes on with it"
         error, messages = (SoftaugError, text), []
+    job.process.join()
     for message in messages:
         warn(f"{name}: {message}")
     if error is not None:

@@ -56,8 +56,8 @@ class Gaussians(nn.Linear):
         self, features: Float[Tensor, "n d"], labels: Int64[Tensor, "n"]
     ) -> Float[Tensor, "k d1 d1"]:
         """Sum the products of (1, features) by class: counts, sums and second moments."""
-        rows = F.pad(features.double(), (1, 0), value=1.0)
-        classes = [rows[labels == y] for y in range(len(self.means))]
+        rows = F.pad(_precise(features), (1, 0), value=1.0)
+        classes = [rows[labels.to(rows.device) == y] for y in range(len(self.means))]
         return torch.stack([of_one.T @ of_one for of_one in classes])
 
     def fit(self, sums: Float[Tensor, "k d1 d1"]) -> None:
@@ -129,7 +129,7 @@ class Process(nn.Module):
     ) -> Float[Tensor, "r r"]:
         """Sum the outer products of random features."""
         del labels  # a Gaussian likelihood has the same precision for all
-        phi = self.random_features(features).double()
+        phi = _precise(self.random_features(features))
         return phi.T @ phi
 
     def fit(self, sums: Float[Tensor, "r r"]) -> None:
@@ -241,3 +241,8 @@ HEADS: dict[str, Callable[[nn.Linear], nn.Module]] = {
     "process": Process,
     "centroids": Centroids,
 }
+
+
+def _precise(values: Tensor) -> Tensor:
+    """Return the values in float64, on the CPU where the device has none."""
+    return (values.cpu() if values.device.type == "mps" else values).double()

@@ -63,7 +63,8 @@ class Recipe:
         NAME@EXPRESSION replaces its augmentation.
     augment
         Augmentation of the harsh, soft and auto arms: an expression such as crop(0.3)+erase(0.2),
-        or a YAML file with a list of such parts (default: a crop of strength SIGMA).
+        or a YAML file with a list of such parts (default: a crop of strength SIGMA; in the arms
+        auto by the rule).
     standard
         Augmentation of the standard arms, an expression or a YAML file (default: a crop that
         shifts the image by up to an eighth of its side).
@@ -121,8 +122,8 @@ class Recipe:
         too small for the network on a CPU.
     compile
         Compile the network with torch.compile. This takes up to half a minute at the start and
-        gained 0 to 9 % of a step where measured, so it suits long runs; --dry-run measures the
-        speed with and without.
+        gained between -2 and 9 % of a step where measured, so it suits long runs; --dry-run
+        measures the speed with and without.
     seed
         Seed of weights, data order and augmentation; the same seed gives the same run.
     """

@@ -22,7 +22,7 @@ from torch import Tensor
 from softaug import Drawn, Transform, take
 from softaug.devices import to_device
 from softaug.transforms.fills import donor_index
-from softaug_lab.basics.errors import SoftaugError, UsageError, listed
+from softaug_lab.basics.errors import SoftaugError, UsageError, listed, plural
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.seeds import keyed
 from softaug_lab.data import Data, Decoded, ImageSet, Stream, decode_all, decoders
@@ -66,12 +66,23 @@ class ImageNames(Sequence[str]):
 
 @dataclass(frozen=True, eq=False)
 class MemoryBatches:
-    """Batches of images in memory, each image once in an epoch."""
+    """Batches of images in memory, each image once in an epoch.
+
+    Raises UsageError where a step has fewer than two images for each process.
+    """
 
     train: ImageSet
     batch_size: int
     seed: int
     processes: Processes
+
+    def __post_init__(self) -> None:
+        _require_two_each(self.batch_size, self.processes.count)
+        if not self.steps:
+            raise UsageError(
+                f"{plural(len(self.train), 'training image')}: too few for a step, which needs two "
+                f"images for each process"
+            )
 
     @property
     def steps(self) -> int:
@@ -134,11 +145,7 @@ class StreamBatches:
                 f"processes, {processes}, got {readers}; fitting are "
                 f"{', '.join(map(str, fitting)) or 'none: take another batch size'}"
             )
-        if self.batch_size < 2 * processes:
-            raise UsageError(
-                f"batch size must be at least {2 * processes}, two images for each of the "
-                f"processes, {processes}, got {self.batch_size}"
-            )
+        _require_two_each(self.batch_size, processes)
         if not self.steps:
             raise UsageError(f"{len(self.stream)} training images are too few to stream")
 
@@ -250,6 +257,14 @@ class StreamBatches:
             finally:
                 for share in waiting:
                     share.cancel()
+
+
+def _require_two_each(batch_size: int, processes: int) -> None:
+    if batch_size < 2 * processes:
+        raise UsageError(
+            f"batch size must be at least {2 * processes}, two images for each of the "
+            f"processes, {processes}, got {batch_size}"
+        )
 
 
 def _readable_donors(

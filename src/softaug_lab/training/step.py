@@ -56,19 +56,23 @@ class Step:
     def sums(self, outputs: Tensor, loss: Tensor, batch: Batch, *, stop: bool, due: bool) -> Tensor:
         """Exchange a step's sums: one sum over processes, which the host need not wait for.
 
-        Returns the vector that `Report` describes, float64, on the device.
+        Returns the vector that `Report` describes, float64 where the device has it, on the device.
         """
         flags = torch.tensor([len(outputs), stop, due], dtype=loss.dtype, device="cpu")
         batch_sums = self.objective.batch_sums(outputs, batch)
         mine = torch.cat(
             [loss[None], batch_sums, to_device(flags, loss.device), gradient_norm(self.model)[None]]
         )
-        return self.processes.summed(mine.double())
+        # Apple's GPUs have no float64.
+        return self.processes.summed(mine if mine.device.type == "mps" else mine.double())
 
     def _backward(
         self, inputs: Tensor, targets: Tensor, count: int, parts: int
     ) -> tuple[Tensor, Tensor]:
-        parts = max(1, min(parts, len(inputs) // 2))  # batch norm needs two images in each part
+        least = len(inputs)
+        if parts > 1 and self.processes.shard:  # each part is an exchange of all processes
+            least = -int(self.processes.largest(-least))
+        parts = max(1, min(parts, least // 2))  # batch norm needs two images in each part
         chunks = zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True)
         all_outputs, losses = [], []
         penalty = self.objective.penalty
