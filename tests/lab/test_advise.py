@@ -163,6 +163,7 @@ ROWS: dict[str, tuple[Build, str, str, str]] = {
         "2 images of 302 are unreadable",
         "--max-unreadable 0.007",
     ),
+    "one image a class": (pictures(cat=1, dog=1), STOP, "no image to test on", ""),
     "a class lost": (
         then(parts(20, 50), break_a_class),
         STOP,

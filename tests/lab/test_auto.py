@@ -106,6 +106,15 @@ def test_minutes_are_epochs_of_the_slowest_arm() -> None:
         epochs_within(1e-6, recipe, ["none"], small_data(), CPU)
 
 
+def test_minutes_that_are_too_few_say_how_many_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe(arm="auto", epochs=30, end_epochs=3)
+    monkeypatch.setattr(cost, "_costs", lambda *_: {"auto": Cost(30, 740.0, None)})
+    monkeypatch.setattr(cost, "_evaluation_seconds", lambda *_: 4.0)
+    with pytest.raises(UsageError, match="--minutes must be at least 13 here"):
+        epochs_within(12, recipe, ["auto"], small_data(), CPU)
+    assert epochs_within(13, recipe, ["auto"], small_data(), CPU) == 1
+
+
 def test_minutes_allow_for_the_policy_that_they_bring(monkeypatch: pytest.MonkeyPatch) -> None:
     """RandAugment takes time, and comes with 60 epochs."""
 

@@ -1,6 +1,7 @@
 """The dry run: what it says of memory and time is true, and it leaves nothing behind."""
 
 import re
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -8,15 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from softaug_lab.basics.machine import keep_freed_memory
 from softaug_lab.basics.processes import Processes
 from softaug_lab.cli.app import main
 from softaug_lab.data.dataset import Data, ImageSet
-from softaug_lab.experiments.cost import measure, state_bytes
+from softaug_lab.experiments import cost
+from softaug_lab.experiments.cost import measure, plan, state_bytes
 from softaug_lab.models.card import ModelCard
 from softaug_lab.models.classifier import build
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import open_run
 from softaug_lab.training.loop import fit
+from softaug_lab.training.signals import InterruptedRunError
 
 CPU = Processes(torch.device("cpu"))
 CLASSES = ("a", "b", "c")
@@ -105,6 +109,34 @@ def test_activations_grow_with_the_batch() -> None:
         peaks.append(cost.peak)
     # At least what the first two norms and convolutions keep: 4 maps of 32 x 16 x 16, in float32.
     assert peaks[1] - peaks[0] > (512 - 64) * 4 * 32 * 16 * 16 * 4
+
+
+def test_what_is_measured_again_takes_as_much_memory_again() -> None:
+    """Freed memory is kept, so that of the first measurement must be returned before the next."""
+    keep_freed_memory()
+    recipe, data = Recipe(epochs=1, batch_size=128, precision="fp32"), noise(512)
+    peaks = [measure(recipe, data, CPU).peak for _ in range(3)]
+    if None in peaks:
+        pytest.skip("the peak is not measured on this system")
+    assert peaks[2] > 128 * 4 * 32 * 16 * 16 * 4  # type: ignore[operator]
+
+
+def test_the_steps_of_an_ensemble_are_those_of_a_member() -> None:
+    recipe, data = Recipe(epochs=2, batch_size=64), noise(256)
+    lines = plan(recipe, ["ensemble"], 1, data, CPU)
+    assert lines["steps"].startswith("8 of 64 images, 4 in each of 2 epochs")
+
+
+def test_a_measurement_that_is_stopped_says_that_nothing_was_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(*_: object) -> None:
+        raise InterruptedRunError("/tmp/x: stopped after step 3, with a checkpoint", signal.SIGINT)
+
+    monkeypatch.setattr(cost, "fit", stop)
+    with pytest.raises(InterruptedRunError, match=r"^stopped while measuring the pace$") as stopped:
+        measure(Recipe(), noise(6), CPU)
+    assert stopped.value.exit_code == 130
 
 
 @pytest.mark.slow

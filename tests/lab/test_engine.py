@@ -30,6 +30,7 @@ from softaug_lab.experiments.cost import epochs_within
 from softaug_lab.models.classifier import load_model
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import RunFolder
+from softaug_lab.training.loop import fit
 
 TESTS = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -144,6 +145,19 @@ def test_two_processes_measure_the_time_that_they_take_together(tmp_path: Path) 
     first, second = in_forks(tmp_path, 2, plan)
     assert "images/s in the first steps of 2 processes" in " ".join(first.split())
     assert "images/s" not in second
+
+
+def test_shards_compute_a_batch_in_equally_many_parts(tmp_path: Path) -> None:
+    """Of 15 images one process has 7, which would be 3 parts, and the other one 8, which are 4."""
+    recipe = Recipe(model="test_convnext", epochs=1, batch_size=15, accumulate=4, precision="fp32")
+
+    def train() -> None:
+        signal.alarm(100)  # ends a process that waits for ever
+        with started("cpu", shard=True) as processes:
+            run = RunFolder(tmp_path)
+            fit(recipe, two_processes.data(), run, processes, lambda _: None)
+
+    in_forks(tmp_path, 2, train)
 
 
 def test_two_processes_share_the_batches_of_one(

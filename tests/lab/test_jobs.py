@@ -1,6 +1,7 @@
 """Runs side by side in processes of this machine: the same folders, whatever happens to them."""
 
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -190,6 +191,7 @@ def check_stopped(folder: Path, said: str) -> None:
         ("--jobs 0", "--jobs must be at least 1, got 0"),
         ("--jobs 2 --shard", "leave out torchrun, --shard and --on ray"),
         ("--jobs 2 --on ray", "leave out torchrun, --shard and --on ray"),
+        ("--jobs 2 --minutes 5", "--minutes measures one run alone; with --jobs set --epochs"),
     ],
 )
 def test_wrong_jobs_are_told(
@@ -199,6 +201,26 @@ def test_wrong_jobs_are_told(
         main(["compare", "demo", *options.split()])
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_more_warnings_than_a_pipe_holds_are_heard(
+    tmp_path: Path, forked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run waits until somebody reads them, and must not be waited for meanwhile."""
+    del forked
+
+    def warn(*_: object) -> None:
+        for i in range(20):
+            logging.getLogger("softaug_lab").warning("an image is unreadable: %s %d", "x" * 8000, i)
+
+    monkeypatch.setattr("softaug_lab.experiments.jobs.run_one", warn)
+    signal.alarm(60)  # ends this process if it waits for ever
+    heard: list[str] = []
+    pairs = opened(tmp_path, RECIPE, replace(RECIPE, seed=1), replace(RECIPE, seed=2))
+    run_jobs(pairs, data(), "cpu", 2, lambda *_: None, heard.append)
+    signal.alarm(0)
+    assert len(heard) == 3 * 20
+    assert "seed 0: an image is unreadable" in heard[0]
 
 
 def test_devices_and_threads_of_jobs(monkeypatch: pytest.MonkeyPatch) -> None:

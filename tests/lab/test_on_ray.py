@@ -294,3 +294,11 @@ def test_what_does_not_go_together(
     code, said = refused(capsys, *options)
     assert code == 2
     assert "leave out torchrun, --shard and --dry-run" in said
+
+
+def test_minutes_of_this_machine_say_nothing_of_a_cluster(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, said = refused(capsys, "--minutes", "5")
+    assert code == 2
+    assert "--minutes measures this machine; with --on ray set --epochs instead" in said

@@ -149,6 +149,16 @@ def test_dropout_is_keyed_by_seed_and_step(data: Data, tmp_path: Path) -> None:
     assert not set(draws[0]) & set(draws[2])
 
 
+def test_an_epoch_without_a_step_is_refused(data: Data) -> None:
+    """Batch norm needs two images in each process."""
+    few = ImageSet(data.train.images[:3], data.train.labels[:3])
+    two = Processes(torch.device("cpu"), count=2)
+    with pytest.raises(UsageError, match="3 training images: too few for a step"):
+        MemoryBatches(few, 16, 0, two)
+    with pytest.raises(UsageError, match="batch size must be at least 4, two images for each"):
+        MemoryBatches(data.train, 3, 0, two)
+
+
 def test_every_epoch_has_an_order_and_draws_of_its_own(data: Data) -> None:
     """Both depend on seed and epoch alone, not on the batch size."""
 

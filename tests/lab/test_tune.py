@@ -362,6 +362,15 @@ def test_wrong_requests(
     assert not (tmp_path / "run").exists()
 
 
+def test_several_processes_cannot_tune(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit):
+        main(["tune", "demo", "--minutes", "5"])
+    assert "tune is one process; leave out torchrun" in capsys.readouterr().err
+
+
 def test_the_command_trains_the_winner_and_writes_a_report(
     tmp_path: Path,
     few: None,
