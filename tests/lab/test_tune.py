@@ -140,6 +140,29 @@ def test_the_rule_is_left_for_evidence_alone() -> None:
     assert gain < -0.01  # of 0.02 that are there
 
 
+def test_whole_images_pay_half_a_point_at_most() -> None:
+    """What gains most may spend it; the rest is taken where something is left."""
+    points, seeds = zip(*design(24, RULE), strict=True)
+    scores = [1.5 - 0.3 * p.erase - 0.1 * p.sigma + 0.02 * p.smoothing for p in points]
+    free = fit_surface(points, seeds, scores, PRIOR)
+    assert free.winner().erase == pytest.approx(1.5)
+    assert free.winner().sigma > 1
+    errors = [0.25 + 0.01 * p.erase + 0.01 * p.sigma for p in points]
+    whole = fit_surface(points, seeds, errors, OBJECTIVES["error"].prior)
+    sigma, erase, smoothing = replace(free, whole=whole).choices()
+    assert erase.price == pytest.approx(0.005, abs=2e-4)
+    assert 0 < erase.best < 1
+    assert (sigma.taken, erase.taken, smoothing.taken) == (False, True, False)
+    assert sigma.gain > sigma.error
+    errors = [0.25 + 0.001 * p.erase + 0.001 * p.sigma for p in points]
+    cheap = fit_surface(points, seeds, errors, Prior(0.0001, 0.05, 0.001))
+    assert replace(free, whole=cheap).winner() == free.winner()
+
+
+def test_the_mix_alone_is_guarded() -> None:
+    assert [name for name, objective in OBJECTIVES.items() if objective.guarded] == ["mix_nll"]
+
+
 def made_up(n: int = 400) -> Predictions:
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 3, (n,), generator=generator)

@@ -61,9 +61,13 @@ def _sentence(direction: dict[str, Any], record: dict[str, Any]) -> str:
     verdict = "taken" if direction["taken"] else "no more than that, so the rule's value stays"
     if direction["gain"] == 0:
         verdict = "the rule's value is the best"
+    elif direction["gain"] > direction["error"] and not direction["taken"]:
+        verdict = "not taken, since another step has that price already"
+    price = direction["price"]
+    paid = f", at {100 * price:+.1f} points of error on whole images" if price is not None else ""
     return (
         f"{direction['direction']}: {direction['best']:+.2f} steps gain {gain} with a standard "
-        f"error of {error}; {verdict}."
+        f"error of {error}{paid}; {verdict}."
     )
 
 

@@ -16,10 +16,10 @@ from softaug_lab.experiments import open_runs, run_one
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder, folder_name, open_run
 from softaug_lab.training import Progress, resolve, rule_of
-from softaug_lab.tuning.design import BOUNDS, DIRECTIONS, ROUND, Point, arm_at, design
+from softaug_lab.tuning.design import BOUNDS, ROUND, Point, arm_at, design
 from softaug_lab.tuning.plan import Plan, search_data
 from softaug_lab.tuning.score import OBJECTIVES, score
-from softaug_lab.tuning.surface import Surface, fit_surface
+from softaug_lab.tuning.surface import Choice, Surface, fit_surface
 
 DRAWN = 31  # places at which the report draws a curve
 Watch = Callable[[str, Recipe, Progress], None]
@@ -27,12 +27,13 @@ Watch = Callable[[str, Recipe, Progress], None]
 
 @dataclass(frozen=True)
 class Trial:
-    """A short run: its point and seed, and the score of its model."""
+    """A short run: its point and seed, the score of its model, and its error on whole images."""
 
     point: Point
     seed: int
     arm: str
     score: float
+    error: float
     seconds: float
 
 
@@ -64,18 +65,21 @@ class Study:
             run = open_run(folder, recipe, search, self.source, True, processes.device)
             name = f"short run {i + 1} of {len(points)}"
             record = run_one(recipe, search, run, processes, partial(watch, name, recipe))
-            value = score(self.plan.objective, Predictions.load(run.predictions_file))
-            trials.append(Trial(point, seed, arm, value, record.seconds))
+            predictions = Predictions.load(run.predictions_file)
+            value, whole = (score(name, predictions) for name in (self.plan.objective, "error"))
+            trials.append(Trial(point, seed, arm, value, whole, record.seconds))
         return trials
 
     def fit(self, trials: Sequence[Trial]) -> Surface:
-        """Fit the quadratic of the objective to the short runs."""
-        return fit_surface(
-            [trial.point for trial in trials],
-            [trial.seed for trial in trials],
-            [trial.score for trial in trials],
-            OBJECTIVES[self.plan.objective].prior,
-        )
+        """Fit the quadratic of the objective to the short runs, and that of its price."""
+        objective = OBJECTIVES[self.plan.objective]
+        points, seeds = [trial.point for trial in trials], [trial.seed for trial in trials]
+        surface = fit_surface(points, seeds, [trial.score for trial in trials], objective.prior)
+        if not objective.guarded:
+            return surface
+        errors = [trial.error for trial in trials]
+        whole = fit_surface(points, seeds, errors, OBJECTIVES["error"].prior)
+        return replace(surface, whole=whole)
 
     def last_arms(self, surface: Surface) -> tuple[str, str]:
         """Return the winner, as far from the rule at full length as it was at the short one."""
@@ -112,15 +116,15 @@ def as_record(
         "percent": objective.percent,
         "noise": surface.noise,
         "trials": [asdict(trial) for trial in trials],
-        "directions": [_direction(name, trials, surface) for name in DIRECTIONS],
+        "directions": [_direction(choice, trials, surface) for choice in surface.choices()],
         "winner": arms[0],
         "beside": list(arms[1:]),
     }
 
 
-def _direction(name: str, trials: Sequence[Trial], surface: Surface) -> dict[str, Any]:
+def _direction(choice: Choice, trials: Sequence[Trial], surface: Surface) -> dict[str, Any]:
     """The fit in one direction, and the short runs that differ from the rule in it alone."""
-    choice = surface.choice(name)
+    name = choice.direction
     x = np.linspace(*BOUNDS[name], DRAWN)
     difference, error = surface.difference(name, x)
     rules = {trial.seed: trial.score for trial in trials if trial.point == ROUND[0]}
@@ -131,7 +135,6 @@ def _direction(name: str, trials: Sequence[Trial], surface: Surface) -> dict[str
     ]
     return {
         **asdict(choice),
-        "taken": choice.taken,
         "curve": {"x": x.tolist(), "difference": difference.tolist(), "error": error.tolist()},
         "tried": tried,
     }

@@ -1,7 +1,7 @@
 """A quadratic around the rule, fitted to the scores of few runs, and what it allows to conclude."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ Array = NDArray[np.float64]
 DEGREES = 3.0  # runs that the noise thought likely is worth
 GRID = 301
 TOLERANCE = 1e-9  # relative, of the noise
+MOST_PRICE = 0.005  # of error on whole images, for all steps together; as in a report's answer
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,16 @@ class Choice:
     """What the fit says about one direction: the best place, its gain there, and how sure.
 
     best: steps from the rule. gain: of the score against the rule, >= 0; error: its standard error.
+    price: how much higher the error on whole images is there, where that was fitted too. taken:
+    whether the winner goes there.
     """
 
     direction: str
     best: float
     gain: float
     error: float
-
-    @property
-    def taken(self) -> bool:
-        """Whether the gain is larger than its standard error."""
-        return self.gain > self.error
+    price: float | None = None
+    taken: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +51,14 @@ class Surface:
     """score = a of the seed + sum over directions of (slope x + curvature x^2), lower is better.
 
     mean: slopes and curvatures, [2 D] in the order of DIRECTIONS. covariance: theirs, [2 D, 2 D].
-    noise: standard deviation of a run's score.
+    noise: standard deviation of a run's score. whole: the fit to the error on whole images, which
+    may rise by MOST_PRICE; None where it may rise by anything.
     """
 
     mean: Array
     covariance: Array
     noise: float
+    whole: "Surface | None" = None
 
     def difference(self, direction: str, x: Array) -> tuple[Array, Array]:
         """Return the score at places x minus that of the rule, and its standard error."""
@@ -67,17 +69,33 @@ class Surface:
         )
         return basis @ self.mean[i : i + 2], np.sqrt(variance)
 
-    def choice(self, direction: str) -> Choice:
-        """Find the best place in one direction, within its bounds."""
+    def choices(self) -> list[Choice]:
+        """Find the best place in each direction, and take it where the gain is above its error.
+
+        Those that gain most come first, as long as the price of all that are taken is allowed.
+        """
+        found = [self._choice(direction) for direction in DIRECTIONS]
+        left, taken = MOST_PRICE, set()
+        for choice in sorted(found, key=lambda choice: -choice.gain):
+            price = max(0.0, choice.price or 0.0)
+            if choice.gain > choice.error and price <= left:
+                left -= price
+                taken.add(choice.direction)
+        return [replace(choice, taken=choice.direction in taken) for choice in found]
+
+    def _choice(self, direction: str) -> Choice:
         x = np.linspace(*BOUNDS[direction], GRID)
+        price = None if self.whole is None else self.whole.difference(direction, x)[0]
+        if price is not None:
+            x, price = x[price <= MOST_PRICE], price[price <= MOST_PRICE]
         difference, error = self.difference(direction, x)
         best = int(difference.argmin())
-        return Choice(direction, float(x[best]), float(-difference[best]), float(error[best]))
+        paid = None if price is None else float(price[best])
+        return Choice(direction, float(x[best]), float(-difference[best]), float(error[best]), paid)
 
     def winner(self) -> Point:
-        """Return the point to train at: the rule's, moved only in directions that surely gain."""
-        choices = [self.choice(direction) for direction in DIRECTIONS]
-        return Point(**{choice.direction: choice.best for choice in choices if choice.taken})
+        """Return the point to train at: the rule's, moved by the choices that are taken."""
+        return Point(**{choice.direction: choice.best for choice in self.choices() if choice.taken})
 
 
 def fit_surface(
