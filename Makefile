@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: demo test lint types unit test-slow bench gpu docs clean
 
 demo: .venv/ready
-	$(BIN)/softaug compare demo --run runs/demo --seeds 1 --epochs 16 --jobs 2 --arms \
+	$(BIN)/softaug compare demo --run runs/demo --seeds 1 --epochs 12 --jobs 2 --arms \
 		auto standard standard-smoothed auto-hard
 
 test: lint types unit

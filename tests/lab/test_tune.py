@@ -30,7 +30,7 @@ from softaug_lab.tuning import plan as planning
 from softaug_lab.tuning.design import ROUND, Point, arm_at, design
 from softaug_lab.tuning.plan import Plan, make_plan, read_plan, search_data
 from softaug_lab.tuning.score import OBJECTIVES, score
-from softaug_lab.tuning.study import Study, as_record
+from softaug_lab.tuning.study import Study, Trial, as_record
 from softaug_lab.tuning.surface import Prior, fit_surface
 
 CPU = Processes(torch.device("cpu"))
@@ -159,8 +159,19 @@ def test_whole_images_pay_half_a_point_at_most() -> None:
     assert replace(free, whole=cheap).winner() == free.winner()
 
 
-def test_the_mix_alone_is_guarded() -> None:
-    assert [name for name, objective in OBJECTIVES.items() if objective.guarded] == ["mix_nll"]
+@pytest.mark.parametrize("objective", [*OBJECTIVES])
+def test_a_search_guards_whole_images_for_the_mix_alone(
+    objective: str, data: Data, tmp_path: Path
+) -> None:
+    study = Study(tmp_path, replace(PLAN, objective=objective), Recipe(arm="auto"), data, {})
+    trials = [
+        Trial(point, seed, "", 1.5 - 0.3 * point.erase, 0.25 + 0.01 * point.erase, 1.0)
+        for point, seed in design(24, RULE)
+    ]
+    choices = study.fit(trials).choices()
+    assert (choices[1].best < 1) == (objective == "mix_nll")
+    assert choices[1].taken
+    assert (choices[1].price is None) == (objective != "mix_nll")
 
 
 def made_up(n: int = 400) -> Predictions:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.cli.app import main
+from softaug_lab.cli.commands import app
 from softaug_lab.models.card import ModelCard
 from softaug_lab.models.classifier import (
     Classifier,
@@ -247,6 +248,21 @@ def test_few_photos_are_fine_tuned_where_weights_are_at_hand(
     for seed in range(2):
         run = RunFolder(tmp_path / "compared" / "runs" / f"auto-seed-{seed}")
         assert replace(run.recipe(), seed=0) == recipe
+
+
+@pytest.mark.parametrize(
+    ("command", "open_"),
+    [
+        ("train photos", True),
+        ("compare photos", True),
+        ("compare photos --on ray", False),  # other machines lack what is found here
+        ("compare photos --model small", False),
+        ("compare photos --arms simsiam", False),
+    ],
+)
+def test_commands_that_may_find_weights(command: str, open_: bool) -> None:
+    _, bound, _ = app.parse_args(command.split())
+    assert bool(bound.arguments.get("_left_open")) == open_
 
 
 def test_the_last_layer_learns_fastest() -> None:

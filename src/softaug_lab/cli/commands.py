@@ -136,6 +136,8 @@ HELP = {
 }
 
 FINDING = (("train",), ("compare",))  # commands that look for weights by themselves
+# Options that say what to begin with, or that other machines train, which lack what is found here.
+CHOSEN = {"--model", "--recipe", "--pretrained", "--on"}
 
 
 def _from_recipe_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -159,7 +161,7 @@ def _from_recipe_file(app: App, commands: tuple[str, ...], arguments: ArgumentCo
         recipes.append(read_recipe(PRETRAINING))
     elif pretrained or "--weights" in typed | set(stated):
         recipes.append(read_recipe(FINE_TUNING))
-    elif commands[-1:] in FINDING and not typed & {"--model", "--recipe", "--pretrained"}:
+    elif commands[-1:] in FINDING and not typed & CHOSEN:
         left_open = [key for key in read_recipe(FINE_TUNING)[0] if _option(key) not in typed]
         Dict({"left-open": left_open}, use_commands_as_keys=False)(app, commands, arguments)
     for options, path in recipes:

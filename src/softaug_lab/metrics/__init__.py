@@ -25,7 +25,7 @@ from softaug_lab.metrics.significance import (
     paired_t,
     seeds_needed,
 )
-from softaug_lab.metrics.table import BY_KEY, COMPARED, METRICS, Metric, recorded
+from softaug_lab.metrics.table import BY_KEY, COMPARED, METRICS, NEAR, Metric, recorded
 from softaug_lab.metrics.temperature import fit_temperature, scale
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "KINDS",
     "LOST_SHARES",
     "METRICS",
+    "NEAR",
     "VIEW_ERRORS",
     "Bin",
     "Estimate",

@@ -263,6 +263,8 @@ METRICS = (
         column="the same by the own score of the arm",
     ),
 )
+# Differences on whole images, by key, up to which an arm is as good as the best one.
+NEAR = {"top1_error": 0.005, "nll": 0.01}
 COMPARED = tuple(entry for entry in METRICS if entry.compared)
 
 BY_KEY = {entry.key: entry for entry in METRICS}

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from softaug_lab.metrics import HEADLINE_PERCENT, paired_t
+from softaug_lab.metrics import HEADLINE_PERCENT, NEAR, paired_t
 from softaug_lab.recipes import role_of
 from softaug_lab.report.prepare import (
     arm_names,
@@ -18,8 +18,6 @@ from softaug_lab.report.prepare import (
 
 Results = dict[str, Any]
 
-# How far an arm may lie behind the best on whole images and still be the one to use.
-NEAR = {"top1_error": 0.005, "nll": 0.01}
 NEAR_IN_WORDS = (
     f"within {100 * NEAR['top1_error']:g} points of the lowest top-1 error and within "
     f"{NEAR['nll']:g} of the lowest NLL on whole images"
