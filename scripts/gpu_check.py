@@ -33,6 +33,7 @@ from torchvision.transforms import v2 as typed_v2
 import softaug as sa
 from softaug.transforms.hashed_noise import standard_normal
 from softaug_lab.basics.processes import Processes
+from softaug_lab.corruptions import corrupt, names_for
 from softaug_lab.data import Data, ImageSet
 from softaug_lab.models import ModelCard, build
 from softaug_lab.recipes import Recipe
@@ -193,17 +194,19 @@ def check_equal(check: Check) -> None:
         check.say(f"    {line}")
     check.results["equal"] = {"cases": cases, "wrong": wrong}
     check_mixed_devices(check)
+    check_corruptions(check)
 
 
 def check_mixed_devices(check: Check) -> None:
     """Labels and a confusion matrix on the CPU, autocast, noise: what users do on a GPU."""
     device, labels = check.device, torch.arange(32) % 10
-    images, crop, blur = random_images(32, 32), sa.Chain([sa.Flip(), sa.Crop(0.3)]), sa.Blur()
+    images, crop = random_images(32, 32), sa.Chain([sa.Flip(), sa.Crop(0.3)])
     augment, drawn = sa.SoftAugment(crop, 10, weight=sa.per_sample), draw(crop, 32, 32)
     seeds = torch.arange(1000)
 
     def blurred() -> Tensor:
-        return blur.apply(images.to(device), None, draw(blur, 32, 32))[0].int()
+        # Called, as users do: `apply` leaves autocast as it is.
+        return sa.Blur()(images.to(device), generator=Generator().manual_seed(1))[0].int()
 
     def in_autocast() -> int:
         with torch.autocast(device.type, torch.bfloat16):
@@ -233,6 +236,29 @@ def check_mixed_devices(check: Check) -> None:
     for name, call in rows.items():
         check.results[name] = check.tried(call)
         check.say(f"{name}: {check.results[name]}")
+
+
+def check_corruptions(check: Check) -> None:
+    """Corrupted images against those of the CPU, and what an image costs there and here."""
+    images = random_images(8 if check.quick else 256, 32)
+    there = images.to(check.device)
+    check.say("corruptions: share of pixels off by more than 1 of 255 | microseconds of an image")
+    for name in names_for(3):
+
+        def make(images: Tensor, name: str = name) -> Tensor:
+            return corrupt(images, name, 3, range(len(images)))
+
+        def compare() -> list[float]:
+            off = (make(images).int() - make(there).cpu().int()).abs()
+            costs = [check.seconds(partial(make, x), 1) / len(x) for x in (images, there)]
+            return [(off > 1).double().mean().item(), *(1e6 * cost for cost in costs)]
+
+        row = check.results[f"corruption {name}"] = check.tried(compare)
+        check.say(
+            f"    {name}: {row}"
+            if isinstance(row, str)
+            else f"    {name}: {row[0]:.2%} | CPU {row[1]:.0f}, {check.device.type} {row[2]:.0f}"
+        )
 
 
 # --- waits -------------------------------------------------------------------------------------

@@ -8,12 +8,14 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from fakes import watched
 from support import ended, fork
 from torch import Tensor
 
-from softaug_lab.corruptions import parts
+from softaug_lab.corruptions import apply, parts
 from softaug_lab.corruptions.apply import corrupt, names_for
 from softaug_lab.corruptions.constants import (
     COMMON,
@@ -61,6 +63,38 @@ def likeness(images: Tensor, corrupted: Tensor) -> float:
 def test_there_are_15_and_4_in_four_groups() -> None:
     assert (len(COMMON), len(EXTRA), len(set(NAMES))) == (15, 4, 19)
     assert list(GROUPS) == ["noise", "blur", "weather", "digital"]
+
+
+# Devices
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("severity", [1, 5])  # water and mud of `spatter`
+def test_is_computed_where_the_images_are(
+    name: str, severity: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a made-up CUDA device, which raises where devices are mixed; files and rims are the CPU's.
+
+    Random numbers are drawn on the CPU.
+    """
+    monkeypatch.setattr(apply, "_through_jpeg", lambda image, _: torch.zeros_like(image))
+    monkeypatch.setattr(parts, "_rims", lambda layer: np.ones(layer.shape, dtype=bool))
+    moved: list[int] = []
+    inner = parts.Draws._moved
+
+    def watch(draws: parts.Draws, drawn: list[Tensor]) -> Tensor:
+        assert {one.device.type for one in drawn} == {"cpu"}
+        moved.append(len(drawn))
+        return inner(draws, drawn)
+
+    monkeypatch.setattr(parts.Draws, "_moved", watch)
+    images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
+    corrupt(images, name, severity, range(4))  # the tables that all batches share have values
+    with watched() as seen:
+        corrupted = corrupt(torch.empty_like(images, device="cuda"), name, severity, range(4))
+        assert (corrupted.device.type, corrupted.dtype) == ("cuda", torch.uint8)
+    assert seen.launches
+    assert bool(moved) == (name in DRAWN)
 
 
 # Laws

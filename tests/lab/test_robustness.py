@@ -145,8 +145,8 @@ def test_several_models_see_images_that_are_made_once(
 ) -> None:
     made = 0
 
-    def counted(test: ImageSet, seed: int) -> Source:
-        source = computed(test, seed)
+    def counted(test: ImageSet, seed: int, device: str) -> Source:
+        source = computed(test, seed, device=device)
 
         def count(name: str, severity: int) -> CorruptedSet:
             nonlocal made

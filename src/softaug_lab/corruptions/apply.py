@@ -15,6 +15,7 @@ n samples, c channels (1 or 3), h w pixels; pixels are float32 in [0, 1] inside.
 import io
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def corrupt(
     numbers: Sequence[int],
     seed: int = 0,
 ) -> UInt8[Tensor, "n c h w"]:
-    """Apply one corruption to images.
+    """Apply one corruption to images, on their device.
 
     severity: 1 to 5. numbers: the index of each image in its data set. The random draws of an image
     depend on name, severity, index and seed, so that every model sees the same images, in batches
@@ -77,10 +78,11 @@ def corrupt(
         raise ValueError(f"severity must be 1 to 5, got {severity}")
     if len(numbers) != len(images):
         raise ValueError(f"{len(images)} images need a number each, got {len(numbers)}")
-    draws = Draws([keyed("corruption", seed, name, severity, int(i)) for i in numbers])
+    generators = [keyed("corruption", seed, name, severity, int(i)) for i in numbers]
+    draws = Draws(generators, images.device)
     strength = constants(name, severity, height, width)
-    pixels = _CORRUPTIONS[name](images.cpu().float() / 255, strength, draws)
-    return (255 * pixels).round().clamp(0, 255).to(torch.uint8).to(images.device)
+    pixels = _CORRUPTIONS[name](images.float() / 255, strength, draws)
+    return (255 * pixels).round().clamp(0, 255).to(torch.uint8)
 
 
 def _gaussian_noise(x: Pixels, sigma: float, draws: Draws) -> Pixels:
@@ -160,7 +162,7 @@ def _fog(x: Pixels, c: tuple[float, float], draws: Draws) -> Pixels:
 def _spatter(x: Pixels, c: tuple[float, float, float, float, float, bool], draws: Draws) -> Pixels:
     mean, sd, smoothness, threshold, strength, mud = c
     liquid = parts.gaussian_blur(mean + sd * draws.normal(1, *x.shape[-2:]), smoothness)
-    colour = torch.tensor(MUD if mud else WATER)[:, None, None] / 255
+    colour = x.new_tensor(MUD if mud else WATER)[:, None, None] / 255
     if x.shape[1] == 1:
         colour = parts.luminance(colour[None])[0]
     if mud:
@@ -200,15 +202,17 @@ def _elastic_transform(x: Pixels, c: tuple[float, float, float], draws: Draws) -
     """Map three points near the middle affinely, then displace each pixel smoothly."""
     amplitude, sigma, reach = c
     n, _, height, width = x.shape
-    middle, arm = torch.tensor([width // 2, height // 2]), min(height, width) // 3
-    corners = middle + arm * torch.tensor([[1, 1], [1, -1], [-1, -1]])
+    whole = partial(torch.tensor, device=x.device)
+    middle, arm = whole([width // 2, height // 2]), min(height, width) // 3
+    corners = middle + arm * whole([[1, 1], [1, -1], [-1, -1]])
     moved = corners + reach * (2 * draws.uniform(3, 2) - 1)
-    ones = torch.ones(n, 3, 1, dtype=torch.float64)
+    ones = moved.new_ones(n, 3, 1, dtype=torch.float64)
     back = torch.linalg.solve(torch.cat([moved.double(), ones], dim=2), corners.double())
-    y, x_ = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    axes = (torch.arange(side, device=x.device) for side in (height, width))
+    y, x_ = torch.meshgrid(*axes, indexing="ij")
     place = torch.stack([x_, y, torch.ones_like(y)], dim=2).double()
     source = (place.view(1, -1, 3) @ back).view(n, height, width, 2)
-    size = torch.tensor([width, height])
+    size = whole([width, height])
     # The published code reflects at the centres of the border pixels here, at their outer edges
     # below.
     grid = 2 * source / (size - 1) - 1
@@ -231,7 +235,8 @@ def _pixelate(x: Pixels, share: float, _: Draws) -> Pixels:
 
 
 def _jpeg_compression(x: Pixels, quality: int, _: Draws) -> Pixels:
-    return torch.stack([_through_jpeg(image, quality) for image in (255 * x).round().byte()]) / 255
+    images = (255 * x).round().byte().cpu()
+    return torch.stack([_through_jpeg(image, quality) for image in images]).to(x.device) / 255
 
 
 def _through_jpeg(image: UInt8[Tensor, "c h w"], quality: int) -> Tensor:

@@ -18,23 +18,30 @@ from softaug_lab.data import with_channels
 
 
 class Draws:
-    """Random numbers for a batch, each image's from its own generator, independent of the batch."""
+    """Random numbers for a batch, each image's from its own generator, independent of the batch.
 
-    def __init__(self, generators: Sequence[Generator]) -> None:
+    They are drawn on the CPU, so that they are the same for every device, and moved to `device`.
+    """
+
+    def __init__(self, generators: Sequence[Generator], device: torch.device) -> None:
         self.generators = generators
+        self.device = device
 
     def normal(self, *shape: int) -> Tensor:
         """Draw from the standard normal distribution, [N, *shape]."""
-        return torch.stack([torch.randn(shape, generator=g) for g in self.generators])
+        return self._moved([torch.randn(shape, generator=g) for g in self.generators])
 
     def uniform(self, *shape: int) -> Tensor:
         """Draw uniformly from [0, 1), [N, *shape]."""
-        return torch.stack([torch.rand(shape, generator=g) for g in self.generators])
+        return self._moved([torch.rand(shape, generator=g) for g in self.generators])
 
     def poisson(self, rates: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Draw from Poisson distributions of these means."""
-        pairs = zip(rates, self.generators, strict=True)
-        return torch.stack([torch.poisson(rate, generator=g) for rate, g in pairs])
+        pairs = zip(rates.cpu(), self.generators, strict=True)
+        return self._moved([torch.poisson(rate, generator=g) for rate, g in pairs])
+
+    def _moved(self, drawn: list[Tensor]) -> Tensor:
+        return torch.stack(drawn).to(self.device)
 
 
 def luminance(x: Tensor) -> Tensor:
@@ -44,7 +51,7 @@ def luminance(x: Tensor) -> Tensor:
 
 def along_both(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Apply one linear map to each axis: rows @ x @ columns^T."""
-    return rows @ (x @ columns.T)
+    return rows.to(x.device) @ (x @ columns.T.to(x.device))
 
 
 def reflected(index: Tensor, n: int) -> Tensor:
@@ -106,10 +113,12 @@ def convolve(x: Tensor, kernel: Float[Tensor, "k k"]) -> Tensor:
     """Convolve each channel with a kernel; the border reflects at the centres of its pixels."""
     n, channels, height, width = x.shape
     reach = len(kernel) // 2
-    rows = reflected(torch.arange(-reach, height + reach), height)
-    columns = reflected(torch.arange(-reach, width + reach), width)
+    rows = reflected(torch.arange(-reach, height + reach, device=x.device), height)
+    columns = reflected(torch.arange(-reach, width + reach, device=x.device), width)
     padded = x[:, :, rows][..., columns].reshape(n * channels, 1, *map(len, (rows, columns)))
-    return F.conv2d(padded, kernel.to(x.dtype)[None, None]).view(x.shape)
+    # A GPU rounds the factors of a convolution to 10 bits (TF32), but not in double precision.
+    exact = padded.double() if x.is_cuda else padded
+    return F.conv2d(exact, kernel.to(exact)[None, None]).view(x.shape).to(x.dtype)
 
 
 def motion_blur(x: Tensor, radius: int, sigma: float, angle: Float[Tensor, "n"]) -> Tensor:
@@ -119,21 +128,22 @@ def motion_blur(x: Tensor, radius: int, sigma: float, angle: Float[Tensor, "n"])
     beyond the border the image is continued by its border pixels.
     """
     n, channels, height, width = x.shape
-    step = torch.arange(2 * radius + 1)
-    weight = (-0.5 * (step.double() / sigma).square()).exp()
-    weight = (weight / weight.sum()).float()
+    step = torch.arange(2 * radius + 1, device=x.device)
+    unscaled = [math.exp(-0.5 * (i / sigma) ** 2) for i in range(2 * radius + 1)]
+    weights = [one / sum(unscaled) for one in unscaled]
     turn = torch.deg2rad(angle.double())[:, None]
     down = (step * turn.sin() - 0.5).ceil().long()
     right = (step * turn.cos() - 0.5).ceil().long()
-    y, x_ = torch.arange(height)[:, None], torch.arange(width)
+    y = torch.arange(height, device=x.device)[:, None]
+    x_ = torch.arange(width, device=x.device)
     flat, out = x.reshape(n, channels, -1), torch.zeros_like(x)
-    for i in step.tolist():
-        if weight[i] < 1e-6:  # changes none of 255 levels
+    for i, weight in enumerate(weights):
+        if weight < 1e-6:  # changes none of 255 levels
             break
         rows = (y + down[:, i, None, None]).clamp(0, height - 1)
         columns = (x_ + right[:, i, None, None]).clamp(0, width - 1)
         source = (rows * width + columns).view(n, 1, -1).expand(-1, channels, -1)
-        out += weight[i] * flat.gather(2, source).view(x.shape)
+        out += weight * flat.gather(2, source).view(x.shape)
     return out
 
 
@@ -217,7 +227,9 @@ def ice(
         [motion_blur(noise, round(2 * length), length, angle + turn) for turn in (0.0, 60.0, 120.0)]
     ).amax(0)
     needles = standard(standard(needles) + standard(gaussian_blur(needles, length / 2)))
-    dark, bright = (torch.tensor(c) / 255 for c in ((90.0, 120.0, 135.0), (198.0, 202.0, 212.0)))
+    dark, bright = (
+        noise.new_tensor(c) / 255 for c in ((90.0, 120.0, 135.0), (198.0, 202.0, 212.0))
+    )
     colour = dark + light[:, None] * (bright - dark)
     return (colour[:, :, None, None] + 24 / 255 * needles).clamp(0, 1)
 
@@ -232,24 +244,27 @@ def shuffled(reach: int, offset: Int64[Tensor, "n 2 h w"]) -> Int64[Tensor, "n h
     n, _, height, width = offset.shape
     # Pixels are processed in groups within which no pixel reads what another writes: the result is
     # that of one pixel after another.
-    source = torch.arange(height * width)[:, None].repeat(1, n)
+    source = torch.arange(height * width, device=offset.device)[:, None].repeat(1, n)
     move = (offset[:, 0] * width + offset[:, 1]).view(n, -1).T
-    for pixels in _independent_groups(height, width, reach):
+    order, counts = _independent_groups(height, width, reach)
+    for pixels in order.to(offset.device).split(counts):
         source[pixels] = source.gather(0, pixels[:, None] + move[pixels])
     return source.T
 
 
 @lru_cache(maxsize=16)
-def _independent_groups(height: int, width: int, reach: int) -> tuple[Tensor, ...]:
-    """Group pixels, by index, in antidiagonals so steep that no two are within reach."""
+def _independent_groups(height: int, width: int, reach: int) -> tuple[Tensor, list[int]]:
+    """Group pixels in antidiagonals so steep that no two are within reach.
+
+    Returns the pixels' indices, one group after another, and the size of each group.
+    """
     y = torch.arange(reach + 1, height - reach + 1)
     x = torch.arange(reach + 1, width - reach + 1)
     group = ((reach + 1) * (height - reach - y)[:, None] + (width - reach - x)).flatten()
     number = (y[:, None] * width + x).flatten()
     order = group.argsort(stable=True)
     counts = group.bincount()
-    groups: tuple[Tensor, ...] = number[order].split(counts[counts > 0].tolist())
-    return groups
+    return number[order], counts[counts > 0].tolist()
 
 
 def relief(layer: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
@@ -263,10 +278,10 @@ def relief(layer: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
     away = torch.from_numpy(
         # The sampling puts images so far apart that no pixel is nearer to another image's rim.
         distance_transform_edt(~_rims(layer[:, 0]), sampling=(1e3, 1, 1)).clip(max=20)
-    ).float()[:, None]
+    ).to(layer)[:, None]
     mean = torch.full((3, 3), 1 / 9)
     level = (convolve(away, mean) + 1e-4).floor().long().clamp(0, 20).flatten(1)
-    count = torch.zeros(len(layer), 21, dtype=torch.int64)
+    count = level.new_zeros(len(layer), 21)
     count.scatter_add_(1, level, torch.ones_like(level))
     lowest = level.amin(1, keepdim=True)
     first = count.gather(1, lowest)
@@ -283,7 +298,7 @@ def _rims(layer: Float[Tensor, "n h w"]) -> Any:
     from scipy.ndimage import label
 
     padded = F.pad(layer[:, None], (1, 1, 1, 1), mode="replicate")
-    across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
+    across = layer.new_tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
     gx = F.conv2d(padded, across[None, None])
     gy = F.conv2d(padded, across.T[None, None])
     size = F.pad(gx.abs() + gy.abs(), (1, 1, 1, 1))
@@ -300,12 +315,12 @@ def _rims(layer: Float[Tensor, "n h w"]) -> Any:
     rising = (here > beside(-1, 1)) & (here > beside(1, -1))
     diagonal = torch.where(gx * gy >= 0, falling, rising)
     peak = torch.where(slope < flat, horizontal, torch.where(slope > steep, vertical, diagonal))
-    weak = (peak & (here > 50))[:, 0].numpy()
+    weak, clear = (edges[:, 0].cpu().numpy() for edges in (peak & (here > 50), here > 150))
     # Weak edges remain where they are connected to a strong one in the same image.
     within = np.zeros((3, 3, 3), dtype=bool)
     within[1] = True
     part, count = label(weak, within)
     strong = np.zeros(count + 1, dtype=bool)
-    strong[np.unique(part[(here > 150)[:, 0].numpy() & weak])] = True
+    strong[np.unique(part[clear & weak])] = True
     strong[0] = False
     return strong[part]

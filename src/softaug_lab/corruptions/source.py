@@ -30,10 +30,16 @@ class CorruptedSet:
 Source = Callable[[str, int], CorruptedSet]  # by the corruption's name and severity
 
 
-def computed(test: ImageSet, seed: int = 0, values_at_once: int = VALUES_AT_ONCE) -> Source:
-    """Corrupt test images when they are asked for.
+def computed(
+    test: ImageSet,
+    seed: int = 0,
+    values_at_once: int = VALUES_AT_ONCE,
+    device: torch.device | str = "cpu",
+) -> Source:
+    """Corrupt test images when they are asked for, on a device.
 
-    The corrupted images depend on the test images and `seed` alone: all models see the same.
+    The corrupted images depend on the test images and `seed` alone: all models see the same. On a
+    GPU they are those of a CPU to rounding, of the same random numbers.
     values_at_once: pixel values [N x C x H x W] to corrupt together, which bounds the memory.
     """
     n_at_once = max(1, values_at_once // test.images[0].numel())
@@ -42,9 +48,8 @@ def computed(test: ImageSet, seed: int = 0, values_at_once: int = VALUES_AT_ONCE
         def images(chosen: slice) -> Tensor:
             numbers = range(len(test))[chosen]
             chunks = [numbers[i : i + n_at_once] for i in range(0, len(numbers), n_at_once)]
-            return torch.cat(
-                [corrupt(test.images[c.start : c.stop], name, severity, c, seed) for c in chunks]
-            )
+            parts = ((test.images[c.start : c.stop].to(device), c) for c in chunks)
+            return torch.cat([corrupt(part, name, severity, c, seed) for part, c in parts])
 
         return CorruptedSet(test.labels, images)
 

@@ -54,9 +54,11 @@ def evaluate_corruptions(
     is done.
     """
     channels, height, width = test.images.shape[1:]
+    # Other devices lack the double precision of some corruptions.
+    device = processes.device if processes and processes.device.type == "cuda" else "cpu"
     results = evaluate_sets(
         models,
-        computed(test, seed),
+        computed(test, seed, device=device),
         names_for(channels),
         processes,
         bins=bins,
