@@ -59,6 +59,13 @@ def small_runs_are_fast(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin runs as copies of this process: a new one imports for 8 seconds."""
+    copies = importlib.import_module("support").Copies()
+    monkeypatch.setattr("softaug_lab.experiments.jobs.get_context", lambda _: copies)
+
+
+@pytest.fixture
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out nearly all of the time that a page takes, where its text is what matters."""
     _leave_out_figures(monkeypatch)

@@ -12,6 +12,7 @@ import tarfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import md5
+from multiprocessing.context import ForkContext, ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,18 @@ def fork(act: Callable[[], object], said: Path, environment: Mapping[str, str] =
     finally:
         sys.stderr.flush()
         os._exit(code)
+
+
+class Copy(ForkProcess):
+    """A copy of this process that, like a new one, catches no signals yet."""
+
+    def run(self) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        super().run()
+
+
+class Copies(ForkContext):
+    Process = Copy
 
 
 def ended(process: int) -> int:

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.context import ForkContext, ForkProcess
 from pathlib import Path
 
 import pytest
@@ -36,24 +35,6 @@ def opened(folder: Path, *recipes: Recipe) -> list[tuple[Recipe, RunFolder]]:
         (recipe, open_run(folder / str(i), recipe, data(), {}, resume=True))
         for i, recipe in enumerate(recipes)
     ]
-
-
-class Copy(ForkProcess):
-    """A copy of this process that, like a new one, catches no signals yet."""
-
-    def run(self) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        super().run()
-
-
-class Copies(ForkContext):
-    Process = Copy
-
-
-@pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Begin runs as copies of this process: a new one imports for 8 seconds."""
-    monkeypatch.setattr("softaug_lab.experiments.jobs.get_context", lambda _: Copies())
 
 
 @pytest.fixture(params=["forked", pytest.param("spawned", marks=pytest.mark.slow)])

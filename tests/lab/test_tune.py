@@ -22,6 +22,7 @@ from softaug_lab.cli.app import main
 from softaug_lab.data.dataset import Data
 from softaug_lab.evaluation.predictions import LevelLogits, Predictions
 from softaug_lab.experiments.cost import Pace
+from softaug_lab.experiments.jobs import side_by_side
 from softaug_lab.metrics import fit_temperature
 from softaug_lab.recipes.arms import read_arm
 from softaug_lab.recipes.recipe import Recipe
@@ -232,7 +233,7 @@ def test_a_plan_fits_into_its_time(
     minutes: float, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timed(monkeypatch, 1.0, 2.0)
-    plan = make_plan(minutes, "mix_nll", Recipe(), data, CPU)
+    plan = make_plan(minutes, "mix_nll", Recipe(), data, CPU, 1)
     last = 2 * (plan.epochs * 1.0 + 2.0)
     short = plan.trials * (plan.trial_epochs * 0.75 + 2.0 * 300 / 60)
     assert 0.8 * 60 * minutes < last + short <= 60 * minutes
@@ -240,12 +241,47 @@ def test_a_plan_fits_into_its_time(
     assert plan.trial_epochs == max(8, round(plan.epochs / 4))
 
 
+@pytest.mark.parametrize("minutes", [2, 10, 60])
+def test_runs_side_by_side_are_more_in_the_same_time(
+    minutes: float, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def pace_within(seconds: float, *_: object) -> Pace:
+        threads.append(torch.get_num_threads())
+        assert seconds == 30 * minutes  # both last runs at a time
+        return Pace(1.0, 2.0)
+
+    monkeypatch.setattr(planning, "pace_within", pace_within)
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    try:
+        plan = make_plan(minutes, "mix_nll", Recipe(), data, CPU, 4)
+        assert torch.get_num_threads() == 8
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [2]
+    last = plan.epochs * 1.0 + 2.0
+    short = plan.trials / 4 * (plan.trial_epochs * 0.75 + 2.0 * 300 / 60)
+    assert 0.7 * 60 * minutes < last + short <= 60 * minutes
+    assert plan.trials % 4 == 0
+
+
+def test_runs_on_one_gpu_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    counts = [
+        side_by_side(torch.device(name), jobs)
+        for name, jobs in (("cpu", 6), ("cuda", 6), ("cuda", 3), ("cuda:1", 6), ("mps", 6))
+    ]
+    assert counts == [6, 4, 3, 1, 1]
+
+
 def test_too_little_time_is_told_before_work(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     timed(monkeypatch, 10.0, 2.0)
     with pytest.raises(UsageError, match=r"--minutes must be at least (\d+) here") as error:
-        make_plan(2, "mix_nll", Recipe(), data, CPU)
+        make_plan(2, "mix_nll", Recipe(), data, CPU, 1)
     enough = int(str(error.value).split("at least ")[1].split()[0])
-    assert make_plan(enough, "mix_nll", Recipe(), data, CPU).trials >= 3
+    assert make_plan(enough, "mix_nll", Recipe(), data, CPU, 1).trials >= 3
 
 
 def test_an_end_longer_than_a_short_run_is_told_before_work(
@@ -253,7 +289,7 @@ def test_an_end_longer_than_a_short_run_is_told_before_work(
 ) -> None:
     timed(monkeypatch, 1.0, 2.0)
     with pytest.raises(UsageError, match=r"--end-epochs must be below the 8 epochs .* got 10"):
-        make_plan(2, "mix_nll", Recipe(epochs=20, end_epochs=10), data, CPU)
+        make_plan(2, "mix_nll", Recipe(epochs=20, end_epochs=10), data, CPU, 1)
 
 
 def test_weights_name_their_network_to_a_search_too(
@@ -340,6 +376,28 @@ def test_a_search_that_is_killed_trains_nothing_twice(tmp_path: Path, few: None)
     assert "smoothing: not tried" in said[3]
 
 
+def test_short_runs_side_by_side_are_those_one_after_another(
+    tmp_path: Path, few: None, forked: None
+) -> None:
+    del few, forked
+    data = Data("stripes", NAMES, stripes(200, 0), stripes(30, 1))
+    recipe = Recipe(arm="auto", batch_size=34, precision="fp32")
+    told: set[str] = set()
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        alone, jobs = (
+            Study(tmp_path / str(jobs), PLAN, recipe, data, {}, jobs).run_trials(
+                CPU, lambda name, *_: told.add(name)
+            )
+            for jobs in (1, 3)
+        )
+    finally:
+        torch.set_num_threads(before)
+    assert [(t.arm, t.seed, t.score) for t in jobs] == [(t.arm, t.seed, t.score) for t in alone]
+    assert told == {f"short run {i} of 4" for i in range(1, 5)}
+
+
 def test_the_winner_is_as_far_from_the_rule_of_the_full_length(data: Data, tmp_path: Path) -> None:
     """One step at 8 epochs is one step at 60, where the rule's own sigma is 0.1 again."""
     plan = replace(PLAN, epochs=60, trial_epochs=8)
@@ -381,6 +439,7 @@ def test_objectives_are_those_of_the_command_line() -> None:
     ("options", "message"),
     [
         (["--minutes", "1", "--sigma", "0.2"], "tune chooses --sigma, leave it out; got 0.2"),
+        (["--minutes", "1", "--jobs", "0"], "--jobs must be at least 1, got 0"),
         (["--minutes", "0"], "--minutes must be finite and above 0, got 0"),
         (["--minutes", "1", "--train-images", "500"], "500 training images are too few to tune on"),
     ],

@@ -18,7 +18,7 @@ from softaug_lab.cli.options import (
 from softaug_lab.cli.terminal import advance, console, inert, progress_bar, say, show, tell
 from softaug_lab.cli.training import command_line, interruption_hint, load_to_train, source_of
 from softaug_lab.cli.weights import begin_with_weights
-from softaug_lab.recipes import Recipe, panels
+from softaug_lab.recipes import WHOLE, Recipe, panels
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -43,6 +43,7 @@ def tune(
     _file: RecipeFile = None,
     run: Annotated[Path | None, Parameter(group=panels.RUN)] = None,
     device: Device = "auto",
+    jobs: Annotated[int, WHOLE, Parameter(group=panels.MACHINES)] = 1,
 ) -> None:
     """Find the strength of the arm auto that suits the data, train with it, and write a report.
 
@@ -60,18 +61,23 @@ def tune(
         under one confidence, error that on whole images, cut_off_error that on cut-off ones.
     run
         Folder of the search (default: runs/tune-DATA).
+    jobs
+        Number of runs to train at a time, each in a process of its own; on a CPU they share its
+        cores, with several GPUs each takes the next one.
     """
     from softaug_lab.basics.processes import Processes, choose_device, processes_begun
 
     if processes_begun() > 1:
         raise UsageError("tune is one process; leave out torchrun")
+    if jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, got {jobs}")
     recipe = recipe or Recipe(arm="auto")
     for name in ("augment", "sigma"):
         if getattr(recipe, name) is not None:
             raise UsageError(f"tune chooses --{name}, leave it out; got {getattr(recipe, name)}")
     processes = Processes(choose_device(device))
     with interruption_hint("the same command goes on with it"):
-        study = _open(data, read, recipe, run, minutes, objective, processes)
+        study = _open(data, read, recipe, run, minutes, objective, processes, jobs)
         _perform(study, processes)
 
 
@@ -83,6 +89,7 @@ def _open(
     minutes: float,
     objective: str,
     processes: "Processes",
+    jobs: int,
 ) -> "Study":
     """Load the data; make the plan of a search, or read that of one that goes on."""
     from softaug_lab.basics.storage import held
@@ -103,12 +110,12 @@ def _open(
     else:
         if folder.exists() and any(folder.iterdir()):
             raise UsageError(f"{folder}: exists and is no search; --run names another folder")
-        plan = make_plan(minutes, objective, recipe, loaded, processes)
+        plan = make_plan(minutes, objective, recipe, loaded, processes, jobs)
         folder.mkdir(parents=True, exist_ok=True)
         with held(folder):
             plan.save(path)
     _announce(plan)
-    return Study(folder, plan, recipe, loaded, source_of(data, read))
+    return Study(folder, plan, recipe, loaded, source_of(data, read), jobs)
 
 
 def _announce(plan: "Plan") -> None:
@@ -130,7 +137,7 @@ def _perform(study: "Study", processes: "Processes") -> None:
         tasks: dict[str, TaskID] = {}
 
         def watch(name: str, of: Recipe, step: "StepProgress") -> None:
-            title = inert(f"{name}: {of.arm}")
+            title = inert(f"{name}: {of.arm} seed {of.seed}")
             if title not in tasks:
                 tasks[title] = bar.add_task(title, total=None, figures="")
             advance(bar, tasks[title], step)

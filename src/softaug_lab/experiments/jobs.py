@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -89,6 +89,25 @@ def device_of(device: str, number: int) -> str:
     if chosen.type == "cuda" and chosen.index is None and torch.cuda.device_count() > 1:
         return f"cuda:{number % torch.cuda.device_count()}"
     return str(chosen)
+
+
+def side_by_side(device: torch.device, jobs: int) -> int:
+    """Count how many of so many runs at a time do not wait for each other: one on each GPU."""
+    if device.type == "cpu":
+        return jobs
+    one = device.type != "cuda" or device.index is not None
+    return 1 if one else min(jobs, torch.cuda.device_count())
+
+
+@contextlib.contextmanager
+def threads_of_one(jobs: int) -> Iterator[None]:
+    """Take as many threads within as each of so many runs at a time has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads_of(jobs))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def threads_of(jobs: int) -> int:

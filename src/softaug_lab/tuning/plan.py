@@ -10,7 +10,7 @@ from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.storage import read_json, write_json
 from softaug_lab.data import Data, hold_out
-from softaug_lab.experiments import check_minutes, pace_within
+from softaug_lab.experiments import check_minutes, pace_within, side_by_side, threads_of_one
 from softaug_lab.recipes import Recipe
 
 LAST_ARMS = (
@@ -95,16 +95,19 @@ def search_data(data: Data, seed: int) -> Data:
 
 
 def make_plan(
-    minutes: float, objective: str, recipe: Recipe, data: Data, processes: Processes
+    minutes: float, objective: str, recipe: Recipe, data: Data, processes: Processes, jobs: int
 ) -> Plan:
     """Measure the pace, and share the time: half for the last two runs, half for short ones.
 
-    Short runs have a quarter of the epochs. Raises UsageError where the time is too short.
+    Short runs have a quarter of the epochs. jobs: runs at a time; the pace is that of one alone,
+    with its share of the threads. Raises UsageError where the time is too short.
     """
     check_minutes(minutes)
     search = search_data(data, recipe.seed)
-    budget, last = 60 * minutes, len(LAST_ARMS)
-    pace = pace_within(budget / 2 / last, recipe, LAST_ARMS, data, processes)
+    at_once = side_by_side(processes.device, jobs)
+    budget, last = 60 * minutes, math.ceil(len(LAST_ARMS) / at_once)  # one after another
+    with threads_of_one(jobs):
+        pace = pace_within(budget / 2 / last, recipe, LAST_ARMS, data, processes)
     epoch, evaluation = pace.epoch, pace.evaluation
     trial_epoch = epoch * search.train_images / data.train_images
     trial_evaluation = evaluation * len(search.test) / len(data.test)
@@ -112,13 +115,14 @@ def make_plan(
     trial_epochs = min(max(SHORTEST, round(epochs / 4)), epochs)
     trial = trial_epochs * trial_epoch + trial_evaluation
     left = budget - last * (epochs * epoch + evaluation)
-    trials = int(left / trial) if epochs > 0 else 0
+    trials = at_once * int(left / trial) if epochs > 0 else 0
     if epochs < SHORTEST or trials < FEWEST:
         shortest = SHORTEST * trial_epoch + trial_evaluation
-        least = 2 * max(FEWEST * shortest, last * (SHORTEST * epoch + evaluation)) / 60
+        short = math.ceil(FEWEST / at_once) * shortest
+        least = 2 * max(short, last * (SHORTEST * epoch + evaluation)) / 60
         raise UsageError(
             f"--minutes must be at least {math.ceil(least)} here, for {FEWEST} short runs and "
-            f"{last} last ones of {SHORTEST} epochs, got {minutes:g}"
+            f"{len(LAST_ARMS)} last ones of {SHORTEST} epochs, got {minutes:g}"
         )
     if recipe.end_epochs >= trial_epochs:
         raise UsageError(

@@ -1,5 +1,6 @@
 """Perform a search: the short runs of its plan, the choice, and the last runs at full length."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -12,7 +13,7 @@ from softaug.recommend import Strength
 from softaug_lab.basics.processes import Processes
 from softaug_lab.data import Data
 from softaug_lab.evaluation import Predictions
-from softaug_lab.experiments import open_runs, run_one
+from softaug_lab.experiments import RunRecord, open_runs, run_jobs, run_one
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder, folder_name, open_run
 from softaug_lab.training import Progress, resolve, rule_of
@@ -23,6 +24,8 @@ from softaug_lab.tuning.surface import Choice, Surface, fit_surface
 
 DRAWN = 31  # places at which the report draws a curve
 Watch = Callable[[str, Recipe, Progress], None]
+Pairs = list[tuple[Recipe, RunFolder]]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Study:
     """A search in its folder.
 
     data: all images; the last runs train on data.train and test on data.test. source: DATA and its
-    options, for the records of runs.
+    options, for the records of runs. jobs: runs at a time, each in a process of its own.
     """
 
     folder: Path
@@ -50,25 +53,45 @@ class Study:
     recipe: Recipe
     data: Data
     source: dict[str, Any]
+    jobs: int = 1
 
     def run_trials(self, processes: Processes, watch: Watch) -> list[Trial]:
         """Train and score the short runs; those that are finished are only read."""
         search = search_data(self.data, self.recipe.seed)
         rule = self._rule(self.plan.trial_epochs, search)
         points = design(self.plan.trials, rule)
-        trials = []
-        for i, (point, number) in enumerate(points):
+        pairs = []
+        for point, number in points:
             arm, seed = arm_at(point, rule), self.recipe.seed + number
             recipe = replace(self.recipe, arm=arm, seed=seed, epochs=self.plan.trial_epochs)
             recipe = resolve(recipe, search)
             folder = self.folder / "trials" / folder_name(recipe)
             run = open_run(folder, recipe, search, self.source, True, processes.device)
-            name = f"short run {i + 1} of {len(points)}"
-            record = run_one(recipe, search, run, processes, partial(watch, name, recipe))
+            pairs.append((recipe, run))
+        names = [f"short run {i + 1} of {len(points)}" for i in range(len(points))]
+        records = self._run(pairs, names, search, processes, watch)
+        trials = []
+        for (point, _), (recipe, run), record in zip(points, pairs, records, strict=True):
             predictions = Predictions.load(run.predictions_file)
             value, whole = (score(name, predictions) for name in (self.plan.objective, "error"))
-            trials.append(Trial(point, seed, arm, value, whole, record.seconds))
+            trials.append(Trial(point, recipe.seed, recipe.arm, value, whole, record.seconds))
         return trials
+
+    def _run(
+        self, pairs: Pairs, names: Sequence[str], data: Data, processes: Processes, watch: Watch
+    ) -> list[RunRecord]:
+        """Perform the runs, of these names, `jobs` at a time; finished ones are only read."""
+        if self.jobs > 1:
+            name_of = {recipe: name for (recipe, _), name in zip(pairs, names, strict=True)}
+
+            def watch_job(recipe: Recipe, progress: Progress) -> None:
+                watch(name_of[recipe], recipe, progress)
+
+            run_jobs(pairs, data, str(processes.device), self.jobs, watch_job, log.warning)
+        return [
+            run_one(recipe, data, run, processes, partial(watch, name, recipe))
+            for (recipe, run), name in zip(pairs, names, strict=True)
+        ]
 
     def fit(self, trials: Sequence[Trial]) -> Surface:
         """Fit the quadratic of the objective to the short runs, and that of its price."""
@@ -92,15 +115,12 @@ class Study:
         last = rule_of(replace(self.recipe, epochs=self.plan.epochs), self.data)
         return rule_of(replace(self.recipe, epochs=epochs), data, policy=last.policy)
 
-    def run_last(
-        self, arms: Sequence[str], processes: Processes, watch: Watch
-    ) -> list[tuple[Recipe, RunFolder]]:
+    def run_last(self, arms: Sequence[str], processes: Processes, watch: Watch) -> Pairs:
         """Train and evaluate the winner and the standard arm at full length."""
         recipe = replace(self.recipe, epochs=self.plan.epochs)
         folder = self.folder / "last"
         pairs = open_runs(recipe, arms, (recipe.seed,), self.data, folder, self.source, processes)
-        for last, run in pairs:
-            run_one(last, self.data, run, processes, partial(watch, "last run", last))
+        self._run(pairs, ["last run"] * len(pairs), self.data, processes, watch)
         return pairs
 
 
