@@ -20,11 +20,12 @@ from softaug_lab.models.classifier import load_model
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import RunFolder, open_run
 from softaug_lab.training.augmentation import resolve
+from softaug_lab.training.checkpoints import Checkpoints
 from softaug_lab.training.loop import fit
 from softaug_lab.training.objective import Objective, build_objective
 from softaug_lab.training.pace import Pace, pace_of
 from softaug_lab.training.prepared import Prepared
-from softaug_lab.training.progress import Progress
+from softaug_lab.training.progress import Progress, State
 from softaug_lab.training.signals import InterruptedRunError
 from softaug_lab.training.step import Step
 from softaug_lab.training.update import Update
@@ -186,6 +187,30 @@ def test_checkpoints_by_time_alone(data: Data, tmp_path: Path) -> None:
     assert run.checkpoint_files[0].exists()
     assert len(run.history_file.read_text().splitlines()) == 2
     assert json.loads(run.history_file.read_text().splitlines()[1])["epoch"] == 2
+
+
+@pytest.mark.parametrize(("cost", "interval"), [(1.0, 60), (3.0, 60), (12.0, 240)])
+def test_slow_checkpoints_are_rarer(
+    cost: float, interval: float, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On storage that takes `cost` seconds for each, they take a twentieth of the time at most."""
+    now = [0.0]
+    monkeypatch.setattr("softaug_lab.training.checkpoints.time.perf_counter", lambda: now[0])
+
+    def write(*_: object) -> None:
+        now[0] += cost
+
+    monkeypatch.setattr(RunFolder, "save_checkpoint", write)
+    objective = build_objective(QUICK, data, CPU)
+    step = Step(QUICK, objective, CPU)
+    run = open_run(tmp_path, QUICK, data, {}, resume=False)
+    pace = Pace(seconds=60)
+    checkpoints = Checkpoints(run, objective, step, objective.optimizer(step.model), pace)
+    checkpoints.save(State(), [])
+    now[0] += interval
+    assert not checkpoints.due
+    now[0] += 0.1
+    assert checkpoints.due
 
 
 def test_a_gpu_is_run_ahead_of_and_a_cpu_is_not() -> None:

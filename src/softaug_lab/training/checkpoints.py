@@ -16,10 +16,16 @@ from softaug_lab.training.pace import Pace
 from softaug_lab.training.progress import State
 from softaug_lab.training.step import Step
 
+COSTLY = 3.0  # seconds: a twentieth of the shortest time between checkpoints
+
 
 @dataclass
 class Checkpoints:
-    """Stores a run's model, optimiser, objective, position and history."""
+    """Stores a run's model, optimiser, objective, position and history.
+
+    cost: seconds that the last checkpoint took. Where that is more than COSTLY, as for large models
+    on slow storage, checkpoints by time are as many times rarer.
+    """
 
     run: RunFolder
     objective: Objective
@@ -28,11 +34,13 @@ class Checkpoints:
     pace: Pace
     saved: float = field(default_factory=time.perf_counter)
     logged: int = 0  # epochs in the log
+    cost: float = 0.0
 
     @property
     def due(self) -> bool:
         """Whether the main process asks for a checkpoint."""
-        return self.step.processes.main and time.perf_counter() - self.saved > self.pace.seconds
+        interval = self.pace.seconds * max(1.0, self.cost / COSTLY)
+        return self.step.processes.main and time.perf_counter() - self.saved > interval
 
     def resume(self) -> tuple[State, list[dict[str, Any]]]:
         """Restore the last checkpoint, if any; return the position and the finished epochs' log.
@@ -59,6 +67,7 @@ class Checkpoints:
 
         Raises SoftaugError, in every process, where weights of any are not finite.
         """
+        began = time.perf_counter()
         processes = self.step.processes
         parts = [part.isfinite().all() for part in local_parts(self.step.model.parameters())]
         broken = (~torch.stack(parts)).sum()
@@ -75,6 +84,7 @@ class Checkpoints:
             progress = {"at": vars(at), "objective": self.objective.state()}
             self.run.save_checkpoint(state | progress)
         self.saved = time.perf_counter()
+        self.cost = self.saved - began
 
     def weights(self) -> dict[str, Tensor]:
         """Gather the whole weights on the CPU."""
