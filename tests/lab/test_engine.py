@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 import two_processes
+from fakes import watched
 from support import ended, fork
 from torch import Tensor
 
@@ -254,6 +256,34 @@ def test_alone_nothing_is_exchanged() -> None:
     assert torch.equal(processes.total(rows), rows)
     assert processes.over_global_batch(mean_one) is mean_one
     assert processes.main
+
+
+def test_what_is_on_the_host_is_exchanged_without_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With made-up tensors on CUDA; two equal processes."""
+    exchanged: list[tuple[str, str]] = []
+
+    def all_reduce(values: Tensor) -> None:
+        exchanged.append(("sum", values.device.type))
+        values.mul_(2)
+
+    def all_gather(parts: list[Tensor], mine: Tensor) -> None:
+        exchanged.append(("rows", mine.device.type))
+        for part in parts:
+            part.copy_(mine)
+
+    monkeypatch.setattr(dist, "all_reduce", all_reduce)
+    monkeypatch.setattr(dist, "all_gather", all_gather)
+    processes = Processes(torch.device("cuda"), rank=1, count=2)
+    assert processes.total(torch.tensor([3, 0])).tolist() == [6, 0]
+    assert exchanged == [("sum", "cpu")]
+    exchanged.clear()
+    monkeypatch.setattr(processes.__class__, "_counts", lambda _, mine: [mine, mine])
+    weigh = processes.over_global_batch(mean_one)
+    with watched() as seen:
+        assert weigh(torch.empty(5, device="cuda")).shape == (5,)
+        assert processes.summed(torch.empty(3, device="cuda")).device.type == "cuda"
+    assert exchanged == [("rows", "cuda"), ("sum", "cuda")]
+    assert seen.waits == []
 
 
 def test_devices_by_name() -> None:

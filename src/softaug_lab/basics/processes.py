@@ -87,16 +87,19 @@ class Processes:
         yield
 
     def total(self, values: Tensor) -> Tensor:
-        """Sum the values over all processes (all-reduce); the result is on the CPU."""
+        """Sum the values over all processes; the result is on the CPU."""
         return self.summed(values).cpu()
 
     def summed(self, values: Tensor) -> Tensor:
-        """Sum as `total`, without waiting; with several processes the result is on the device."""
+        """Sum the values over all processes (all-reduce), where they are.
+
+        For values on a GPU the host does not wait, for those on the CPU it does not wait for a GPU.
+        """
         if self.count == 1:
             return values
-        on_device = values.to(self.device, copy=True)
-        dist.all_reduce(on_device)
-        return on_device
+        totals = values.clone()
+        dist.all_reduce(totals)
+        return totals
 
     def largest(self, value: float) -> float:
         """Return the largest of the values of all processes."""
@@ -106,14 +109,17 @@ class Processes:
         """Concatenate the rows [n,...] of all processes by rank; n may differ. Keeps the device."""
         if self.count == 1:
             return rows
-        lengths = [len(rows) if rank == self.rank else 0 for rank in range(self.count)]
-        counts = self.total(torch.tensor(lengths)).tolist()
-        padded = rows.new_zeros(max(counts), *rows.shape[1:], device=self.device)
+        counts = self._counts(len(rows))
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
         padded[: len(rows)] = rows
         gathered = [torch.empty_like(padded) for _ in counts]
         dist.all_gather(gathered, padded)
-        parts = [part[:n] for part, n in zip(gathered, counts, strict=True)]
-        return torch.cat(parts).to(rows.device)
+        return torch.cat([part[:n] for part, n in zip(gathered, counts, strict=True)])
+
+    def _counts(self, mine: int) -> list[int]:
+        """Collect a number of each process, by rank."""
+        alone = [mine if rank == self.rank else 0 for rank in range(self.count)]
+        return self.total(torch.tensor(alone)).tolist()
 
     def gather_texts(self, texts: list[str]) -> list[str]:
         """Concatenate the texts of all processes by rank."""
@@ -129,8 +135,7 @@ class Processes:
         """
 
         def weigh_share(confidence: Tensor) -> Tensor:
-            counts = self.gather(torch.tensor([len(confidence)])).tolist()
-            start = sum(counts[: self.rank])
+            start = sum(self._counts(len(confidence))[: self.rank])
             return weight(self.gather(confidence))[start : start + len(confidence)]
 
         return weight if self.count == 1 else weigh_share
@@ -182,7 +187,8 @@ def started(device: str, shard: bool = False) -> Iterator[Processes]:
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)
     try:
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        # Both, for tensors on either: a count on the host is exchanged without the GPU.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     except (RuntimeError, ValueError) as error:
         raise SoftaugError(
             f"the {count} processes could not connect to each other ({error}); "
