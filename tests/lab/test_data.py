@@ -22,7 +22,7 @@ from support import fake_cifar
 
 import softaug_lab.data
 from softaug_lab.basics.errors import SoftaugError, UsageError
-from softaug_lab.data.decode import decode_all, read_image
+from softaug_lab.data.decode import decode_all, decoders, read_image
 from softaug_lab.data.identity import content_keys
 from softaug_lab.data.load import load
 from softaug_lab.data.memory import available_memory, check_memory
@@ -1111,3 +1111,15 @@ def test_a_share_of_each_class_is_held_out(tmp_path: Path) -> None:
     assert not torch.equal(again.held_out.images, data.held_out.images)
     with pytest.raises(UsageError, match=r"held_out must be a share in \[0, 1\), got 1"):
         load(str(tmp_path), held_out=1)
+
+
+@pytest.mark.parametrize(
+    ("cores", "beside", "threads"), [(2, "1", 2), (64, "1", 16), (64, "8", 8), (2, "4", 1)]
+)
+def test_processes_of_a_machine_divide_its_cores_to_decode(
+    cores: int, beside: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", beside)
+    with decoders() as pool:
+        assert pool._max_workers == threads

@@ -121,8 +121,12 @@ def decode_all(
 
 
 def decoders() -> ThreadPoolExecutor:
-    """Make the threads to decode in; Pillow releases Python's global lock while it decodes."""
-    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), "decode")
+    """Make the threads to decode in; Pillow releases Python's global lock while it decodes.
+
+    One for each core, which the processes that torchrun began on a machine divide; 16 at most.
+    """
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return ThreadPoolExecutor(min(16, max(1, (os.cpu_count() or 1) // beside)), "decode")
 
 
 def read_image(path: Path, channels: int, height: int, width: int) -> UInt8[Tensor, "c h w"]:
