@@ -5,6 +5,7 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from softaug_lab.models.classifier import build
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.runs.folder import open_run
 from softaug_lab.training.loop import fit
+from softaug_lab.training.progress import Progress
 from softaug_lab.training.signals import InterruptedRunError
 
 CPU = Processes(torch.device("cpu"))
@@ -154,3 +156,30 @@ def test_a_run_of_one_step_is_measured() -> None:
     cost = measure(Recipe(epochs=1, batch_size=6), noise(6), CPU)
     assert cost.steps == 1
     assert cost.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("step", "processes", "steps"), [(0.001, 1, 2001), (0.5, 1, 10), (3.0, 1, 4), (0.001, 2, 10)]
+)
+def test_a_pace_is_of_ten_steps_and_two_seconds(
+    step: float, processes: int, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten seconds are enough for slow ones; several processes count alone."""
+    now, taken = [0.0], 0
+
+    def fit(recipe: Recipe, *others: Any) -> None:
+        nonlocal taken
+        del recipe
+        for number in range(1, 10_000):
+            now[0] += step
+            taken = number
+            others[-1](Progress(number, 10_000, 1, 0.0, 0.0))
+
+    monkeypatch.setattr(cost, "fit", fit)
+    monkeypatch.setattr(cost, "SECONDS", 2.0)
+    monkeypatch.setattr("softaug_lab.experiments.cost.time.perf_counter", lambda: now[0])
+    together = Processes(torch.device("cpu"), count=processes)
+    monkeypatch.setattr(Processes, "largest", lambda _, value: value)
+    found = measure(Recipe(epochs=1), noise(6), together)
+    assert found.seconds_per_step == pytest.approx(step)
+    assert taken == steps + cost.WARM_UP
