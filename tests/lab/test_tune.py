@@ -374,6 +374,9 @@ def test_a_search_that_is_killed_trains_nothing_twice(tmp_path: Path, few: None)
     assert said[0].startswith("Trained with auto")
     assert "erase: not tried" not in said[2]  # the fourth short run is of it
     assert "smoothing: not tried" in said[3]
+    still = record | {"directions": [direction | {"best": 0.0, "gain": -0.0, "taken": False}
+                                     for direction in record["directions"]]}  # fmt: skip
+    assert tuning_sentences(still)[1] == "sigma: the rule's value is the best."
 
 
 def test_short_runs_side_by_side_are_those_one_after_another(

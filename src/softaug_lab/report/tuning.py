@@ -35,8 +35,8 @@ def tuning_sentences(record: dict[str, Any]) -> list[str]:
     plan = record["plan"]
     taken = [direction for direction in record["directions"] if direction["taken"]]
     first = (
-        f"Trained with {record['winner']}: {len(record['trials'])} short runs gained "
-        + ", ".join(f"{_value(d['gain'], record)} by {d['direction']}" for d in taken)
+        f"Trained with {record['winner']}: by the fit to {len(record['trials'])} short runs, "
+        + ", ".join(f"{d['direction']} gains {_value(d['gain'], record)}" for d in taken)
         + f" in the {record['about']}."
         if taken
         else f"Trained with auto, the rule: in {len(record['trials'])} short runs no step away "
@@ -58,10 +58,10 @@ def _sentence(direction: dict[str, Any], record: dict[str, Any]) -> str:
             f"{direction['direction']}: not tried, because the time was too short; "
             "the rule's value stays."
         )
+    if round(direction["best"], 2) == 0:
+        return f"{direction['direction']}: the rule's value is the best."
     verdict = "taken" if direction["taken"] else "no more than that, so the rule's value stays"
-    if direction["gain"] == 0:
-        verdict = "the rule's value is the best"
-    elif direction["gain"] > direction["error"] and not direction["taken"]:
+    if direction["gain"] > direction["error"] and not direction["taken"]:
         verdict = "not taken, since another step has that price already"
     price = direction["price"]
     paid = f", at {100 * price:+.1f} points of error on whole images" if price is not None else ""
