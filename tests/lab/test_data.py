@@ -1119,7 +1119,7 @@ def test_a_share_of_each_class_is_held_out(tmp_path: Path) -> None:
 def test_processes_of_a_machine_divide_its_cores_to_decode(
     cores: int, beside: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr("softaug_lab.data.decode.cores", lambda: cores)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", beside)
     with decoders() as pool:
         assert pool._max_workers == threads

@@ -23,7 +23,7 @@ from support import ended, fork
 from torch import Tensor
 
 from softaug import mean_one
-from softaug_lab.basics.errors import UsageError
+from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes, choose_device, started
 from softaug_lab.cli.app import main
 from softaug_lab.cli.terminal import quiet, say
@@ -284,6 +284,27 @@ def test_what_is_on_the_host_is_exchanged_without_the_gpu(monkeypatch: pytest.Mo
         assert processes.summed(torch.empty(3, device="cuda")).device.type == "cuda"
     assert exchanged == [("rows", "cuda"), ("sum", "cuda")]
     assert seen.waits == []
+
+
+def test_gpus_are_joined_by_two_backends(monkeypatch: pytest.MonkeyPatch) -> None:
+    joined: list[str] = []
+
+    def join(backend: str) -> None:
+        joined.append(backend)
+        raise RuntimeError("no route")
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("softaug_lab.basics.processes.choose_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    monkeypatch.setattr(dist, "init_process_group", join)
+    for device in ("cuda", "cpu"):
+        with (
+            pytest.raises(SoftaugError, match=r"\(no route\).* GLOO_SOCKET_IFNAME"),
+            started(device),
+        ):
+            pass
+    assert joined == ["cpu:gloo,cuda:nccl", "gloo"]
 
 
 def test_devices_by_name() -> None:

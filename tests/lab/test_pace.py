@@ -189,24 +189,40 @@ def test_checkpoints_by_time_alone(data: Data, tmp_path: Path) -> None:
     assert json.loads(run.history_file.read_text().splitlines()[1])["epoch"] == 2
 
 
-@pytest.mark.parametrize(("cost", "interval"), [(1.0, 60), (3.0, 60), (12.0, 240)])
+@pytest.mark.parametrize(
+    ("seconds", "costs", "interval"),
+    [
+        (60, (1.0, 1.0), 60),
+        (60, (3.0, 3.0), 60),
+        (60, (12.0, 13.0), 240),
+        (300, (12.0, 12.0), 300),
+        (60, (1.0, 300.0), 60),  # one slow write changes nothing
+        (0, (12.0, 12.0), 0),
+    ],
+)
 def test_slow_checkpoints_are_rarer(
-    cost: float, interval: float, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seconds: float,
+    costs: tuple[float, float],
+    interval: float,
+    data: Data,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On storage that takes `cost` seconds for each, they take a twentieth of the time at most."""
-    now = [0.0]
+    """They take a twentieth of the time at most."""
+    now, writes = [0.0], iter(costs)
     monkeypatch.setattr("softaug_lab.training.checkpoints.time.perf_counter", lambda: now[0])
 
     def write(*_: object) -> None:
-        now[0] += cost
+        now[0] += next(writes)
 
     monkeypatch.setattr(RunFolder, "save_checkpoint", write)
     objective = build_objective(QUICK, data, CPU)
     step = Step(QUICK, objective, CPU)
     run = open_run(tmp_path, QUICK, data, {}, resume=False)
-    pace = Pace(seconds=60)
+    pace = Pace(seconds=seconds)
     checkpoints = Checkpoints(run, objective, step, objective.optimizer(step.model), pace)
-    checkpoints.save(State(), [])
+    for _ in costs:
+        checkpoints.save(State(), [])
     now[0] += interval
     assert not checkpoints.due
     now[0] += 0.1

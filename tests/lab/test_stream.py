@@ -11,6 +11,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -617,7 +618,7 @@ def test_archives_at_an_address_that_breaks_off(
     assert sorted(image for batch in fed(data) for image in batch) == list(TRAIN)
     assert len(given) == 8
     # Labels were counted once; a missing archive is reported when it is read.
-    assert len(list((cache / "labels").iterdir())) == 9
+    assert len(list((cache / "labels").glob("*.json"))) == 9
     (tmp_path / "train-5.tar").unlink()
     data = impatient(f"{address}/train-{{0..7}}.tar", f"{address}/test-0.tar")
     assert data.stream is not None
@@ -780,8 +781,35 @@ def test_a_second_source_may_number_the_classes_in_another_order(tmp_path: Path)
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_tars(tmp_path)
     monkeypatch.setenv("SOFTAUG_DATA", str(tmp_path / "test-0.tar"))
-    with pytest.raises(SoftaugError, match=r"could not be made.*SOFTAUG_DATA names another folder"):
+    with pytest.raises(SoftaugError, match=r"could not be written.*SOFTAUG_DATA names another"):
         streamed(tmp_path)
+
+
+def test_one_process_reads_the_labels_and_others_wait(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With threads for processes, since locks are of open files."""
+    in_tars(tmp_path)
+    archive = Tar("train-0.tar", tmp_path / "train-0.tar")
+    read, begun = archive.read, []
+
+    def slowly(archive: Tar, start: int) -> list[Row]:
+        del archive
+        begun.append(start)
+        time.sleep(0.3)
+        return list(read(start))
+
+    monkeypatch.setattr(Tar, "read", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        first, *others = pool.map(lambda _: list(archive.labels()), range(4))
+    assert begun == [0]
+    assert first
+    assert all(labels == first for labels in others)
+    # A cache that is there may be on storage that is only read.
+    (lock,) = (cache / "labels").glob("*.lock")
+    lock.unlink()
+    assert list(archive.labels()) == first
+    assert not lock.exists()
 
 
 def cut_labels(root: Path) -> None:

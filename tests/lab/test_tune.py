@@ -253,6 +253,7 @@ def test_runs_side_by_side_are_more_in_the_same_time(
         return Pace(1.0, 2.0)
 
     monkeypatch.setattr(planning, "pace_within", pace_within)
+    monkeypatch.setattr("softaug_lab.experiments.jobs.cores", lambda: 8)
     before = torch.get_num_threads()
     torch.set_num_threads(8)
     try:
@@ -261,8 +262,8 @@ def test_runs_side_by_side_are_more_in_the_same_time(
     finally:
         torch.set_num_threads(before)
     assert threads == [2]
-    last = plan.epochs * 1.0 + 2.0
-    short = plan.trials / 4 * (plan.trial_epochs * 0.75 + 2.0 * 300 / 60)
+    last = planning.START + plan.epochs * 1.0 + 2.0
+    short = plan.trials / 4 * (planning.START + plan.trial_epochs * 0.75 + 2.0 * 300 / 60)
     assert 0.7 * 60 * minutes < last + short <= 60 * minutes
     assert plan.trials % 4 == 0
 
@@ -271,9 +272,21 @@ def test_runs_on_one_gpu_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     counts = [
         side_by_side(torch.device(name), jobs)
-        for name, jobs in (("cpu", 6), ("cuda", 6), ("cuda", 3), ("cuda:1", 6), ("mps", 6))
+        for name, jobs in (("cuda", 6), ("cuda", 3), ("cuda:1", 6), ("mps", 6))
     ]
-    assert counts == [6, 4, 3, 1, 1]
+    assert counts == [4, 3, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "jobs", "at_once"),
+    [(8, 8, 4, 4), (2, 2, 64, 2), (2, 1, 2, 2), (2, 4, 2, 1)],
+)
+def test_runs_on_a_cpu_share_its_cores(
+    cores: int, threads: int, jobs: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("softaug_lab.experiments.jobs.cores", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert side_by_side(torch.device("cpu"), jobs) == at_once
 
 
 def test_too_little_time_is_told_before_work(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -385,20 +398,23 @@ def test_short_runs_side_by_side_are_those_one_after_another(
     del few, forked
     data = Data("stripes", NAMES, stripes(200, 0), stripes(30, 1))
     recipe = Recipe(arm="auto", batch_size=34, precision="fp32")
-    told: set[str] = set()
+    told: dict[int, list[str]] = {1: [], 3: []}
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         alone, jobs = (
             Study(tmp_path / str(jobs), PLAN, recipe, data, {}, jobs).run_trials(
-                CPU, lambda name, *_: told.add(name)
+                CPU, lambda name, *_, jobs=jobs: told[jobs].append(name)
             )
-            for jobs in (1, 3)
+            for jobs in told
         )
     finally:
         torch.set_num_threads(before)
     assert [(t.arm, t.seed, t.score) for t in jobs] == [(t.arm, t.seed, t.score) for t in alone]
-    assert told == {f"short run {i} of 4" for i in range(1, 5)}
+    # Each of five steps is told, or each of an epoch, by a process that reads the log of another.
+    names = [f"short run {i} of 4" for i in range(1, 5)]
+    assert told[1] == [name for name in names for _ in range(5)]
+    assert sorted(told[3]) == names
 
 
 def test_the_winner_is_as_far_from_the_rule_of_the_full_length(data: Data, tmp_path: Path) -> None:

@@ -255,6 +255,7 @@ def test_few_photos_are_fine_tuned_where_weights_are_at_hand(
     [
         ("train photos", True),
         ("compare photos", True),
+        ("tune photos --minutes 60", True),
         ("compare photos --on ray", False),  # other machines lack what is found here
         ("compare photos --model small", False),
         ("compare photos --arms simsiam", False),

@@ -15,6 +15,14 @@ LEAST_CORES, LEAST_SHARE = 0.5, 1 / 8
 TRIM_THRESHOLD, MMAP_THRESHOLD = (-1, 2**31 - 1), (-3, 2**25)
 
 
+def cores() -> int:
+    """Count the cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # only Linux has it
+        return os.cpu_count() or 1
+
+
 def busy_cores(seconds: float) -> tuple[float, int] | None:
     """Measure how many of the cores that this process may use are busy, and how many there are.
 
@@ -47,12 +55,12 @@ def wait_without_spinning(seconds: float = 0.2) -> str | None:
     measured = busy_cores(seconds)
     if measured is None:
         return None
-    busy, cores = measured
-    if cores < 2 or busy < max(LEAST_CORES, LEAST_SHARE * cores):
+    busy, count = measured
+    if count < 2 or busy < max(LEAST_CORES, LEAST_SHARE * count):
         return None
     sleep_while_waiting()
     return (
-        f"other work keeps {busy:.1f} of {cores} cores busy, so threads sleep while they wait "
+        f"other work keeps {busy:.1f} of {count} cores busy, so threads sleep while they wait "
         "(OMP_WAIT_POLICY=PASSIVE; set it to ACTIVE for the other way)"
     )
 

@@ -192,7 +192,8 @@ def started(device: str, shard: bool = False) -> Iterator[Processes]:
     except (RuntimeError, ValueError) as error:
         raise SoftaugError(
             f"the {count} processes could not connect to each other ({error}); "
-            "start them with torchrun --nproc-per-node N -m -- softaug ..."
+            "start them with torchrun --nproc-per-node N -m -- softaug ...; where a machine has "
+            "several networks, name one in GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME"
         ) from error
     try:
         yield Processes(chosen, dist.get_rank(), count, shard)

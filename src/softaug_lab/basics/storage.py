@@ -52,7 +52,7 @@ def write_atomically(path: Path, content: bytes | str, keep_old_as: Path | None 
 
 @contextlib.contextmanager
 def held(folder: Path, patience: float = 0.0) -> Iterator[None]:
-    """Hold a folder for this process alone, by a lock that ends with the process.
+    """Hold a folder, or a file, for this process alone, by a lock that ends with the process.
 
     Raises UsageError where another process still holds it after `patience` seconds. A file system
     without locks holds nothing.

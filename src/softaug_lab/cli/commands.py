@@ -135,7 +135,7 @@ HELP = {
     ),
 }
 
-FINDING = (("train",), ("compare",))  # commands that look for weights by themselves
+FINDING = (("train",), ("compare",), ("tune",))  # commands that look for weights by themselves
 # Options that say what to begin with, or that other machines train, which lack what is found here.
 CHOSEN = {"--model", "--recipe", "--pretrained", "--on"}
 

@@ -225,14 +225,17 @@ def _uncalibrated(data: "Data") -> str:
 
 
 def _first_run(folder: Path) -> "RunFolder | None":
-    """Return the run in this folder, or the first one of the comparison in it, if there is any.
+    """Return the run in this folder, or the first one of the comparison or search in it, if any.
 
     A run that failed before it had anything to resume is none.
     """
     from softaug_lab.runs import RunFolder
 
     with suppress(OSError):  # a folder that cannot be read is refused when it is opened
-        records = (folder / "recipe.json", *sorted(folder.glob("runs/*/recipe.json")))
+        inner = (
+            path for part in ("runs", "trials") for path in folder.glob(f"{part}/*/recipe.json")
+        )
+        records = (folder / "recipe.json", *sorted(inner))
         return next((run for at in records if (run := RunFolder(at.parent)).started), None)
     return None
 

@@ -1,5 +1,6 @@
 """softaug tune"""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,13 +11,20 @@ from softaug_lab.cli.options import (
     READ,
     DataOptions,
     Device,
+    LeftOpen,
     ReadOptions,
     RecipeFile,
     RecipeOptions,
     Source,
 )
 from softaug_lab.cli.terminal import advance, console, inert, progress_bar, say, show, tell
-from softaug_lab.cli.training import command_line, interruption_hint, load_to_train, source_of
+from softaug_lab.cli.training import (
+    command_line,
+    interruption_hint,
+    load_to_train,
+    source_of,
+    with_weights_at_hand,
+)
 from softaug_lab.cli.weights import begin_with_weights
 from softaug_lab.recipes import WHOLE, Recipe, panels
 
@@ -44,6 +52,7 @@ def tune(
     run: Annotated[Path | None, Parameter(group=panels.RUN)] = None,
     device: Device = "auto",
     jobs: Annotated[int, WHOLE, Parameter(group=panels.MACHINES)] = 1,
+    _left_open: LeftOpen = (),
 ) -> None:
     """Find the strength of the arm auto that suits the data, train with it, and write a report.
 
@@ -77,7 +86,7 @@ def tune(
             raise UsageError(f"tune chooses --{name}, leave it out; got {getattr(recipe, name)}")
     processes = Processes(choose_device(device))
     with interruption_hint("the same command goes on with it"):
-        study = _open(data, read, recipe, run, minutes, objective, processes, jobs)
+        study = _open(data, read, recipe, run, minutes, objective, processes, jobs, _left_open)
         _perform(study, processes)
 
 
@@ -90,6 +99,7 @@ def _open(
     objective: str,
     processes: "Processes",
     jobs: int,
+    left_open: Sequence[str],
 ) -> "Study":
     """Load the data; make the plan of a search, or read that of one that goes on."""
     from softaug_lab.basics.storage import held
@@ -102,11 +112,14 @@ def _open(
         return run or Path("runs") / f"tune-{name}"
 
     loaded, read = load_to_train(data, read, lambda name: folder_of(name) / "last")
-    recipe = begin_with_weights(recipe, loaded)
     folder = folder_of(loaded.name)
+    recipe = with_weights_at_hand(recipe, "tune", data, left_open, loaded, folder)
+    recipe = begin_with_weights(recipe, loaded)
     path = folder / PLAN
     if path.exists():
         plan = read_plan(path, minutes, objective)
+        if plan.jobs != jobs:
+            say(f"planned with --jobs {plan.jobs}; with {jobs} it takes another time")
     else:
         if folder.exists() and any(folder.iterdir()):
             raise UsageError(f"{folder}: exists and is no search; --run names another folder")

@@ -81,7 +81,9 @@ def corrupt(
     generators = [keyed("corruption", seed, name, severity, int(i)) for i in numbers]
     draws = Draws(generators, images.device)
     strength = constants(name, severity, height, width)
-    pixels = _CORRUPTIONS[name](images.float() / 255, strength, draws)
+    # By a tensor: a GPU multiplies by the reciprocal of a number, and Poisson draws depend on bits.
+    levels = torch.full((), 255.0, device=images.device)
+    pixels = _CORRUPTIONS[name](images.float() / levels, strength, draws)
     return (255 * pixels).round().clamp(0, 255).to(torch.uint8)
 
 

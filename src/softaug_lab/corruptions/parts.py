@@ -277,7 +277,7 @@ def relief(layer: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
 
     away = torch.from_numpy(
         # The sampling puts images so far apart that no pixel is nearer to another image's rim.
-        distance_transform_edt(~_rims(layer[:, 0]), sampling=(1e3, 1, 1)).clip(max=20)
+        distance_transform_edt(~_rims(layer[:, 0].cpu()), sampling=(1e3, 1, 1)).clip(max=20)
     ).to(layer)[:, None]
     mean = torch.full((3, 3), 1 / 9)
     level = (convolve(away, mean) + 1e-4).floor().long().clamp(0, 20).flatten(1)
@@ -298,7 +298,7 @@ def _rims(layer: Float[Tensor, "n h w"]) -> Any:
     from scipy.ndimage import label
 
     padded = F.pad(layer[:, None], (1, 1, 1, 1), mode="replicate")
-    across = layer.new_tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
+    across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
     gx = F.conv2d(padded, across[None, None])
     gy = F.conv2d(padded, across.T[None, None])
     size = F.pad(gx.abs() + gy.abs(), (1, 1, 1, 1))
@@ -315,12 +315,12 @@ def _rims(layer: Float[Tensor, "n h w"]) -> Any:
     rising = (here > beside(-1, 1)) & (here > beside(1, -1))
     diagonal = torch.where(gx * gy >= 0, falling, rising)
     peak = torch.where(slope < flat, horizontal, torch.where(slope > steep, vertical, diagonal))
-    weak, clear = (edges[:, 0].cpu().numpy() for edges in (peak & (here > 50), here > 150))
+    weak = (peak & (here > 50))[:, 0].numpy()
     # Weak edges remain where they are connected to a strong one in the same image.
     within = np.zeros((3, 3, 3), dtype=bool)
     within[1] = True
     part, count = label(weak, within)
     strong = np.zeros(count + 1, dtype=bool)
-    strong[np.unique(part[clear & weak])] = True
+    strong[np.unique(part[(here > 150)[:, 0].numpy() & weak])] = True
     strong[0] = False
     return strong[part]

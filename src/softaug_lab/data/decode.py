@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.basics.machine import cores
 from softaug_lab.data.objects import FULL, object_map
 from softaug_lab.data.opening import open_image, reason, refuse_size
 from softaug_lab.data.resize import fit, without_far_ends
@@ -126,7 +127,7 @@ def decoders() -> ThreadPoolExecutor:
     One for each core, which the processes that torchrun began on a machine divide; 16 at most.
     """
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return ThreadPoolExecutor(min(16, max(1, (os.cpu_count() or 1) // beside)), "decode")
+    return ThreadPoolExecutor(min(16, max(1, cores() // beside)), "decode")
 
 
 def read_image(path: Path, channels: int, height: int, width: int) -> UInt8[Tensor, "c h w"]:

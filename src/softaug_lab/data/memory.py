@@ -1,5 +1,6 @@
 """Whether decoded images fit in memory, checked before they are decoded."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,17 +28,20 @@ def check_memory(
 ) -> list[str]:
     """Compare the size of n decoded images [C,H,W] with the available memory.
 
-    Returns a note for the user where they take over half of it. Raises SoftaugError where they
-    take more than all of it.
+    Each process that torchrun began on this machine holds all of them. Returns a note for the user
+    where they take over half of it. Raises SoftaugError where they take more than all of it.
     """
     free = available()
     if free is None:
         return []
     channels, height, width = shape
-    needed = n * channels * height * width
+    copies = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    needed = n * channels * height * width * copies
+    copied = f" in {copies} processes" if copies > 1 else ""
     text = (
-        f"{source}: {n:,} images of {width} x {height} px take {needed / 2**30:.1f} GiB decoded, "
-        f"{free / 2**30:.1f} GiB are free; a smaller --size would help"
+        f"{source}: {n:,} images of {width} x {height} px take {needed / 2**30:.1f} GiB "
+        f"decoded{copied}, {free / 2**30:.1f} GiB are free; a smaller --size would help, or "
+        "--stream"
     )
     if needed > free:
         raise SoftaugError(text)

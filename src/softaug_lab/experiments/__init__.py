@@ -5,7 +5,7 @@ extra: the command line imports `softaug_lab.experiments.ray` only where a compa
 """
 
 from softaug_lab.experiments.compare import compare_runs, open_runs, require_comparable
-from softaug_lab.experiments.cost import check_minutes, epochs_within, pace_within, plan
+from softaug_lab.experiments.cost import Pace, check_minutes, epochs_within, pace_within, plan
 from softaug_lab.experiments.guess import guess_seconds
 from softaug_lab.experiments.jobs import run_jobs, side_by_side, threads_of_one
 from softaug_lab.experiments.measure import measure_corruptions, measure_ood
@@ -13,6 +13,7 @@ from softaug_lab.experiments.record import augmented_samples, collect
 from softaug_lab.experiments.run_one import RunRecord, fills_for, require_trainable, run_one
 
 __all__ = [
+    "Pace",
     "RunRecord",
     "augmented_samples",
     "check_minutes",

@@ -25,6 +25,7 @@ from softaug_lab.models import Classifier, predict_logits
 from softaug_lab.recipes import Recipe, read_arm
 from softaug_lab.runs import RunFolder
 from softaug_lab.training import (
+    AHEAD,
     InterruptedRunError,
     Progress,
     SimSiam,
@@ -36,7 +37,7 @@ from softaug_lab.training import (
 
 WARM_UP = 2  # steps before the timed ones
 STEPS, SECONDS = 10, 2.0  # of the timed steps, at least: a short burst of other work fills less
-MOST_SECONDS = 10.0  # for a single process
+MOST_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def measure(recipe: Recipe, data: Data, processes: Processes) -> Cost:
     require_trainable(recipe, data)
     ends = [time.perf_counter()]
     steps = 0
+    warm_up = WARM_UP + (0 if data.stream is None else AHEAD)  # batches decoded during the first
     device, in_use = processes.device, _reset_peak(processes.device)
 
     def watch(step: Progress) -> None:
@@ -76,13 +78,10 @@ def measure(recipe: Recipe, data: Data, processes: Processes) -> Cost:
         if step.step == 1:
             # Before it, the pixel statistics may have needed more memory than any step.
             _reset_peak(device)
-        timed = len(ends) - 1 - WARM_UP
-        spent = ends[-1] - ends[min(WARM_UP, len(ends) - 1)]
-        if processes.count > 1:  # they must end at the same step, whatever their clocks say
-            enough = timed >= STEPS
-        else:
-            enough = (timed >= STEPS and spent > SECONDS) or (timed >= 1 and spent > MOST_SECONDS)
-        if enough:
+        timed, spent = len(ends) - 1 - warm_up, ends[-1] - ends[min(warm_up, len(ends) - 1)]
+        enough = (timed >= STEPS and spent > SECONDS) or (timed >= 1 and spent > MOST_SECONDS)
+        # Several processes end at the same step, whatever their clocks say.
+        if not processes.largest(float(not enough)):
             raise _EnoughError
 
     try:
@@ -91,7 +90,9 @@ def measure(recipe: Recipe, data: Data, processes: Processes) -> Cost:
     except InterruptedRunError as error:
         raise InterruptedRunError("stopped while measuring the pace", error.signal_number) from None
     peak = _peak(device)
-    first = min(WARM_UP, len(ends) - 2)
+    if device.type == "cuda":  # what was measured is gone, and another process may need its memory
+        torch.cuda.empty_cache()
+    first = min(warm_up, len(ends) - 2)
     return Cost(
         steps,
         processes.largest((ends[-1] - ends[first]) / (len(ends) - 1 - first)),

@@ -17,6 +17,7 @@ import torch
 from torch.multiprocessing import get_context
 
 from softaug_lab.basics.errors import SoftaugError, UsageError
+from softaug_lab.basics.machine import cores
 from softaug_lab.basics.processes import Processes, choose_device
 from softaug_lab.data import Data
 from softaug_lab.experiments.apart import logged_warnings, name_of, report_epochs, stopped
@@ -31,10 +32,14 @@ STOP_SECONDS = 60  # for runs to finish their step and write a checkpoint, befor
 
 @dataclass
 class _Job:
-    """A run in a process, which sends what it had to say when it is over."""
+    """A run in a process, which sends what it had to say when it is over.
+
+    place: below the number of runs at a time; those that train together differ in it.
+    """
 
     recipe: Recipe
     run: RunFolder
+    place: int
     process: Any
     results: Connection
     epochs: int = 0
@@ -55,21 +60,22 @@ def run_jobs(
 ) -> None:
     """Run every unfinished run, `jobs` at a time, in this order.
 
-    device: by its name; of several GPUs each run takes the next one. On a CPU the threads are
-    divided among the runs. watch: called after each epoch; warn: with the warnings of each run.
+    device: by its name; of several GPUs each run takes one that no other run has, while there is
+    one. On a CPU the threads are divided among the runs. watch: called after each epoch; warn:
+    with the warnings of each run.
 
     The first error stops the other runs, which write a checkpoint. Raises SoftaugError, naming arm
     and seed, for a run that failed, InterruptedRunError on Ctrl-C and SIGTERM.
     """
     waiting = [(recipe, run) for recipe, run in pairs if not run.finished or is_outdated(run)]
     running: list[_Job] = []
-    begun, jobs = 0, min(jobs, len(waiting))
+    jobs = min(jobs, len(waiting))
     with caught_signals() as caught:
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
-                    running.append(_begin(*waiting.pop(0), data, device_of(device, begun), jobs))
-                    begun += 1
+                    place = min(set(range(jobs)) - {job.place for job in running})
+                    running.append(_begin(*waiting.pop(0), place, data, device, jobs))
                 ends = [end for job in running for end in (job.results, job.process.sentinel)]
                 wait(ends, POLL_SECONDS)
                 if caught:
@@ -83,18 +89,21 @@ def run_jobs(
             _stop(running)
 
 
-def device_of(device: str, number: int) -> str:
-    """Choose the device of a run by its number: of several GPUs the next one."""
+def device_of(device: str, place: int) -> str:
+    """Choose the device of a run by its place: of several GPUs one that no other run has."""
     chosen = choose_device(device)
     if chosen.type == "cuda" and chosen.index is None and torch.cuda.device_count() > 1:
-        return f"cuda:{number % torch.cuda.device_count()}"
+        return f"cuda:{place % torch.cuda.device_count()}"
     return str(chosen)
 
 
 def side_by_side(device: torch.device, jobs: int) -> int:
-    """Count how many of so many runs at a time do not wait for each other: one on each GPU."""
+    """Count how many of so many runs at a time do not wait for each other.
+
+    That is one on each GPU, and on a CPU as many as its cores allow.
+    """
     if device.type == "cpu":
-        return jobs
+        return max(1, min(jobs, cores() // threads_of(jobs)))
     one = device.type != "cuda" or device.index is not None
     return 1 if one else min(jobs, torch.cuda.device_count())
 
@@ -115,15 +124,15 @@ def threads_of(jobs: int) -> int:
     return max(1, torch.get_num_threads() // jobs)
 
 
-def _begin(recipe: Recipe, run: RunFolder, data: Data, device: str, jobs: int) -> _Job:
+def _begin(recipe: Recipe, run: RunFolder, place: int, data: Data, device: str, jobs: int) -> _Job:
     # A forked process can use neither CUDA nor OpenMP. Tensors are in memory that all share.
     context = get_context("spawn")
     results, there = context.Pipe(duplex=False)
-    arguments = (recipe, run, data, device, threads_of(jobs), there)
+    arguments = (recipe, run, data, device_of(device, place), threads_of(jobs), there)
     process = context.Process(target=_perform, args=arguments, daemon=True)
     process.start()
     there.close()  # so that the end of the process is the end of the pipe
-    return _Job(recipe, run, process, results)
+    return _Job(recipe, run, place, process, results)
 
 
 def _perform(

@@ -4,7 +4,7 @@ Imports basics, data, models, recipes, runs and metrics.
 """
 
 from softaug_lab.training.augmentation import build_arm, drawn_visibility, resolve, rule_of
-from softaug_lab.training.batches import build_batches
+from softaug_lab.training.batches import AHEAD, build_batches
 from softaug_lab.training.initial import adopt_weights, initial_model
 from softaug_lab.training.loop import fit
 from softaug_lab.training.progress import Progress
@@ -12,6 +12,7 @@ from softaug_lab.training.signals import InterruptedRunError, caught_signals
 from softaug_lab.training.simsiam import SimSiam
 
 __all__ = [
+    "AHEAD",
     "InterruptedRunError",
     "Progress",
     "SimSiam",

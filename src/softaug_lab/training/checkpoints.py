@@ -16,15 +16,15 @@ from softaug_lab.training.pace import Pace
 from softaug_lab.training.progress import State
 from softaug_lab.training.step import Step
 
-COSTLY = 3.0  # seconds: a twentieth of the shortest time between checkpoints
+MOST = 1 / 20  # of the time, for checkpoints by time
 
 
 @dataclass
 class Checkpoints:
     """Stores a run's model, optimiser, objective, position and history.
 
-    cost: seconds that the last checkpoint took. Where that is more than COSTLY, as for large models
-    on slow storage, checkpoints by time are as many times rarer.
+    costs: seconds that the last two checkpoints took. Where both are large, as for large models on
+    slow storage, checkpoints by time are rarer than `pace` asks; one slow write changes nothing.
     """
 
     run: RunFolder
@@ -34,12 +34,12 @@ class Checkpoints:
     pace: Pace
     saved: float = field(default_factory=time.perf_counter)
     logged: int = 0  # epochs in the log
-    cost: float = 0.0
+    costs: tuple[float, float] = (0.0, 0.0)
 
     @property
     def due(self) -> bool:
         """Whether the main process asks for a checkpoint."""
-        interval = self.pace.seconds * max(1.0, self.cost / COSTLY)
+        interval = self.pace.seconds and max(self.pace.seconds, min(self.costs) / MOST)
         return self.step.processes.main and time.perf_counter() - self.saved > interval
 
     def resume(self) -> tuple[State, list[dict[str, Any]]]:
@@ -84,7 +84,7 @@ class Checkpoints:
             progress = {"at": vars(at), "objective": self.objective.state()}
             self.run.save_checkpoint(state | progress)
         self.saved = time.perf_counter()
-        self.cost = self.saved - began
+        self.costs = (self.costs[-1], self.saved - began)
 
     def weights(self) -> dict[str, Tensor]:
         """Gather the whole weights on the CPU."""

@@ -10,7 +10,7 @@ from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.storage import read_json, write_json
 from softaug_lab.data import Data, hold_out
-from softaug_lab.experiments import check_minutes, pace_within, side_by_side, threads_of_one
+from softaug_lab.experiments import Pace, check_minutes, pace_within, side_by_side, threads_of_one
 from softaug_lab.recipes import Recipe
 
 LAST_ARMS = (
@@ -20,6 +20,7 @@ LAST_ARMS = (
 SHARE, LEAST, MOST = 0.15, 300, 3000  # of the training images that score the short runs
 MOST_SHARE = 0.3
 SHORTEST = 8  # epochs; shorter runs tell little about long ones
+START = 8.0  # seconds until a process of its own has begun a run
 FEWEST = 3  # short runs: with fewer nothing is known about the direction that matters most
 
 
@@ -29,6 +30,7 @@ class Plan:
 
     epochs: of the last runs. trial_epochs, trials: length and number of the short ones. scored: the
     number of training images that score them. epoch_seconds: measured, over all training images.
+    jobs: runs at a time.
     """
 
     minutes: float
@@ -38,6 +40,7 @@ class Plan:
     trials: int
     scored: int
     epoch_seconds: float
+    jobs: int = 1
     version: str = softaug.__version__
 
     def save(self, path: Path) -> None:
@@ -108,18 +111,17 @@ def make_plan(
     budget, last = 60 * minutes, math.ceil(len(LAST_ARMS) / at_once)  # one after another
     with threads_of_one(jobs):
         pace = pace_within(budget / 2 / last, recipe, LAST_ARMS, data, processes)
-    epoch, evaluation = pace.epoch, pace.evaluation
-    trial_epoch = epoch * search.train_images / data.train_images
-    trial_evaluation = evaluation * len(search.test) / len(data.test)
-    epochs = pace.epochs(budget / 2 / last)
+    start, share = START if jobs > 1 else 0.0, len(search.test) / len(data.test)
+    # Seconds of an epoch, and of a run beside its epochs: of the last ones and of short ones.
+    epoch, trial_epoch = pace.epoch, pace.epoch * search.train_images / data.train_images
+    beside, trial_beside = start + pace.evaluation, start + pace.evaluation * share
+    epochs = Pace(epoch, beside).epochs(budget / 2 / last)
     trial_epochs = min(max(SHORTEST, round(epochs / 4)), epochs)
-    trial = trial_epochs * trial_epoch + trial_evaluation
-    left = budget - last * (epochs * epoch + evaluation)
-    trials = at_once * int(left / trial) if epochs > 0 else 0
+    left = budget - last * (epochs * epoch + beside)
+    trials = at_once * int(left / (trial_epochs * trial_epoch + trial_beside)) if epochs > 0 else 0
     if epochs < SHORTEST or trials < FEWEST:
-        shortest = SHORTEST * trial_epoch + trial_evaluation
-        short = math.ceil(FEWEST / at_once) * shortest
-        least = 2 * max(short, last * (SHORTEST * epoch + evaluation)) / 60
+        short = math.ceil(FEWEST / at_once) * (SHORTEST * trial_epoch + trial_beside)
+        least = 2 * max(short, last * (SHORTEST * epoch + beside)) / 60
         raise UsageError(
             f"--minutes must be at least {math.ceil(least)} here, for {FEWEST} short runs and "
             f"{len(LAST_ARMS)} last ones of {SHORTEST} epochs, got {minutes:g}"
@@ -129,4 +131,4 @@ def make_plan(
             f"--end-epochs must be below the {trial_epochs} epochs of the short runs, "
             f"got {recipe.end_epochs}"
         )
-    return Plan(minutes, objective, epochs, trial_epochs, trials, len(search.test), epoch)
+    return Plan(minutes, objective, epochs, trial_epochs, trials, len(search.test), epoch, jobs)

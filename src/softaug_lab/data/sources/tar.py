@@ -1,6 +1,7 @@
 """Tar archives in WebDataset's layout: an image and its label are two files of one name."""
 
 import json
+import math
 import re
 import tarfile
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from softaug_lab.basics.errors import SoftaugError, UsageError, one_line
-from softaug_lab.basics.storage import cache_folder, read_json, write_json
+from softaug_lab.basics.storage import cache_folder, held, read_json, write_json
 from softaug_lab.data.decode import IMAGE_ENDINGS
 from softaug_lab.data.shards import Row
 from softaug_lab.data.sources.listing import Listing
@@ -76,22 +77,31 @@ class Tar:
         """Read the labels from the cache, or else from the archive, which must be read whole."""
         name = sha256(self._identity().encode()).hexdigest()
         cached = cache_folder() / "labels" / f"{name}.json"
-        if cached.exists():
-            return [(image, label) for image, label in read_json(cached)]
-        try:
-            labels = [(row.name, row.label) for row in self.read(0)]
-        except Exception as error:
-            reason = one_line(error)
-            raise SoftaugError(f"{self.url}: not readable as a tar archive ({reason})") from error
+        if not cached.exists():
+            self._cache_labels(cached)
+        return [(image, label) for image, label in read_json(cached)]
+
+    def _cache_labels(self, cached: Path) -> None:
+        """Read the archive in one process of this machine, for which the others wait."""
+        lock = cached.with_suffix(".lock")
         try:
             cached.parent.mkdir(parents=True, exist_ok=True)
+            lock.touch()
         except OSError as error:
             raise SoftaugError(
-                f"{cached.parent}: could not be made ({error.strerror}); SOFTAUG_DATA names "
+                f"{cached.parent}: could not be written ({error.strerror}); SOFTAUG_DATA names "
                 "another folder for the cache"
             ) from error
-        write_json(cached, labels)
-        return labels
+        with held(lock, patience=math.inf):
+            if cached.exists():
+                return
+            try:
+                labels = [(row.name, row.label) for row in self.read(0)]
+            except Exception as error:
+                raise SoftaugError(
+                    f"{self.url}: not readable as a tar archive ({one_line(error)})"
+                ) from error
+            write_json(cached, labels)
 
     def read(self, start: int) -> Iterator[Row]:
         tries = REMOTE_TRIES if self.path is None else 1
