@@ -48,7 +48,8 @@ class DataOptions:
     stream
         Read the training images from disk or network during training, not into memory before it.
     readers
-        With --stream: number of concurrent readers, over all processes.
+        With --stream: number of concurrent readers, over all processes; divides the batch size
+        and is a multiple of the processes.
     buffer
         With --stream: number of encoded images in the shuffle buffer, over all readers.
     objects
@@ -158,7 +159,7 @@ class CompareOptions:
         Ray cluster whose machines all see the folder of the comparison.
     jobs
         Number of runs to train at a time, each in a process of its own; on a CPU they share its
-        cores, with several GPUs each takes the next one.
+        cores, with several GPUs each takes one that is free.
     """
 
     seeds: Annotated[int, WHOLE, Parameter(group=panels.RUN)] = 3

@@ -64,7 +64,7 @@ def tune(
     Parameters
     ----------
     minutes
-        Time for everything, on this machine.
+        Time for all runs, on this machine.
     objective
         What the short runs are scored by: mix_nll is the NLL of whole, cut-off and hidden images
         under one confidence, error that on whole images, cut_off_error that on cut-off ones.
@@ -72,7 +72,7 @@ def tune(
         Folder of the search (default: runs/tune-DATA).
     jobs
         Number of runs to train at a time, each in a process of its own; on a CPU they share its
-        cores, with several GPUs each takes the next one.
+        cores, with several GPUs each takes one that is free.
     """
     from softaug_lab.basics.processes import Processes, choose_device, processes_begun
 
