@@ -14,25 +14,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import folder as write_images
 from support import stripes
+from torch import Tensor
 
 from softaug.recommend import Strength
 from softaug_lab.basics.errors import UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.cli.app import main
 from softaug_lab.data.dataset import Data
+from softaug_lab.evaluation.evaluate import predict_views
 from softaug_lab.evaluation.predictions import LevelLogits, Predictions
 from softaug_lab.experiments.cost import Pace
 from softaug_lab.experiments.jobs import side_by_side
-from softaug_lab.metrics import fit_temperature
+from softaug_lab.experiments.run_one import fills_for
+from softaug_lab.metrics import fit_temperature, sample_nll, scale
+from softaug_lab.models.card import ModelCard
+from softaug_lab.models.classifier import build
 from softaug_lab.recipes.arms import read_arm
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.report.tuning import tuning_sentences, write_tuning_report
+from softaug_lab.runs.folder import RunFolder, folder_name
 from softaug_lab.tuning import plan as planning
 from softaug_lab.tuning.design import ROUND, Point, arm_at, design
 from softaug_lab.tuning.plan import Plan, make_plan, read_plan, search_data
 from softaug_lab.tuning.score import OBJECTIVES, score
 from softaug_lab.tuning.study import Study, Trial, as_record
-from softaug_lab.tuning.surface import Prior, fit_surface
+from softaug_lab.tuning.surface import Prior, Surface, fit_surface
 
 CPU = Processes(torch.device("cpu"))
 NAMES = ("rows", "columns", "checks")
@@ -42,7 +48,7 @@ RULE = Strength(sigma=0.1, erase=0.1)
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    return Data("stripes", NAMES, stripes(1200, 0), stripes(60, 1))
+    return Data("stripes", NAMES, stripes(1200, 0), stripes(60, 1), held_out=stripes(60, 2))
 
 
 @pytest.fixture
@@ -182,6 +188,7 @@ def made_up(n: int = 400) -> Predictions:
     level = LevelLogits(logits / 2, torch.zeros(n, dtype=torch.uint8), 0.4)
     wrong = LevelLogits(-logits, torch.zeros(n, dtype=torch.uint8), 0.4)
     levels = {("cut_off", "unseen", 0.4): level, ("hidden", "unseen", 0.4): wrong}
+    levels["hidden", "usual", 0.4] = LevelLogits(9 * logits, torch.zeros(n).byte(), 0.4)
     return Predictions(labels, logits, levels, {"unseen": ("white",)}, mix_logits=logits * 2)
 
 
@@ -190,14 +197,30 @@ def test_scores_are_those_computed_by_hand() -> None:
     wrong = (made.logits.argmax(dim=1) != made.labels).double().mean().item()
     assert score("error", made) == pytest.approx(wrong)
     assert score("cut_off_error", made) == pytest.approx(wrong)  # half the logits, the same class
-    assert made.mix_logits is not None
     losses = []
     for fitted, scored in ((slice(0, None, 2), slice(1, None, 2)),
                            (slice(1, None, 2), slice(0, None, 2))):  # fmt: skip
         t = fit_temperature(made.logits[fitted], made.labels[fitted])
-        mixed = made.mix_logits[scored].double() / t
-        losses.append(torch.nn.functional.cross_entropy(mixed, made.labels[scored]).item())
+        for weight, factor in ((1 / 4, 1.0), (3 / 8, 0.5), (3 / 8, -1.0)):
+            logits = factor * made.logits[scored].double() / t
+            nll = torch.nn.functional.cross_entropy(logits, made.labels[scored])
+            losses.append(weight * nll.item())
     assert score("mix_nll", made) == pytest.approx(sum(losses) / 2)
+
+
+def test_the_mix_is_scored_in_its_own_shares(data: Data) -> None:
+    """The mean over all views is that of the mix, which shows each image once: here of 6,000."""
+    torch.manual_seed(0)
+    model = build(ModelCard("small", NAMES, 1, 12, 12), (0.4,), (0.2,))
+    many = stripes(6000, 3)
+    fills = fills_for(data, many)
+    made = predict_views(model.eval(), many, fills, 0, 500, CPU)
+    assert made.mix_logits is not None
+    t = fit_temperature(made.logits, made.labels)
+    once = sample_nll(scale(made.mix_logits, t), made.labels)
+    assert score("mix_nll", made) == pytest.approx(
+        once.mean().item(), abs=4 * once.std().item() / 6000**0.5
+    )
 
 
 def test_short_runs_are_scored_on_training_images_that_they_lack(data: Data) -> None:
@@ -378,13 +401,13 @@ def test_a_search_that_is_killed_trains_nothing_twice(tmp_path: Path, few: None)
 
     surface = study(tmp_path / "cut").fit(again)
     arms = study(tmp_path / "cut").last_arms(surface)
-    record = json.loads(json.dumps(as_record(study(tmp_path / "cut"), again, surface, arms)))
+    record = json.loads(json.dumps(as_record(study(tmp_path / "cut"), again, surface, arms, None)))
     write_tuning_report({"command": "softaug tune", **record}, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert page.count("<svg") == 3
     assert all(f"{trial.score:.4f}" in page for trial in again)
     said = tuning_sentences(record)
-    assert said[0].startswith("Trained with auto")
+    assert said[0].startswith("Use auto, the rule: in 4 short runs")
     assert "erase: not tried" not in said[2]  # the fourth short run is of it
     assert "smoothing: not tried" in said[3]
     still = record | {"directions": [direction | {"best": 0.0, "gain": -0.0, "taken": False}
@@ -428,9 +451,47 @@ def test_the_winner_is_as_far_from_the_rule_of_the_full_length(data: Data, tmp_p
     assert steps > 1
     winner, beside = study.last_arms(surface)
     assert winner.startswith(f"auto@hard(randaugment)+crop({0.1 * 1.6**steps:.3g}, ")
-    assert beside == "standard"
+    assert beside == "auto"
     nothing = fit_surface(points, seeds, [1.5] * 6, PRIOR)
     assert study.last_arms(nothing) == ("auto", "standard")
+
+
+@pytest.mark.parametrize(
+    ("gain", "spread", "passed"), [(0.1, 0.5, True), (0.1, 2.0, False), (-0.1, 0.5, False)]
+)
+def test_runs_of_full_length_decide_by_held_out_images(
+    gain: float, spread: float, passed: bool, data: Data, tmp_path: Path
+) -> None:
+    """By a gain above its standard error, of 400 paired images."""
+    found = arm_at(Point(erase=1), RULE)
+    study = Study(tmp_path, PLAN, Recipe(arm="auto"), data, {})
+    rule = torch.linspace(1, 3, 400, dtype=torch.float64)
+    noise = torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(200)
+    scores = {found: rule - gain + spread * noise, "auto": rule}
+
+    class Scored(Study):
+        def _scores(self, run: RunFolder, processes: Processes) -> Tensor:
+            del processes
+            return scores[run.folder.name]
+
+    pairs = [(Recipe(arm=arm), RunFolder(tmp_path / arm)) for arm in (found, "auto")]
+    check = Scored(tmp_path, PLAN, Recipe(arm="auto"), data, {}).check(pairs, CPU)
+    assert check is not None
+    assert (check.images, check.passed) == (400, passed)
+    assert check.gain == pytest.approx(gain)
+    assert check.error == pytest.approx(spread / 20, rel=0.01)
+    trials = [Trial(p, s, "", 1.5 - 0.3 * p.erase, 0.2, 1.0) for p, s in design(12, RULE)]
+    record = as_record(study, trials, study.fit(trials), (found, "auto"), check)
+    assert (record["winner"], record["beside"]) == ((found, "auto") if passed else ("auto", found))
+    said = tuning_sentences(record)[0]
+    assert said.startswith(f"Use {found}. By" if passed else "Use auto, the rule. By")
+    assert f"it gains {gain:.3f} on the rule" in said
+    assert study.check([(Recipe(arm="auto"), pairs[1][1]), pairs[0]], CPU) is None
+
+
+def test_without_held_out_images_nothing_is_begun(data: Data) -> None:
+    with pytest.raises(UsageError, match=r"no images are held out.* leave out --held-out 0"):
+        make_plan(5, "mix_nll", Recipe(), replace(data, held_out=None), CPU, 1)
 
 
 @pytest.mark.parametrize(("epochs", "first"), [(59, "crop(0.0833,"), (60, "hard(randaugment)")])
@@ -460,7 +521,7 @@ def test_objectives_are_those_of_the_command_line() -> None:
         (["--minutes", "1", "--sigma", "0.2"], "tune chooses --sigma, leave it out; got 0.2"),
         (["--minutes", "1", "--jobs", "0"], "--jobs must be at least 1, got 0"),
         (["--minutes", "0"], "--minutes must be finite and above 0, got 0"),
-        (["--minutes", "1", "--train-images", "500"], "500 training images are too few to tune on"),
+        (["--minutes", "1", "--train-images", "500"], "450 training images are too few to tune on"),
     ],
 )
 def test_wrong_requests(
@@ -483,7 +544,9 @@ def test_several_processes_cannot_tune(
     assert "tune is one process; leave out torchrun" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("point", [Point(), Point(erase=1)])
 def test_the_command_trains_the_winner_and_writes_a_report(
+    point: Point,
     tmp_path: Path,
     few: None,
     monkeypatch: pytest.MonkeyPatch,
@@ -491,19 +554,26 @@ def test_the_command_trains_the_winner_and_writes_a_report(
 ) -> None:
     """With a plan of one epoch each, since time is not what is tested."""
     del few
-    write_images(tmp_path / "pictures", range(150))
+    write_images(tmp_path / "pictures", range(180))
     folder = tmp_path / "run"
     monkeypatch.setattr("softaug_lab.tuning.make_plan", lambda *_: replace(PLAN, trials=3))
-    command = ["tune", str(tmp_path / "pictures"), "--minutes", "5", "--run", str(folder)]
+    monkeypatch.setattr(Surface, "winner", lambda _: point)
+    pictures = str(tmp_path / "pictures")
+    command = ["tune", pictures, "--minutes", "5", "--run", str(folder), "--held-out", "0.1"]
     main([*command, "--batch-size", "64"])
     assert {path.name for path in folder.iterdir()} == {
         "plan.json", "trials", "last", "tuning.json", "report.html"
     }  # fmt: skip
     record = json.loads((folder / "tuning.json").read_text())
     assert len(record["trials"]) == 3
-    (winner,) = folder.glob("last/runs/auto*/model.safetensors")
+    assert {path.parent.name for path in folder.glob("last/runs/*/recipe.json")} == {
+        folder_name(Recipe(arm=arm))
+        for arm in (record["found"], "standard" if point == Point() else "auto")
+    }
+    assert (record["check"] is None) == (point == Point())
     said = capsys.readouterr()
-    assert str(winner) in said.out
+    winner = folder / "last" / "runs" / folder_name(Recipe(arm=record["winner"]))
+    assert str(winner / "model.safetensors") in said.out.replace("\n", "")
     assert "3 short runs of 1 epoch," in said.err
     models = {path: path.stat().st_mtime_ns for path in folder.rglob("model.safetensors")}
     assert len(models) == 5

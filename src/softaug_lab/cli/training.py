@@ -97,12 +97,13 @@ def events_beside_logs(
 
 
 def load_to_train(
-    data: str, read: DataOptions, folder: Callable[[str], Path]
+    data: str, read: DataOptions, folder: Callable[[str], Path], share_of_few: float = 0.0
 ) -> tuple["Data", DataOptions]:
     """Load the data to train on, and set images aside for the temperature where there are enough.
 
     folder: the run folder, or that of a comparison, by the data's name; where it has runs, the
-    share that they held out is taken again. Returns the data, and the options with the share.
+    share that they held out is taken again. share_of_few: to set aside where there are too few for
+    a temperature. Returns the data, and the options with the share.
     """
     from softaug_lab.data import hold_out, share_to_hold_out, summary
 
@@ -110,7 +111,7 @@ def load_to_train(
     share = read.held_out
     if share is None:
         recorded = _recorded_share(folder(loaded.name))
-        share = share_to_hold_out(loaded) if recorded is None else recorded
+        share = (share_to_hold_out(loaded) or share_of_few) if recorded is None else recorded
         if share:
             said = len(loaded.notes)
             loaded = hold_out(loaded, share, seed=0)

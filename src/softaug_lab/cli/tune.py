@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from softaug_lab.tuning import Plan, Study
 
 PLAN = "plan.json"
+HELD_OUT_OF_FEW = 0.1  # of the training images, to decide on
 
 
 def tune(
@@ -58,8 +59,8 @@ def tune(
 
     Half of the time goes to short runs around the rule of the arm auto, a quarter as long as the
     last one; a part of the training images scores them. The rule's strength is left only where the
-    gain is above its standard error. The winner is trained beside the standard arm, and tested on
-    images that the search never used. The same command continues after a crash.
+    gain is above its standard error, in short runs and then in runs of full length of both, on
+    images that none of them trained on. The same command continues after a crash.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def _open(
     def folder_of(name: str) -> Path:
         return run or Path("runs") / f"tune-{name}"
 
-    loaded, read = load_to_train(data, read, lambda name: folder_of(name) / "last")
+    loaded, read = load_to_train(data, read, folder_of, HELD_OUT_OF_FEW)
     folder = folder_of(loaded.name)
     recipe = with_weights_at_hand(recipe, "tune", data, left_open, loaded, folder)
     recipe = begin_with_weights(recipe, loaded)
@@ -160,15 +161,17 @@ def _perform(study: "Study", processes: "Processes") -> None:
         arms = study.last_arms(surface)
         pairs = study.run_last(arms, processes, watch)
         runs = [one for _, one in pairs]
-        title = f"The winner of a search beside the standard arm, on {study.data.name}"
+        check = study.check(pairs, processes)
+        title = f"The last runs of a search on {study.data.name}"
         results = collect(title, command_line(), runs, study.data, compare_runs(runs, arms))
         write_json(study.folder / "last" / "results.json", results)
         write_report(results, study.folder / "last" / "report.html")
-        record = {"command": command_line(), **as_record(study, trials, surface, arms)}
+        record = {"command": command_line(), **as_record(study, trials, surface, arms, check)}
         write_json(study.folder / "tuning.json", record)
         write_tuning_report(record, study.folder / "report.html")
     show(arms_table(results))
     for sentence in tuning_sentences(record):
         console.print(inert(sentence), markup=False, highlight=False)
-    tell(f"model   {runs[0].model_file}")
+    chosen = runs[arms.index(record["winner"])]
+    tell(f"model   {chosen.model_file}")
     tell(f"report  {study.folder / 'report.html'}")

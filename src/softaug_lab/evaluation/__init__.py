@@ -4,7 +4,7 @@ Imports `softaug` and the lab's basics, data, metrics, models, corruptions, reci
 """
 
 from softaug_lab.evaluation.ensembles import Ensemble, mean_of
-from softaug_lab.evaluation.evaluate import PASSES, evaluate, summarise
+from softaug_lab.evaluation.evaluate import PASSES, evaluate, predict_views, summarise
 from softaug_lab.evaluation.fills import Fills
 from softaug_lab.evaluation.image_files import FileProbabilities, predict_files
 from softaug_lab.evaluation.predictions import Predictions
@@ -41,6 +41,7 @@ __all__ = [
     "has_views",
     "mean_of",
     "predict_files",
+    "predict_views",
     "probe_errors",
     "probe_run",
     "refuse_stream",

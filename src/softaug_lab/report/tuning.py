@@ -33,22 +33,35 @@ def write_tuning_report(record: dict[str, Any], path: Path) -> None:
 def tuning_sentences(record: dict[str, Any]) -> list[str]:
     """Say what a search chose and how sure it is, in a sentence for each direction."""
     plan = record["plan"]
-    taken = [direction for direction in record["directions"] if direction["taken"]]
-    first = (
-        f"Trained with {record['winner']}: by the fit to {len(record['trials'])} short runs, "
-        + ", ".join(f"{d['direction']} gains {_value(d['gain'], record)}" for d in taken)
-        + f" in the {record['about']}."
-        if taken
-        else f"Trained with auto, the rule: in {len(record['trials'])} short runs no step away "
-        f"from it gained more than its standard error in the {record['about']}."
-    )
     return [
-        first,
+        _choice(record) if record["check"] else _rule_won(record),
         *(_sentence(direction, record) for direction in record["directions"]),
         f"A short run of {plan['trial_epochs']} epochs has a noise of "
         f"{_value(record['noise'], record)}; the last runs have {plan['epochs']} epochs, and one "
         "seed, which supports no claim of its own.",
     ]
+
+
+def _rule_won(record: dict[str, Any]) -> str:
+    return (
+        f"Use auto, the rule: in {len(record['trials'])} short runs no step away from it gained "
+        f"more than its standard error in the {record['about']}."
+    )
+
+
+def _choice(record: dict[str, Any]) -> str:
+    """Say what short runs found, and whether runs of full length agree."""
+    taken = [direction for direction in record["directions"] if direction["taken"]]
+    gains = ", ".join(f"{d['direction']} {_value(d['gain'], record)}" for d in taken)
+    check, passed = record["check"], record["winner"] == record["found"]
+    gain, error = (_value(check[key], record) for key in ("gain", "error"))
+    return (
+        f"Use {record['found'] if passed else 'auto, the rule'}. By the fit to "
+        f"{len(record['trials'])} short runs {record['found']} gains in the {record['about']}: "
+        f"{gains}. At full length it gains {gain} on the rule, with a standard error of {error} "
+        f"on {check['images']:,} held-out images; "
+        + ("that decides." if passed else "no more than that, so the rule stays.")
+    )
 
 
 def _sentence(direction: dict[str, Any], record: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from softaug_lab.recipes import Recipe
 LAST_ARMS = (
     "auto",
     "standard",
-)  # the winner, which costs what auto does, and what it is shown beside
+)  # the winner and the rule cost what auto does; where the rule wins, the standard arm is beside it
 SHARE, LEAST, MOST = 0.15, 300, 3000  # of the training images that score the short runs
 MOST_SHARE = 0.3
 SHORTEST = 8  # epochs; shorter runs tell little about long ones
@@ -103,10 +103,16 @@ def make_plan(
     """Measure the pace, and share the time: half for the last two runs, half for short ones.
 
     Short runs have a quarter of the epochs. jobs: runs at a time; the pace is that of one alone,
-    with its share of the threads. Raises UsageError where the time is too short.
+    with its share of the threads. Raises UsageError where the time is too short, and where no
+    images are held out.
     """
     check_minutes(minutes)
     search = search_data(data, recipe.seed)
+    if data.held_out is None:
+        raise UsageError(
+            f"{data.name}: no images are held out, and tune decides on them at the end; leave out "
+            "--held-out 0"
+        )
     at_once = side_by_side(processes.device, jobs)
     budget, last = 60 * minutes, math.ceil(len(LAST_ARMS) / at_once)  # one after another
     with threads_of_one(jobs):

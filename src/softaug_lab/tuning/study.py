@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from softaug.recommend import Strength
 from softaug_lab.basics.processes import Processes
 from softaug_lab.data import Data
-from softaug_lab.evaluation import Predictions
-from softaug_lab.experiments import RunRecord, open_runs, run_jobs, run_one
+from softaug_lab.evaluation import Predictions, predict_views
+from softaug_lab.experiments import RunRecord, fills_for, open_runs, run_jobs, run_one
+from softaug_lab.models import load_model
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder, folder_name, open_run
 from softaug_lab.training import Progress, resolve, rule_of
@@ -23,6 +25,7 @@ from softaug_lab.tuning.score import OBJECTIVES, score
 from softaug_lab.tuning.surface import Choice, Surface, fit_surface
 
 DRAWN = 31  # places at which the report draws a curve
+BATCH = 500  # images
 Watch = Callable[[str, Recipe, Progress], None]
 Pairs = list[tuple[Recipe, RunFolder]]
 log = logging.getLogger(__name__)
@@ -38,6 +41,22 @@ class Trial:
     score: float
     error: float
     seconds: float
+
+
+@dataclass(frozen=True)
+class Check:
+    """What the winner of the short runs gains on the rule at full length, on held-out images.
+
+    gain: of the score, with its standard error over images. passed: whether it is above that.
+    """
+
+    gain: float
+    error: float
+    images: int
+
+    @property
+    def passed(self) -> bool:
+        return self.gain > self.error
 
 
 @dataclass(frozen=True)
@@ -105,10 +124,14 @@ class Study:
         return replace(surface, whole=whole)
 
     def last_arms(self, surface: Surface) -> tuple[str, str]:
-        """Return the winner, as far from the rule at full length as it was at the short one."""
+        """Return the winner, as far from the rule at full length as it was at the short one.
+
+        Beside it the rule, or the standard arm where the rule has won.
+        """
         winner = surface.winner()
-        rule = self._rule(self.plan.epochs, self.data)
-        return "auto" if winner == Point() else arm_at(winner, rule), "standard"
+        if winner == Point():
+            return "auto", "standard"
+        return arm_at(winner, self._rule(self.plan.epochs, self.data)), "auto"
 
     def _rule(self, epochs: int, data: Data) -> Strength:
         """Return the rule's strength for so many epochs, with the last runs' RandAugment or not."""
@@ -116,19 +139,44 @@ class Study:
         return rule_of(replace(self.recipe, epochs=epochs), data, policy=last.policy)
 
     def run_last(self, arms: Sequence[str], processes: Processes, watch: Watch) -> Pairs:
-        """Train and evaluate the winner and the standard arm at full length."""
+        """Train and evaluate both arms at full length."""
         recipe = replace(self.recipe, epochs=self.plan.epochs)
         folder = self.folder / "last"
         pairs = open_runs(recipe, arms, (recipe.seed,), self.data, folder, self.source, processes)
         self._run(pairs, ["last run"] * len(pairs), self.data, processes, watch)
         return pairs
 
+    def check(self, pairs: Pairs, processes: Processes) -> Check | None:
+        """Compare the winner with the rule at full length; None where the rule has won.
+
+        Images that no run trained on decide, since what gains in short runs may not in long ones.
+        """
+        if pairs[0][0].arm == "auto":
+            return None
+        winner, rule = (self._scores(run, processes) for _, run in pairs)
+        gains = rule - winner
+        return Check(float(gains.mean()), float(gains.std()) / len(gains) ** 0.5, len(gains))
+
+    def _scores(self, run: RunFolder, processes: Processes) -> Tensor:
+        """Score a run on each held-out image."""
+        held_out = self.data.held_out
+        assert held_out is not None
+        model = load_model(run.model_file).to(processes.device)
+        fills = fills_for(self.data, held_out)
+        predictions = predict_views(model, held_out, fills, 0, BATCH, processes)
+        return OBJECTIVES[self.plan.objective].of(predictions)
+
 
 def as_record(
-    study: Study, trials: Sequence[Trial], surface: Surface, arms: Sequence[str]
+    study: Study,
+    trials: Sequence[Trial],
+    surface: Surface,
+    arms: tuple[str, str],
+    check: Check | None,
 ) -> dict[str, Any]:
-    """Make the content of tuning.json: every short run, the fit, and what it chose."""
+    """Make the content of tuning.json: every short run, the fit, its check, and what was chosen."""
     objective = OBJECTIVES[study.plan.objective]
+    winner, other = arms if check is None or check.passed else arms[::-1]
     return {
         "data": study.data.name,
         "plan": asdict(study.plan),
@@ -137,8 +185,10 @@ def as_record(
         "noise": surface.noise,
         "trials": [asdict(trial) for trial in trials],
         "directions": [_direction(choice, trials, surface) for choice in surface.choices()],
-        "winner": arms[0],
-        "beside": list(arms[1:]),
+        "found": arms[0],
+        "check": None if check is None else asdict(check),
+        "winner": winner,
+        "beside": other,
     }
 
 
