@@ -21,7 +21,7 @@ RULE = strength(epochs=30, images=10_000, side=32)
 
 def true_score(point: Point, off: float) -> float:
     """The score of a point against that of the rule, where the optimum is so many steps off."""
-    return COST * ((point.sigma - off) ** 2 - off**2 + point.erase**2 + point.smoothing**2)
+    return COST * ((point.sigma - off) ** 2 - off**2 + point.erase**2)
 
 
 def simulate(runs: int, off: float, noise: float) -> tuple[float, float]:

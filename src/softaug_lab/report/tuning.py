@@ -12,7 +12,6 @@ from softaug_lab.report.templates import template
 STEPS = {
     "sigma": "strength of the crop, in factors of 1.6 of the rule's sigma",
     "erase": "rectangles hidden, in steps of 15 of 100 images",
-    "smoothing": "label smoothing on top, in steps of 5 % of the confidence",
 }
 
 
@@ -54,14 +53,16 @@ def _choice(record: dict[str, Any]) -> str:
     taken = [direction for direction in record["directions"] if direction["taken"]]
     gains = ", ".join(f"{d['direction']} {_value(d['gain'], record)}" for d in taken)
     check, passed = record["check"], record["winner"] == record["found"]
-    gain, error = (_value(check[key], record) for key in ("gain", "error"))
+    gain, error = (_value(abs(check[key]), record) for key in ("gain", "error"))
+    found, n = record["found"], len(record["trials"])
     return (
-        f"Use {record['found'] if passed else 'auto, the rule'}. By the fit to "
-        f"{len(record['trials'])} short runs {record['found']} gains in the {record['about']}: "
-        f"{gains}. At full length it gains {gain} on the rule, with a standard error of {error} "
-        f"on {check['images']:,} held-out images; "
-        + ("that decides." if passed else "no more than that, so the rule stays.")
-    )
+        (f"Use {found}. By the fit to {n} short runs it" if passed else
+         f"Use auto, the rule. By the fit to {n} short runs {found}")
+        + f" gains in the {record['about']}: {gains}. At full length it "
+        + (f"gains {gain} on" if check["gain"] > 0 else f"loses {gain} to")
+        + f" the rule, with a standard error of {error} on {check['images']:,} held-out images, so "
+        + ("it is taken." if passed else "the rule stays.")
+    )  # fmt: skip
 
 
 def _sentence(direction: dict[str, Any], record: dict[str, Any]) -> str:

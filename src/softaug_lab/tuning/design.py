@@ -1,4 +1,8 @@
-"""The settings that a search tries: the rule's own, and steps away from it in three directions."""
+"""The settings that a search tries: the rule's own, and steps away from it in two directions.
+
+A ceiling of the confidence was a third one. It gained in short runs and lost in long ones, on the
+images that decide (LOG.md).
+"""
 
 import math
 from collections.abc import Iterator
@@ -9,7 +13,7 @@ from softaug.recommend import Strength
 from softaug_lab.recipes import expression_of
 
 FACTOR = 1.6  # of sigma, for one step
-STEP_OF_Q, STEP_OF_ALPHA = 0.15, 0.05
+STEP_OF_Q = 0.15
 MOST_SIGMA, MOST_Q = 0.4, 0.5
 
 
@@ -18,12 +22,11 @@ class Point:
     """A setting, in steps away from the rule's: 0 is the rule.
 
     sigma: steps of a factor 1.6 of the crop's strength. erase: steps of 0.15 of the probability
-    that a rectangle is hidden. smoothing: steps of 0.05 below 1 of the ceiling of the confidence.
+    that a rectangle is hidden.
     """
 
     sigma: float = 0.0
     erase: float = 0.0
-    smoothing: float = 0.0
 
     def __iter__(self) -> Iterator[float]:
         return iter(astuple(self))
@@ -31,14 +34,13 @@ class Point:
 
 DIRECTIONS = tuple(field.name for field in fields(Point))
 # How far a winner may go: hardly further than the points that were tried.
-BOUNDS = {"sigma": (-1.5, 1.5), "erase": (-1.0, 1.5), "smoothing": (0.0, 2.0)}
+BOUNDS = {"sigma": (-1.5, 1.5), "erase": (-1.0, 1.5)}
 # In the order of what they are expected to gain. The first three already tell about sigma.
 ROUND = (
     Point(),
     Point(sigma=1),
     Point(sigma=-1),
     Point(erase=1),
-    Point(smoothing=1),
     Point(erase=-1),
 )
 
@@ -58,17 +60,15 @@ def _within_bounds(point: Point, rule: Strength) -> Point:
     """Return the point that is trained for one: strengths have bounds of their own."""
     sigma = min(point.sigma, math.log(MOST_SIGMA / rule.sigma) / math.log(FACTOR))
     least, most = (-rule.erase / STEP_OF_Q, (MOST_Q - rule.erase) / STEP_OF_Q)
-    return Point(sigma, min(max(point.erase, least), most), point.smoothing)
+    return Point(sigma, min(max(point.erase, least), most))
 
 
 def arm_at(point: Point, rule: Strength) -> str:
     """Write the arm `auto` at a point around the rule's strength."""
     sigma = min(rule.sigma * FACTOR**point.sigma, MOST_SIGMA)
     erase = round(min(max(rule.erase + STEP_OF_Q * point.erase, 0.0), MOST_Q), 6)
-    ceiling = 1 - STEP_OF_ALPHA * point.smoothing
-    changed = "" if ceiling == 1 else f"(ceiling={_short(ceiling):g})"
     there = replace(rule, sigma=_short(sigma), erase=_short(erase))
-    return f"auto{changed}@{expression_of(there)}"
+    return f"auto@{expression_of(there)}"
 
 
 def _short(value: float) -> float:
