@@ -92,7 +92,7 @@ def _value(value: float, record: dict[str, Any]) -> str:
 def _row(trial: dict[str, Any], record: dict[str, Any]) -> dict[str, str]:
     """A short run as a line of the table; steps of 0 are left blank."""
     score = f"{100 * trial['score']:.2f} %" if record["percent"] else f"{trial['score']:.4f}"
-    steps = {name: f"{x:+g}" if x else "" for name, x in trial["point"].items()}
+    steps = {name: f"{x:+.2g}" if x else "" for name, x in trial["point"].items()}
     return {**steps, "arm": trial["arm"], "seed": str(trial["seed"]), "score": score}
 
 
