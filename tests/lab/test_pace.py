@@ -212,7 +212,7 @@ def test_slow_checkpoints_are_rarer(
     now, writes = [0.0], iter(costs)
     monkeypatch.setattr("softaug_lab.training.checkpoints.time.perf_counter", lambda: now[0])
 
-    def write(*_: object) -> None:
+    def write(*_: object, **__: object) -> None:
         now[0] += next(writes)
 
     monkeypatch.setattr(RunFolder, "save_checkpoint", write)
@@ -227,6 +227,34 @@ def test_slow_checkpoints_are_rarer(
     assert not checkpoints.due
     now[0] += 0.1
     assert checkpoints.due
+
+
+def test_a_broken_checkpoint_does_not_replace_a_whole_one(data: Data, tmp_path: Path) -> None:
+    """A disk may break the newest again and again, after each first checkpoint of a process."""
+    objective = build_objective(QUICK, data, CPU)
+    step = Step(QUICK, objective, CPU)
+    run = open_run(tmp_path, QUICK, data, {}, resume=False)
+
+    def begin() -> tuple[Checkpoints, int]:
+        checkpoints = Checkpoints(run, objective, step, objective.optimizer(step.model), Pace())
+        return checkpoints, checkpoints.resume()[0].position
+
+    def cut_short() -> None:
+        newest = run.checkpoint_files[0]
+        newest.write_bytes(newest.read_bytes()[:1000])
+
+    checkpoints, _ = begin()
+    for position in (1, 2):
+        checkpoints.save(State(position=position), [])
+    for _ in range(3):
+        cut_short()
+        checkpoints, position = begin()
+        assert position == 1
+        checkpoints.save(State(position=3), [])
+    assert begin()[1] == 3
+    checkpoints.save(State(position=4), [])  # now 3 is the one before
+    cut_short()
+    assert begin()[1] == 3
 
 
 def test_a_gpu_is_run_ahead_of_and_a_cpu_is_not() -> None:

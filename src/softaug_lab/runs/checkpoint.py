@@ -15,8 +15,8 @@ MARK = b"softaug checkpoint 2\n"  # then 32 bytes of SHA-256, then the bytes of 
 log = logging.getLogger(__name__)
 
 
-def write_checkpoint(file: Path, state: dict[str, Any], previous: Path) -> None:
-    """Write a checkpoint, whole or not at all; the file it replaces is kept as `previous`."""
+def write_checkpoint(file: Path, state: dict[str, Any], previous: Path | None) -> None:
+    """Write a checkpoint, whole or not at all; keep the file it replaces as `previous`, if any."""
     content = io.BytesIO()
     torch.save(state, content)
     payload = content.getbuffer()
@@ -27,6 +27,27 @@ def write_checkpoint(file: Path, state: dict[str, Any], previous: Path) -> None:
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
     """Read what `write_checkpoint` wrote; raises ValueError for anything else."""
+    payload = _payload(file)
+    try:
+        state: dict[str, Any] = torch.load(
+            io.BytesIO(payload), map_location="cpu", weights_only=True
+        )
+    except Exception as error:
+        raise ValueError(f"not a checkpoint of tensors ({type(error).__name__})") from error
+    return state
+
+
+def is_whole(file: Path) -> bool:
+    """Whether a file is a checkpoint with all its bytes."""
+    try:
+        _payload(file)
+    except ValueError:
+        return False
+    return True
+
+
+def _payload(file: Path) -> bytes:
+    """Read the bytes of torch.save; raises ValueError where they are not those once written."""
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -37,13 +58,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     digest, payload = content[start : start + 32], content[start + 32 :]
     if sha256(payload).digest() != digest:
         raise ValueError("not a whole checkpoint")
-    try:
-        state: dict[str, Any] = torch.load(
-            io.BytesIO(payload), map_location="cpu", weights_only=True
-        )
-    except Exception as error:
-        raise ValueError(f"not a checkpoint of tensors ({type(error).__name__})") from error
-    return state
+    return payload
 
 
 def read_first_checkpoint(files: Sequence[Path]) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from softaug_lab.basics.errors import SoftaugError, UsageError, listed
 from softaug_lab.basics.storage import held, read_json, write_atomically, write_json
 from softaug_lab.data import Data
 from softaug_lab.recipes import Recipe
-from softaug_lab.runs.checkpoint import read_first_checkpoint, write_checkpoint
+from softaug_lab.runs.checkpoint import is_whole, read_first_checkpoint, write_checkpoint
 from softaug_lab.runs.environment import environment
 
 CPU = torch.device("cpu")
@@ -159,10 +159,15 @@ class RunFolder:
         except (OSError, ValueError, TypeError) as error:
             raise SoftaugError(f"{self.training_keys_file}: not readable ({error})") from error
 
-    def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Write a checkpoint, whole or not at all, and keep the previous one."""
+    def save_checkpoint(self, state: dict[str, Any], check_last: bool = False) -> None:
+        """Write a checkpoint, whole or not at all, and keep the previous one.
+
+        check_last: whether the last one may be broken, by a disk or a hand. A broken one does not
+        replace the one before it, which may be the only whole one.
+        """
         file, previous = self.checkpoint_files
-        write_checkpoint(file, state, previous)
+        kept = not check_last or is_whole(file)
+        write_checkpoint(file, state, previous if kept else None)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """Read the newest whole checkpoint, None if the run has none.

@@ -35,6 +35,7 @@ class Checkpoints:
     saved: float = field(default_factory=time.perf_counter)
     logged: int = 0  # epochs in the log
     costs: tuple[float, float] = (0.0, 0.0)
+    written: bool = False  # whether the last checkpoint is this process's own
 
     @property
     def due(self) -> bool:
@@ -82,7 +83,8 @@ class Checkpoints:
                 self.run.save_history(history)
                 self.logged = len(history)
             progress = {"at": vars(at), "objective": self.objective.state()}
-            self.run.save_checkpoint(state | progress)
+            self.run.save_checkpoint(state | progress, check_last=not self.written)
+            self.written = True
         self.saved = time.perf_counter()
         self.costs = (self.costs[-1], self.saved - began)
 
