@@ -668,6 +668,19 @@ def test_half_of_the_memory_is_noted_and_more_than_all_is_an_error() -> None:
         check(719)
 
 
+def test_processes_of_a_machine_hold_a_copy_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compared with all memory, of which some of them may have taken their part."""
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+
+    def check(total: int) -> list[str]:
+        return check_memory("pets", 10, (3, 4, 6), lambda: 1, lambda: total)
+
+    assert check(8 * 720) == []
+    assert "in 4 processes" in check(4 * 720)[0]
+    with pytest.raises(SoftaugError, match=r"in 4 processes, 0\.0 GiB are there"):
+        check(4 * 720 - 1)
+
+
 def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_folder(tmp_path, {"train": 1, "val": 1})
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)

@@ -21,22 +21,19 @@ from softaug_lab.basics.errors import UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.cli.app import main
 from softaug_lab.data.dataset import Data
-from softaug_lab.evaluation.evaluate import predict_views
 from softaug_lab.evaluation.predictions import LevelLogits, Predictions
+from softaug_lab.evaluation.views import EIGHTHS, mixed_views
 from softaug_lab.experiments.cost import Pace
 from softaug_lab.experiments.jobs import side_by_side
-from softaug_lab.experiments.run_one import fills_for
-from softaug_lab.metrics import fit_temperature, sample_nll, scale
-from softaug_lab.models.card import ModelCard
-from softaug_lab.models.classifier import build
+from softaug_lab.metrics import fit_temperature
 from softaug_lab.recipes.arms import read_arm
 from softaug_lab.recipes.recipe import Recipe
 from softaug_lab.report.tuning import tuning_sentences, write_tuning_report
 from softaug_lab.runs.folder import RunFolder, folder_name
 from softaug_lab.tuning import plan as planning
-from softaug_lab.tuning.design import ROUND, Point, arm_at, design
-from softaug_lab.tuning.plan import Plan, make_plan, read_plan, search_data
-from softaug_lab.tuning.score import OBJECTIVES, score
+from softaug_lab.tuning.design import ROUND, Point, arm_at, bounds_around, design
+from softaug_lab.tuning.plan import Plan, make_plan, read_plan, require_tunable, search_data
+from softaug_lab.tuning.score import OBJECTIVES, WHOLE, score
 from softaug_lab.tuning.study import Study, Trial, as_record
 from softaug_lab.tuning.surface import Prior, Surface, fit_surface
 
@@ -48,13 +45,14 @@ RULE = Strength(sigma=0.1, erase=0.1)
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    return Data("stripes", NAMES, stripes(1200, 0), stripes(60, 1), held_out=stripes(60, 2))
+    return Data("stripes", NAMES, stripes(1200, 0), stripes(60, 1), held_out=stripes(120, 2))
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a search be content with few images to score its short runs."""
     monkeypatch.setattr(planning, "LEAST", 30)
+    monkeypatch.setattr(planning, "LEAST_HELD_OUT", 10)
 
 
 def test_points_of_a_round_share_a_seed_and_the_first_three_are_of_sigma() -> None:
@@ -208,19 +206,12 @@ def test_scores_are_those_computed_by_hand() -> None:
     assert score("mix_nll", made) == pytest.approx(sum(losses) / 2)
 
 
-def test_the_mix_is_scored_in_its_own_shares(data: Data) -> None:
-    """The mean over all views is that of the mix, which shows each image once: here of 6,000."""
-    torch.manual_seed(0)
-    model = build(ModelCard("small", NAMES, 1, 12, 12), (0.4,), (0.2,))
-    many = stripes(6000, 3)
-    fills = fills_for(data, many)
-    made = predict_views(model.eval(), many, fills, 0, 500, CPU)
-    assert made.mix_logits is not None
-    t = fit_temperature(made.logits, made.labels)
-    once = sample_nll(scale(made.mix_logits, t), made.labels)
-    assert score("mix_nll", made) == pytest.approx(
-        once.mean().item(), abs=4 * once.std().item() / 6000**0.5
-    )
+def test_the_mix_is_scored_in_its_own_shares() -> None:
+    """Of the mix a quarter is whole, and each kind and share lost is as frequent as any other."""
+    assert EIGHTHS.count(-1) / len(EIGHTHS) == WHOLE
+    shown = mixed_views(("white",), torch.Size((3200, 1, 32, 32)), 0)
+    kept = (shown.offset.abs().sum(1) + shown.rectangle.abs().sum(1)) == 0
+    assert kept.double().mean() == WHOLE
 
 
 def test_short_runs_are_scored_on_training_images_that_they_lack(data: Data) -> None:
@@ -490,9 +481,42 @@ def test_runs_of_full_length_decide_by_held_out_images(
     assert study.check([(Recipe(arm="auto"), pairs[1][1]), pairs[0]], CPU) is None
 
 
-def test_without_held_out_images_nothing_is_begun(data: Data) -> None:
-    with pytest.raises(UsageError, match=r"no images are held out.* leave out --held-out 0"):
-        make_plan(5, "mix_nll", Recipe(), replace(data, held_out=None), CPU, 1)
+def test_a_search_needs_images_to_decide_on(data: Data) -> None:
+    require_tunable(data)
+    for held_out, count in ((None, 0), (stripes(99, 1), 99)):
+        with pytest.raises(
+            UsageError, match=rf"{count} images are held out.*hold out 100 at least"
+        ):
+            require_tunable(replace(data, held_out=held_out))
+
+
+@pytest.mark.parametrize(
+    ("robust", "sigma", "direction", "slope"),
+    [(0, 0.1, "erase", 1), (1, 0.1, "erase", -1), (1, 0.3, "sigma", -1)],
+)
+def test_a_winner_can_be_trained(
+    robust: int,
+    sigma: float,
+    direction: str,
+    slope: int,
+    tmp_path: Path,
+    data: Data,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It goes no further than a strength can: what the fit says of it is what is trained."""
+    rule = Strength(sigma=sigma, erase=robust / 10)
+    monkeypatch.setattr(Study, "_rule", lambda *_: rule)
+    study = Study(tmp_path, PLAN, Recipe(arm="auto"), data, {})
+    trials = [
+        Trial(p, s, "", 1.5 + 0.3 * slope * getattr(p, direction), 0.2, 1.0)
+        for p, s in design(12, rule)
+    ]
+    surface = study.fit(trials)
+    best = getattr(surface.winner(), direction)
+    low, high = bounds_around(rule)[direction]
+    assert low <= best <= high
+    found, beside = study.last_arms(surface)
+    assert (found == "auto", beside) == ((True, "standard") if robust == 0 else (False, "auto"))
 
 
 @pytest.mark.parametrize(("epochs", "first"), [(59, "crop(0.0833,"), (60, "hard(randaugment)")])

@@ -67,7 +67,7 @@ def tune(
     minutes
         Time for all runs, on this machine.
     objective
-        What the short runs are scored by: mix_nll is the NLL of whole, cut-off and hidden images
+        What the runs are scored by: mix_nll is the NLL of whole, cut-off and hidden images
         under one confidence, error that on whole images, cut_off_error that on cut-off ones.
     run
         Folder of the search (default: runs/tune-DATA).
@@ -105,7 +105,7 @@ def _open(
     """Load the data; make the plan of a search, or read that of one that goes on."""
     from softaug_lab.basics.storage import held
     from softaug_lab.models import require_known
-    from softaug_lab.tuning import Study, make_plan, read_plan
+    from softaug_lab.tuning import Study, make_plan, read_plan, require_tunable
 
     require_known(recipe.model)
 
@@ -113,6 +113,7 @@ def _open(
         return run or Path("runs") / f"tune-{name}"
 
     loaded, read = load_to_train(data, read, folder_of, HELD_OUT_OF_FEW)
+    require_tunable(loaded)
     folder = folder_of(loaded.name)
     recipe = with_weights_at_hand(recipe, "tune", data, left_open, loaded, folder)
     recipe = begin_with_weights(recipe, loaded)
@@ -120,7 +121,7 @@ def _open(
     if path.exists():
         plan = read_plan(path, minutes, objective)
         if plan.jobs != jobs:
-            say(f"planned with --jobs {plan.jobs}; with {jobs} it takes another time")
+            say(f"planned with --jobs {plan.jobs}; with {jobs} the time will differ")
     else:
         if folder.exists() and any(folder.iterdir()):
             raise UsageError(f"{folder}: exists and is no search; --run names another folder")

@@ -59,7 +59,7 @@ def _choice(record: dict[str, Any]) -> str:
         (f"Use {found}. By the fit to {n} short runs it" if passed else
          f"Use auto, the rule. By the fit to {n} short runs {found}")
         + f" gains in the {record['about']}: {gains}. At full length it "
-        + (f"gains {gain} on" if check["gain"] > 0 else f"loses {gain} to")
+        + (f"gains {gain} on" if check["gain"] >= 0 else f"loses {gain} to")
         + f" the rule, with a standard error of {error} on {check['images']:,} held-out images, so "
         + ("it is taken." if passed else "the rule stays.")
     )  # fmt: skip
@@ -74,9 +74,13 @@ def _sentence(direction: dict[str, Any], record: dict[str, Any]) -> str:
         )
     if round(direction["best"], 2) == 0:
         return f"{direction['direction']}: the rule's value is the best."
-    verdict = "taken" if direction["taken"] else "no more than that, so the rule's value stays"
+    verdict = (
+        "tried at full length"
+        if direction["taken"]
+        else "no more than that, so the rule's value stays"
+    )
     if direction["gain"] > direction["error"] and not direction["taken"]:
-        verdict = "not taken, since another step has that price already"
+        verdict = "not tried, since another step has that price already"
     price = direction["price"]
     paid = f", at {100 * price:+.1f} points of error on whole images" if price is not None else ""
     return (

@@ -6,7 +6,7 @@ images that decide (LOG.md).
 
 import math
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from itertools import count, islice
 
 from softaug.recommend import Strength
@@ -56,11 +56,24 @@ def design(trials: int, rule: Strength) -> list[tuple[Point, int]]:
     return list(islice(rounds, trials))
 
 
-def _within_bounds(point: Point, rule: Strength) -> Point:
-    """Return the point that is trained for one: strengths have bounds of their own."""
-    sigma = min(point.sigma, math.log(MOST_SIGMA / rule.sigma) / math.log(FACTOR))
+def bounds_around(rule: Strength) -> dict[str, tuple[float, float]]:
+    """Return how far a winner may go from this rule: strengths have bounds of their own."""
+    most_sigma = math.log(MOST_SIGMA / rule.sigma) / math.log(FACTOR)
     least, most = (-rule.erase / STEP_OF_Q, (MOST_Q - rule.erase) / STEP_OF_Q)
-    return Point(sigma, min(max(point.erase, least), most))
+    own = {"sigma": (-math.inf, most_sigma), "erase": (least, most)}
+    return {
+        name: (max(low, own[name][0]), min(high, own[name][1]))
+        for name, (low, high) in BOUNDS.items()
+    }
+
+
+def _within_bounds(point: Point, rule: Strength) -> Point:
+    """Return the point that is trained for one."""
+    limits = bounds_around(rule)
+    moved = {
+        name: min(max(x, limits[name][0]), limits[name][1]) for name, x in asdict(point).items()
+    }
+    return Point(**moved)
 
 
 def arm_at(point: Point, rule: Strength) -> str:

@@ -19,6 +19,7 @@ LAST_ARMS = (
 )  # the winner and the rule cost what auto does; where the rule wins, the standard arm is beside it
 SHARE, LEAST, MOST = 0.15, 300, 3000  # of the training images that score the short runs
 MOST_SHARE = 0.3
+LEAST_HELD_OUT = 100  # images
 SHORTEST = 8  # epochs; shorter runs tell little about long ones
 START = 8.0  # seconds until a process of its own has begun a run
 FEWEST = 3  # short runs: with fewer nothing is known about the direction that matters most
@@ -97,22 +98,30 @@ def search_data(data: Data, seed: int) -> Data:
     return replace(split, test=split.held_out, held_out=None)
 
 
+def require_tunable(data: Data) -> None:
+    """Raise UsageError for data that cannot be tuned on.
+
+    That is what `search_data` refuses, and too few held-out images to decide at the end.
+    """
+    search_data(data, seed=0)
+    count = 0 if data.held_out is None else len(data.held_out)
+    if count < LEAST_HELD_OUT:
+        raise UsageError(
+            f"{data.name}: {count} images are held out, and tune decides on them at the end; leave "
+            f"out --held-out, or hold out {LEAST_HELD_OUT} at least"
+        )
+
+
 def make_plan(
     minutes: float, objective: str, recipe: Recipe, data: Data, processes: Processes, jobs: int
 ) -> Plan:
     """Measure the pace, and share the time: half for the last two runs, half for short ones.
 
     Short runs have a quarter of the epochs. jobs: runs at a time; the pace is that of one alone,
-    with its share of the threads. Raises UsageError where the time is too short, and where no
-    images are held out.
+    with its share of the threads. Raises UsageError where the time is too short.
     """
     check_minutes(minutes)
     search = search_data(data, recipe.seed)
-    if data.held_out is None:
-        raise UsageError(
-            f"{data.name}: no images are held out, and tune decides on them at the end; leave out "
-            "--held-out 0"
-        )
     at_once = side_by_side(processes.device, jobs)
     budget, last = 60 * minutes, math.ceil(len(LAST_ARMS) / at_once)  # one after another
     with threads_of_one(jobs):

@@ -19,7 +19,7 @@ from softaug_lab.models import load_model
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs import RunFolder, folder_name, open_run
 from softaug_lab.training import Progress, resolve, rule_of
-from softaug_lab.tuning.design import BOUNDS, ROUND, Point, arm_at, design
+from softaug_lab.tuning.design import BOUNDS, ROUND, Point, arm_at, bounds_around, design
 from softaug_lab.tuning.plan import Plan, search_data
 from softaug_lab.tuning.score import OBJECTIVES, score
 from softaug_lab.tuning.surface import Choice, Surface, fit_surface
@@ -117,6 +117,8 @@ class Study:
         objective = OBJECTIVES[self.plan.objective]
         points, seeds = [trial.point for trial in trials], [trial.seed for trial in trials]
         surface = fit_surface(points, seeds, [trial.score for trial in trials], objective.prior)
+        rule = self._rule(self.plan.trial_epochs, self.data)
+        surface = replace(surface, bounds=bounds_around(rule))
         if not objective.guarded:
             return surface
         errors = [trial.error for trial in trials]

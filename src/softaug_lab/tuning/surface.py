@@ -1,7 +1,7 @@
 """A quadratic around the rule, fitted to the scores of few runs, and what it allows to conclude."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,13 +53,14 @@ class Surface:
 
     mean: slopes and curvatures, [2 D] in the order of DIRECTIONS. covariance: theirs, [2 D, 2 D].
     noise: standard deviation of a run's score. whole: the fit to the error on whole images, which
-    may rise by MOST_PRICE; None where it may rise by anything.
+    may rise by MOST_PRICE; None where it may rise by anything. bounds: steps that may be taken.
     """
 
     mean: Array
     covariance: Array
     noise: float
     whole: "Surface | None" = None
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=lambda: BOUNDS)
 
     def difference(self, direction: str, x: Array) -> tuple[Array, Array]:
         """Return the score at places x minus that of the rule, and its standard error."""
@@ -85,7 +86,7 @@ class Surface:
         return [replace(choice, taken=choice.direction in taken) for choice in found]
 
     def _choice(self, direction: str) -> Choice:
-        x = np.linspace(*BOUNDS[direction], GRID)
+        x = np.linspace(*self.bounds[direction], GRID)
         price = None if self.whole is None else self.whole.difference(direction, x)[0]
         if price is not None:
             x, price = x[price <= MOST_PRICE], price[price <= MOST_PRICE]

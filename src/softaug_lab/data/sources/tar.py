@@ -86,7 +86,8 @@ class Tar:
         lock = cached.with_suffix(".lock")
         try:
             cached.parent.mkdir(parents=True, exist_ok=True)
-            lock.touch()
+            if not lock.exists():  # another user's may be there
+                lock.touch()
         except OSError as error:
             raise SoftaugError(
                 f"{cached.parent}: could not be written ({error.strerror}); SOFTAUG_DATA names "
