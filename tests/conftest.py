@@ -24,6 +24,8 @@ install_import_hook([f"softaug.{name}" for name in METHOD], "checker.check")
 pytest.register_assert_rewrite("contract")
 
 torch.set_num_threads(1)
+# Autograd begins here: beside a made-up CUDA device it would begin threads, and no fork could run.
+torch.ones(1, requires_grad=True).sum().backward()
 settings.register_profile("softaug", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("softaug")
 

@@ -23,7 +23,7 @@ ALLOWED = {
         "training": "basics data models recipes runs metrics",
         "evaluation": "basics data metrics models corruptions recipes runs",
         "experiments": "basics data metrics models recipes runs training evaluation",
-        "tuning": "basics data metrics recipes runs training evaluation experiments",
+        "tuning": "basics data metrics models recipes runs training evaluation experiments",
         "explore": "basics data models recipes training",
         "advice": "basics data recipes",
         "export": "basics metrics models recipes runs evaluation",
