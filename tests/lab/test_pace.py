@@ -266,8 +266,8 @@ def test_an_optimiser_without_fused_kernels_is_asked_by_the_host() -> None:
     model = nn.Linear(2, 1)
     before = model.weight.detach().clone()
     update = Update(model, torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9), 1, 0)
-    for finite, moved in ((False, False), (True, True)):
+    for broken, moved in ((True, False), (False, True)):
         update.begin()
         model(torch.ones(1, 2)).sum().backward()
-        assert update(torch.tensor(finite)).item() is finite
+        assert update(torch.tensor(broken)).item() is not broken
         assert torch.equal(model.weight, before) is not moved

@@ -24,7 +24,7 @@ from softaug_lab.training.progress import Progress, State
 from softaug_lab.training.reports import Reports
 from softaug_lab.training.schedule import Schedule
 from softaug_lab.training.signals import caught_signals, interruption
-from softaug_lab.training.step import Step, finite
+from softaug_lab.training.step import Step, broken
 from softaug_lab.training.update import Update
 from softaug_lab.training.validation import Validation
 
@@ -67,7 +67,7 @@ def fit(
                 sums = step.sums(
                     outputs, loss, prepared.batch, stop=bool(caught), due=checkpoints.due
                 )
-                taken = update(finite(sums))
+                taken = update(broken(sums))
                 objective.after_step(outputs, prepared.batch, taken)
                 reports.add(prepared, sums)
                 if reports.stop or reports.due:

@@ -62,7 +62,8 @@ def confusions(logits: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]) -> Floa
     p = logits.float().softmax(dim=1)
     correct = p.argmax(dim=1) == labels
     # Wrong samples count 0 instead of being left out, so that no count is read from a GPU.
-    return (F.one_hot(labels, p.shape[1]) * correct[:, None]).float().T @ p
+    rows = torch.zeros_like(p).scatter_(1, labels[:, None], correct[:, None].float())
+    return rows.T @ p
 
 
 def online_smoothing(confusion: Float[Tensor, "k k"]) -> Callable[[Tensor, Tensor], Tensor]:

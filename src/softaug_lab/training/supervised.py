@@ -89,7 +89,8 @@ class Supervised:
     def after_step(self, outputs: Tensor, batch: Batch, taken: Tensor) -> None:
         if self.confusion is not None:
             mine = confusions(outputs, batch.labels)
-            self.confusion[1] += torch.where(taken, self.processes.summed(mine), 0.0)
+            now = self.confusion[1]
+            torch.where(taken, now + self.processes.summed(mine), now, out=now)
         if isinstance(self.model.own_head, Centroids):
             self.model.own_head.update(batch.labels, taken, self.processes.summed)
 

@@ -33,11 +33,11 @@ class Update:
         self.optimizer.zero_grad()
         self._before = [buffer.clone() for buffer in self.buffers]
 
-    def __call__(self, finite: Tensor) -> Tensor:
-        """Take the step, where `finite` is true; return whether it was taken. Both are bool []."""
-        self.skipped += ~finite
-        taken = finite & (self.skipped <= self.allowed)
-        self.left_out.copy_(~taken)
+    def __call__(self, broken: Tensor) -> Tensor:
+        """Take the step unless it is broken; return whether it was taken. Both are bool []."""
+        self.skipped += broken
+        torch.logical_or(broken, self.skipped > self.allowed, out=self.left_out)
+        taken = self.left_out == 0
         if self.fused or taken:
             self.optimizer.step()
         for buffer, before in zip(self.buffers, self._before, strict=True):
