@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from softaug import Drawn
+from softaug.devices import AT_ONCE
 
 COPIES = ("aten._to_copy.default", "aten.copy_.default", "aten.to.dtype_layout")
 INDEXING = "aten.index.Tensor"
@@ -43,17 +45,35 @@ class Watched(TorchDispatchMode):
         if devices == {"cpu", "cuda"} and name in (*COPIES, INDEXING):
             # The third argument of `copy_` is non_blocking; an index is copied without it.
             hurried = kwargs.get("non_blocking", len(args) > 2 and args[2])
-            if not hurried:
+            if not hurried or _read_slowly(args[1] if name == COPIES[1] else args[0]):
                 self.waits.append(f"{name} {[tuple(tensor.shape) for tensor in tensors]}")
         if "cuda" in devices and not func.is_view and not name.startswith(FREE):
             self.launched[name] += 1
         return out
 
 
+def _read_slowly(source: Any) -> bool:
+    """Whether CUDA reads a tensor of the host while the host waits."""
+    large = source.device.type == "cpu" and source.nbytes > AT_ONCE
+    return large and not hasattr(source, "pinned")
+
+
+def _pinned(values: Tensor) -> Tensor:
+    """A copy that is known as pinned; fake tensors cannot be."""
+    copy: Any = values.clone()
+    copy.pinned = True
+    return copy  # type: ignore[no-any-return]
+
+
 @contextmanager
 def watched() -> Iterator[Watched]:
     """Make tensors fake within, so that `device="cuda"` is one that can be watched."""
-    with FakeTensorMode(allow_non_fake_inputs=True), Watched() as seen:
+    with (
+        patch("softaug.devices._can_pin", return_value=True),
+        patch.object(Tensor, "pin_memory", _pinned),
+        FakeTensorMode(allow_non_fake_inputs=True),
+        Watched() as seen,
+    ):
         yield seen
 
 

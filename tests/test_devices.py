@@ -41,6 +41,7 @@ from softaug import (
     UniformCrop,
     VerticalFlip,
 )
+from softaug.devices import to_device
 from softaug.transforms import policies
 from softaug.transforms.base import visible
 from softaug.transforms.colour import ColourJitter, Greyscale
@@ -105,6 +106,18 @@ def test_draws_from_the_host_make_nobody_wait(transform: Any, dtype: torch.dtype
         assert_there(*transform.apply(images, begun, fake_draws(drawn)))
     assert seen.waits == []
     assert seen.launches
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32])
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_large_values_are_copied_from_pinned_memory(size: int, dtype: torch.dtype | None) -> None:
+    with watched() as seen:
+        values = torch.zeros(size, dtype=torch.int64)
+        values.to("cuda", non_blocking=True)
+        assert len(seen.waits) == (size > 1000)
+        seen.waits.clear()
+        assert_there(to_device(values, torch.device("cuda"), dtype))
+    assert seen.waits == []
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])

@@ -163,6 +163,14 @@ def test_even_confusion_is_smooth(rows: Tensor, p: Tensor, scale: float) -> None
     torch.testing.assert_close(got, smooth(rows, p, K), rtol=1e-4, atol=1e-6)
 
 
+def test_confusion_is_not_rounded_in_autocast() -> None:
+    confusion = torch.rand(K, K, generator=torch.Generator().manual_seed(0))
+    labels, p = torch.arange(K), torch.linspace(0.1, 0.9, K)
+    expected = smooth_by_confusion(labels, p, confusion)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(smooth_by_confusion(labels, p, confusion), expected)
+
+
 @given(any_rows, confidences, st.integers(0, 99))
 def test_confusion_keeps_the_mass_and_goes_where_it_says(
     rows: Tensor, p: Tensor, seed: int

@@ -83,12 +83,12 @@ class CalibratedCurve:
         Raises ValueError for no images, logits that are not finite, and labels or visibilities out
         of range.
         """
-        seen = torch.ones(len(logits)) if visibility is None else visibility
+        seen = logits.new_ones(len(logits)) if visibility is None else visibility
         _check(logits, labels, seen)
         confidence, predicted = logits.detach().double().softmax(dim=1).max(dim=1)
         gap = (confidence - (predicted == labels).double()).cpu()
         slopes = self._slopes(seen.detach().double().cpu())
-        normal = slopes.T @ slopes + torch.diag(torch.tensor(PRIOR, dtype=torch.float64))
+        normal = slopes.T @ slopes + torch.tensor(PRIOR, dtype=torch.float64, device="cpu").diag()
         alpha, log_k = torch.linalg.solve(normal, slopes.T @ gap).tolist()
         self.alpha = min(max(self.alpha - RATE * alpha, 0.0), MOST_ALPHA)
         log_k = self.log_k - RATE * log_k

@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from softaug.checks import check_between, check_labels, check_num_classes, check_values
-from softaug.devices import to_device
+from softaug.devices import to_device, without_autocast
 
 
 def as_labels(labels: Any) -> Tensor:
@@ -98,7 +98,9 @@ def smooth_by_confusion(
         off.sum(dim=1),
         "each row of confusion must be >= 0, with something beside the diagonal",
     )
-    return p * rows + (1 - p) * (rows @ (off / off.sum(dim=1, keepdim=True)))
+    with without_autocast(rows):
+        others = rows @ (off / off.sum(dim=1, keepdim=True))
+    return p * rows + (1 - p) * others
 
 
 def smooth_multilabel(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import torch
 import torch.distributed as dist
 import two_processes
 from fakes import watched
-from support import ended, fork
+from support import ended, fork, tar
 from torch import Tensor
 
 from softaug import mean_one
@@ -27,12 +28,18 @@ from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes, choose_device, started
 from softaug_lab.cli.app import main
 from softaug_lab.cli.terminal import quiet, say
+from softaug_lab.data.load import load
+from softaug_lab.data.stream import StreamOptions
 from softaug_lab.evaluation.predictions import Predictions
 from softaug_lab.experiments.cost import epochs_within
 from softaug_lab.models.classifier import load_model
 from softaug_lab.recipes.recipe import Recipe
-from softaug_lab.runs.folder import RunFolder
+from softaug_lab.runs.folder import RunFolder, open_run
+from softaug_lab.training import prepared
 from softaug_lab.training.loop import fit
+from softaug_lab.training.pace import Pace
+from softaug_lab.training.progress import Progress
+from softaug_lab.training.signals import InterruptedRunError
 
 TESTS = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -160,6 +167,55 @@ def test_shards_compute_a_batch_in_equally_many_parts(tmp_path: Path) -> None:
             fit(recipe, two_processes.data(), run, processes, lambda _: None)
 
     in_forks(tmp_path, 2, train)
+
+
+def test_processes_augment_equally_many_batches_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though one of them has fewer images of a batch: each batch of a stream exchanges sums."""
+    for shard in range(4):
+        tar(tmp_path / f"train-{shard}.tar", range(shard * 80, shard * 80 + 80), [85])
+    tar(tmp_path / "test-0.tar", range(12))
+    stream = StreamOptions(readers=4, buffer=24)
+    loaded = load(str(tmp_path), size=32, max_unreadable=0.1, stream=stream)
+    recipe = Recipe(arm="standard", epochs=1, batch_size=16, precision="fp32")
+    open_run(tmp_path / "run", recipe, loaded, {}, resume=False)
+    # Of 52 images: 6 shares of 8, or 7 shares if they were counted where one is unreadable.
+    monkeypatch.setattr(prepared, "BLOCK_BYTES", 52 * 3 * 32 * 32)
+
+    def train() -> None:
+        signal.alarm(100)  # ends a process that waits for ever
+        with started("cpu") as processes:
+            run = RunFolder(tmp_path / "run")
+            fit(recipe, loaded, run, processes, lambda _: None, pace=Pace(lag=8, block=64))
+
+    in_forks(tmp_path / "said", 2, train)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_run_goes_on_sharded_and_whole_again(optimizer: Any, tmp_path: Path) -> None:
+    """The optimiser's own kernels, which its state names, are there for whole weights alone."""
+    recipe = Recipe(model="test_convnext", epochs=2, batch_size=15, precision="fp32", lr=0.001)
+    recipe, data = replace(recipe, optimizer=optimizer), two_processes.data()
+    run = open_run(tmp_path / "run", recipe, data, {}, resume=False)
+
+    def train(to_the_end: bool) -> None:
+        signal.alarm(100)
+
+        def watch(_: Progress) -> None:
+            if not to_the_end:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        with (
+            started("cpu", shard=int(os.environ["WORLD_SIZE"]) > 1) as processes,
+            contextlib.suppress(InterruptedRunError),
+        ):
+            fit(recipe, data, RunFolder(run.folder), processes, watch)
+
+    for processes, to_the_end in ((1, False), (2, False), (1, True)):
+        assert not run.model_file.exists()
+        in_forks(tmp_path / "said", processes, partial(train, to_the_end))
+    assert run.model_file.exists()
 
 
 def test_two_processes_share_the_batches_of_one(
@@ -311,6 +367,15 @@ def test_devices_by_name() -> None:
     assert choose_device("cpu") == torch.device("cpu")
     with pytest.raises(UsageError, match="device 'cpuu' cannot be used here"):
         choose_device("cpuu")
+
+
+def test_a_gpu_that_is_named_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    with watched():
+        assert choose_device("cuda:1") == torch.device("cuda:1")
+        assert choose_device("cuda") == torch.device("cuda")
+    assert current == [torch.device("cuda:1")]
 
 
 def test_one_process_has_nothing_to_split_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,6 @@ from softaug_lab.data.sample import Boxes
 from softaug_lab.recipes import Recipe
 from softaug_lab.training.augmentation import build_arm, mean_confidence
 from softaug_lab.training.batches import MemoryBatches, StreamBatches
-from softaug_lab.training.pace import Pace
 from softaug_lab.training.prepared import prepare
 from softaug_lab.training.simsiam import build_siamese
 from softaug_lab.training.supervised import build_supervised
@@ -255,7 +254,7 @@ def epoch(
     objective = build_supervised(recipe, data, CPU)
     batches = MemoryBatches(data.train, recipe.batch_size, recipe.seed, processes)
     left = batches.epoch(1, objective.transform(False), done)
-    prepared = [*prepare(left, objective, done, False, replace(Pace(), block=block), CPU)]
+    prepared = [*prepare(left, objective, done, False, block, CPU)]
     return torch.cat([p.inputs for p in prepared]), torch.cat([p.targets for p in prepared])
 
 
@@ -334,7 +333,8 @@ def test_pairs_of_views_are_weighed_by_their_objects(data: Data) -> None:
         made = replace(data, train=train)
         objective = build_siamese(recipe, made, CPU)
         batches = MemoryBatches(train, 8, 0, CPU).epoch(0, objective.transform(False), 0)
-        return torch.cat([objective.inputs_and_targets(b, 0, False)[1] for b in batches])
+        halves = (objective.inputs_and_targets(batch, False) for batch in batches)
+        return torch.cat([objective.of_batch(*both, 0, False)[1] for both in halves])
 
     whole, of_object = weights(ImageSet(data.train.images, data.train.labels)), weights(data.train)
     assert (whole - of_object).abs().mean() > 0.05

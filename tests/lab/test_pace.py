@@ -152,6 +152,21 @@ def test_an_interrupted_run_goes_on(stop_after: int, data: Data, tmp_path: Path)
     assert_alike(run, whole)
 
 
+@pytest.mark.parametrize("pace", [Pace(), AHEAD], ids=["cpu", "gpu"])
+def test_a_signal_in_the_last_steps_is_heard(pace: Pace, data: Data, tmp_path: Path) -> None:
+    """No step follows whose sums could carry it to the other processes."""
+
+    def interrupt(progress: Progress) -> None:
+        if progress.step == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(InterruptedRunError, match="after step 10 of 10, with a checkpoint"):
+        trained(QUICK, data, tmp_path / "cut", pace, interrupt)
+    run = open_run(tmp_path / "cut", QUICK, data, {}, resume=True)
+    fit(QUICK, data, run, CPU, ignore, pace=pace)
+    assert_alike(run, trained(QUICK, data, tmp_path / "whole", Pace()))
+
+
 def test_a_checkpoint_is_of_the_steps_that_were_taken(data: Data, tmp_path: Path) -> None:
     """Killed at any report, a run that saves whenever it can ends as an undisturbed one."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from support import stripes
 from test_cli import fails, pictures
@@ -129,6 +130,10 @@ def test_product_and_minimum_differ() -> None:
     torch.testing.assert_close(minimum, torch.ones(2))
 
 
+def inputs_and_weights(objective: Siamese, batch: Any) -> tuple[Tensor, Tensor]:
+    return objective.of_batch(*objective.inputs_and_targets(batch, False), 0, False)
+
+
 def test_weights_follow_what_is_seen(data: Data) -> None:
     """By the curve without a chance: a pair of which nothing is seen has no weight."""
     objective = siamese()
@@ -137,7 +142,7 @@ def test_weights_follow_what_is_seen(data: Data) -> None:
     shifts = {name: drawn[name]["1"]["0"] for name in ("first", "second")}
     whole = {"images": data.train.images, "drawn": drawn, "objects": None}
     batch: Any = type("Batch", (), whole)()
-    views, weights = objective.inputs_and_targets(batch, 0, False)
+    views, weights = inputs_and_weights(objective, batch)
     assert views.shape == (70, 2, 1, 12, 12)
     confidence = []
     for shift in shifts.values():
@@ -146,8 +151,9 @@ def test_weights_follow_what_is_seen(data: Data) -> None:
     expected = confidence[0] * confidence[1]
     torch.testing.assert_close(weights[:, 0], expected / expected.mean())
     assert torch.equal(weights[:, 0], weights[:, 1])
-    assert siamese("simsiam-harsh").inputs_and_targets(batch, 0, False)[1].unique().tolist() == [1]
-    assert torch.equal(views, siamese("simsiam-harsh").inputs_and_targets(batch, 0, False)[0])
+    same, ones = inputs_and_weights(siamese("simsiam-harsh"), batch)
+    assert torch.equal(views, same)
+    assert ones.unique().tolist() == [1]
 
 
 # The network
@@ -207,18 +213,22 @@ def test_a_network_with_two_last_layers_is_refused() -> None:
 
 
 def test_spread_alignment_and_uniformity_one_by_one() -> None:
-    first, second = random(6, 5), random(12, 5)[6:]
-    a = [[x / math.hypot(*row) for x in row] for row in first.tolist()]
-    b = [[x / math.hypot(*row) for x in row] for row in second.tolist()]
+    z = F.normalize(random(12, 5), dim=1).view(2, 6, 5)
+    a, b = z.tolist()
     deviations = []
-    for column in zip(*a, strict=True):
+    for column in (*zip(*a, strict=True), *zip(*b, strict=True)):
         mean = sum(column) / 6
         deviations.append(math.sqrt(sum((x - mean) ** 2 for x in column) / 6))
-    assert spread(first).item() == pytest.approx(sum(deviations) / 5, rel=1e-4)
+    assert spread(z).item() == pytest.approx(sum(deviations) / 10, rel=1e-4)
     apart = [math.dist(x, y) ** 2 for x, y in zip(a, b, strict=True)]
-    assert alignment(first, second).item() == pytest.approx(sum(apart) / 6, rel=1e-4)
-    pairs = [math.exp(-2 * math.dist(a[i], a[j]) ** 2) for i in range(6) for j in range(i)]
-    assert potential(first).item() == pytest.approx(sum(pairs) / len(pairs), rel=1e-4)
+    assert alignment(*z).item() == pytest.approx(sum(apart) / 6, rel=1e-4)
+    within = [
+        math.exp(-2 * math.dist(v[i], v[j]) ** 2)
+        for v in (a, b)
+        for i in range(6)
+        for j in range(i)
+    ]
+    assert potential(z).item() == pytest.approx(sum(within) / len(within), rel=1e-4)
 
 
 def test_features_that_fill_the_sphere_and_those_that_collapse(

@@ -56,7 +56,8 @@ def pairs(processes: Processes) -> list[dict[str, Tensor]]:
     objective = build_siamese(recipe, loaded, processes)
     kept = []
     for batch in build_batches(recipe, loaded, processes).epoch(1, objective.transform(False), 0):
-        views, weights = objective.inputs_and_targets(batch, 0, False)
+        made = objective.inputs_and_targets(batch, False)
+        views, weights = objective.of_batch(*made, 0, False)
         kept.append({"views": views, "weights": weights})
     return kept
 

@@ -8,7 +8,6 @@ apply.
 n samples, c channels, h w pixels.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -16,7 +15,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Generator, Tensor
 
 from softaug.checks import check_images
-from softaug.devices import to_device
+from softaug.devices import to_device, without_autocast
 from softaug.maps import visibility
 
 Drawn: TypeAlias = dict[str, Any]  # name: tensor with leading axis n, or a nested Drawn
@@ -87,14 +86,6 @@ def visible(
                 return pixels, to_device(share, images.device)
         images, seen = transform.apply(images, seen, drawn)
         return images, visibility(seen)
-
-
-def without_autocast(images: Tensor) -> AbstractContextManager[object]:
-    """Switch off `torch.autocast`, if it is on: it would move pixels by products in 16 bits."""
-    kind = images.device.type
-    if kind == "meta" or not torch.is_autocast_enabled(kind):
-        return nullcontext()
-    return torch.autocast(kind, enabled=False)
 
 
 def is_lossless(transform: Transform) -> bool:

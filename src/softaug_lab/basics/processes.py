@@ -157,6 +157,11 @@ class Processes:
     ) -> None:
         """Restore the result of `state`, which may come from another number of processes."""
         options = StateDictOptions(full_state_dict=True)
+        # Whether torch can update the weights in one kernel depends on this run's processes.
+        for saved, own in zip(
+            state["optimizer"]["param_groups"], optimizer.param_groups, strict=True
+        ):
+            saved["fused"] = own.get("fused")
         set_model_state_dict(model, state["model"], options=options)
         set_optimizer_state_dict(model, optimizer, state["optimizer"], options=options)
 
@@ -204,7 +209,10 @@ def started(device: str, shard: bool = False) -> Iterator[Processes]:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a name; `auto` is the first available accelerator, else the CPU."""
+    """Return the device of a name; `auto` is the first available accelerator, else the CPU.
+
+    A GPU that is named by its number becomes the process's current one.
+    """
     if name != "auto":
         try:
             device = torch.device(name)
@@ -216,6 +224,9 @@ def choose_device(name: str) -> torch.device:
             if "device string" in reason.lower():  # torch names all devices of all builds
                 reason = "no such device; cpu, cuda, cuda:1, mps and xpu are some"
             raise UsageError(f"device {name!r} cannot be used here: {reason}") from error
+        if device.type == "cuda" and device.index is not None:
+            # Events, generators and questions without a device's name are of the current one.
+            torch.cuda.set_device(device)
         return device
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 

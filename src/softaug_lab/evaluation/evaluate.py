@@ -36,7 +36,7 @@ from softaug_lab.metrics import (
     top_confidence,
     top_k_error,
 )
-from softaug_lab.models import batch_slices, predict_logits, predict_shared
+from softaug_lab.models import batch_slices, predict_batches, predict_shared
 
 PASSES = 2 + len(KINDS) * len(FILL_GROUPS) * len(LOST_SHARES)  # over the test images, by `evaluate`
 
@@ -97,9 +97,9 @@ def predict_views(
             slice(mine[rows][0], mine[rows][-1] + 1) for rows in batch_slices(len(mine), batch_size)
         )
         batches = (show(test.images, views, rows, fills, names, *key, seed) for rows in slices)
-        logits = [predict_logits(model, batch, batch_size) for batch in batches]
+        (logits,) = predict_batches([model], batches)
         what = "test images " + " ".join(map(str, key))
-        return require_finite(processes.gather(torch.cat(logits)), what)
+        return require_finite(processes.gather(logits), what)
 
     whole = require_finite(predict_shared(model, test.images, processes, batch_size))
     levels = {}

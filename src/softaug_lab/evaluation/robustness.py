@@ -27,7 +27,7 @@ from softaug_lab.corruptions import (
 )
 from softaug_lab.data import ImageSet
 from softaug_lab.metrics import BINS, basic_metrics
-from softaug_lab.models import predict_logits
+from softaug_lab.models import predict_batches
 
 KEYS = ("top1_error", "nll", "ece")  # of `basic_metrics`
 Progress = Callable[[str, int], None]  # is called with each name and severity that is done
@@ -160,12 +160,11 @@ def _predict_set(
     """Predict corrupted images, which are made or read a batch at a time, by each model."""
     count = len(corrupted.labels)
     mine = range(count)[processes.share(count)]
-    logits: list[list[Tensor]] = [[] for _ in models]
-    for i in range(mine.start, mine.stop, batch_size):
-        images = corrupted.images(slice(i, min(i + batch_size, mine.stop)))
-        for model, predicted in zip(models, logits, strict=True):
-            predicted.append(predict_logits(model, images))
-    return [processes.gather(torch.cat(predicted)) for predicted in logits]
+    batches = (
+        corrupted.images(slice(i, min(i + batch_size, mine.stop)))
+        for i in range(mine.start, mine.stop, batch_size)
+    )
+    return [processes.gather(logits) for logits in predict_batches(models, batches)]
 
 
 def _level_metrics(

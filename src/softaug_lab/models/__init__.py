@@ -32,7 +32,13 @@ from softaug_lab.models.foreign import (
     read_logits,
 )
 from softaug_lab.models.heads import Centroids, Gaussians, Process
-from softaug_lab.models.logits import batch_slices, eval_mode, predict_logits, predict_shared
+from softaug_lab.models.logits import (
+    batch_slices,
+    eval_mode,
+    predict_batches,
+    predict_logits,
+    predict_shared,
+)
 from softaug_lab.models.model_file import save_model
 from softaug_lab.models.network import OWN_MODELS, has_small_stem, require_known
 from softaug_lab.models.own_score import own_score
@@ -69,6 +75,7 @@ __all__ = [
     "load_model",
     "model_kind",
     "own_score",
+    "predict_batches",
     "predict_logits",
     "predict_shared",
     "read_classes",

@@ -3,8 +3,8 @@
 n samples, k classes, c channels, h w pixels.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
 from jaxtyping import Float32, UInt8
@@ -27,17 +27,35 @@ def predict_logits(
     """
     if len(images) == 0:
         raise ValueError("predict_logits needs at least one image, got none")
-    if device is None:
-        first = next(model.parameters(), None)
-        device = torch.device("cpu") if first is None else first.device
-    with eval_mode(model), torch.inference_mode():
-        batches = [
-            model(to_device(images[rows], torch.device(device))).float()
-            for rows in batch_slices(len(images), batch_size)
-        ]
-        logits = torch.cat(batches).cpu()  # once, so that no batch waits for the device
-    # Tensors made in inference mode never take part in autograd; a copy made outside does.
-    return logits.clone()
+    batches = (images[rows] for rows in batch_slices(len(images), batch_size))
+    (logits,) = predict_batches([model], batches, device)
+    return logits
+
+
+def predict_batches(
+    models: Sequence[nn.Module],
+    batches: Iterable[UInt8[Tensor, "_ c h w"]],
+    device: torch.device | str | None = None,
+) -> list[Float32[Tensor, "n k"]]:
+    """Compute `predict_logits` of each model for batches, one or more, which are made only once."""
+    logits: list[list[Tensor]] = [[] for _ in models]
+    with ExitStack() as modes:
+        for model in models:
+            modes.enter_context(eval_mode(model))
+        for batch in batches:
+            with torch.inference_mode():
+                for model, predicted in zip(models, logits, strict=True):
+                    there = torch.device(device or _device_of(model))
+                    predicted.append(model(to_device(batch, there)).float())
+    # Read once, so that no batch waits for the device. Tensors made in inference mode never take
+    # part in autograd; these are made outside.
+    return [torch.cat(predicted).cpu() for predicted in logits]
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    """Return the device of a model's parameters; the CPU for a model without."""
+    first = next(model.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
 
 
 def predict_shared(

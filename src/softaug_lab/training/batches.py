@@ -93,25 +93,43 @@ class MemoryBatches:
         n, batch = len(self.train), self.batch_size
         return n // batch if 0 < n % batch < 2 * self.processes.count else math.ceil(n / batch)
 
-    def epoch(self, epoch: int, transform: Transform, done: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch after the first `done`."""
+    @property
+    def image_bytes(self) -> int:
+        """The bytes of an image."""
+        return self.train.images[:1].nbytes
+
+    def epoch(self, epoch: int, transform: Transform, done: int, block: int = 1) -> Iterator[Batch]:
+        """Yield the batches of an epoch after the first `done`; a block is gathered at once."""
         n, (height, width) = len(self.train), self.train.images.shape[-2:]
         order = torch.randperm(n, generator=keyed(self.seed, epoch, "order"))
         drawn = transform.draw(n, height, width, keyed(self.seed, epoch, "augment"))
+        wholes = order.split(self.batch_size)[done : self.steps]
+        for first in range(0, len(wholes), block):
+            yield from self._gathered(wholes[first : first + block], drawn)
+
+    def _gathered(self, wholes: Sequence[Int64[Tensor, "n"]], drawn: Drawn) -> Iterator[Batch]:
+        """Gather batches, given by the numbers of their images, in as many launches as one."""
+        shares = [whole[self.processes.share(len(whole))] for whole in wholes]
+        index = torch.cat(shares)
+        there = to_device(index, self.train.images.device)
+        images = self.train.images.index_select(0, there)
+        labels = self.train.labels.index_select(0, there)
         objects = self.train.objects
-        for position in range(done, self.steps):
-            whole = order[position * self.batch_size : (position + 1) * self.batch_size]
-            index = whole[self.processes.share(len(whole))]
-            there = to_device(index, self.train.images.device)
+        objects = objects if objects is None else objects.index_select(0, there)
+        drawn = _with_donors(take(drawn, index), partial(self._donors, index))
+        end = 0
+        for whole, share in zip(wholes, shares, strict=True):
+            rows = slice(end, end + len(share))
             yield Batch(
-                self.train.images.index_select(0, there),
-                self.train.labels.index_select(0, there),
-                _with_donors(take(drawn, index), partial(self._donors, index)),
+                images[rows],
+                labels[rows],
+                take(drawn, rows),
                 count=len(whole),
-                names=ImageNames(index),
+                names=ImageNames(share),
                 unreadable=[],
-                objects=objects if objects is None else objects.index_select(0, there),
+                objects=objects if objects is None else objects[rows],
             )
+            end = rows.stop
 
     def _donors(self, index: Int64[Tensor, "n"], donor: Int64[Tensor, "n"]) -> Drawn:
         """Find another training image for each of these, whichever batch it is in."""
@@ -156,11 +174,17 @@ class StreamBatches:
         least = min(self._share_size(rank, steps - 1) for rank in range(self.processes.count))
         return steps if least >= 2 else steps - 1
 
-    def epoch(self, epoch: int, transform: Transform, done: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch after the first `done`.
+    @property
+    def image_bytes(self) -> int:
+        """The bytes of an image."""
+        return 3 * self.stream.size**2
+
+    def epoch(self, epoch: int, transform: Transform, done: int, block: int = 1) -> Iterator[Batch]:
+        """Yield the batches of an epoch after the first `done`; a stream has no use for blocks.
 
         Raises SoftaugError if a process could read fewer than two images of a batch.
         """
+        del block
         size, processes = self.stream.size, self.processes
         with closing(self._shares(epoch, done)) as shares:
             for position, share in enumerate(shares, done):

@@ -71,7 +71,9 @@ class Faults:
 
 def is_out_of_memory(error: Exception) -> bool:
     memory_errors = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, memory_errors) or "can't allocate memory" in str(error)
+    # Of the CPU's allocator, cuBLAS and cuDNN, which have no error class of their own.
+    texts = ("can't allocate memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, memory_errors) or any(text in str(error) for text in texts)
 
 
 def out_of_memory(

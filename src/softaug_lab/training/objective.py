@@ -28,7 +28,7 @@ class Objective(Protocol):
 
     @property
     def one_by_one(self) -> bool:
-        """Whether inputs and targets of a batch depend on which images are in it."""
+        """Whether `inputs_and_targets` of a batch depend on which images are in it."""
 
     @property
     def model(self) -> nn.Module:
@@ -39,11 +39,16 @@ class Objective(Protocol):
     def transform(self, ending: bool) -> Transform:
         """Return the transform whose parameters are drawn for an epoch."""
 
-    def inputs_and_targets(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
+    def inputs_and_targets(self, batch: Batch, ending: bool) -> tuple[Tensor, Tensor]:
         """Return the model's inputs [N,...] and the loss's targets [N,...], on the device.
 
-        batch: one or several as one, the first of which is that of step number `step`.
+        batch: one or several as one.
         """
+
+    def of_batch(
+        self, inputs: Tensor, targets: Tensor, step: int, ending: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Finish the inputs and targets of one batch by what depends on its other images."""
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Compute the loss, summed over samples."""

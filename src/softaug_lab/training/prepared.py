@@ -1,5 +1,6 @@
 """Batches with what the model gets to see of them: inputs and targets, on the device."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -11,7 +12,7 @@ from torch import Tensor
 from softaug import Drawn
 from softaug.devices import to_device
 from softaug_lab.basics.processes import Processes
-from softaug_lab.training.batches import Batch
+from softaug_lab.training.batches import Batch, MemoryBatches, StreamBatches
 from softaug_lab.training.objective import Objective
 from softaug_lab.training.pace import BLOCK_BYTES, Pace
 
@@ -34,20 +35,18 @@ def prepare(
     objective: Objective,
     first: int,
     ending: bool,
-    pace: Pace,
+    block: int,
     processes: Processes,
 ) -> Iterator[Prepared]:
-    """Augment batches on the device, several at once, and yield them one by one.
+    """Augment batches on the device, a block of them at once, and yield them one by one.
 
     first: the index of the first batch's step. ending: whether the epoch is one of the recipe's
     `end_epochs`. A block costs as many launches as a batch, and gives the same pixels.
     """
     for leading in batches:
-        fitting = BLOCK_BYTES // max(1, leading.images.nbytes)
-        size = 1 if objective.one_by_one else max(1, min(pace.block, fitting))
-        group = [leading, *islice(batches, size - 1)]
+        group = [leading, *islice(batches, block - 1)]
         whole = _moved(_joined(group), processes.device)
-        inputs, targets = objective.inputs_and_targets(whole, first, ending)
+        inputs, targets = objective.inputs_and_targets(whole, ending)
         sizes = [len(batch.labels) for batch in group]
         parts = zip(
             group,
@@ -57,24 +56,25 @@ def prepare(
             strict=True,
         )
         for index, (batch, labels, some_inputs, some_targets) in enumerate(parts, first):
-            yield Prepared(replace(batch, labels=labels), some_inputs, some_targets, index)
+            both = objective.of_batch(some_inputs, some_targets, index, ending)
+            yield Prepared(replace(batch, labels=labels), *both, index)
         first += len(group)
+
+
+def block_of(pace: Pace, batches: MemoryBatches | StreamBatches, processes: Processes) -> int:
+    """Count the batches of a block, as many in all processes: for each, streams exchange sums."""
+    share = math.ceil(batches.batch_size / processes.count)
+    return max(1, min(pace.block, BLOCK_BYTES // max(1, share * batches.image_bytes)))
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:
     """Copy images, labels and maps of objects to a device, unless they are there."""
     return replace(
         batch,
-        images=_copied(batch.images, device),
-        labels=_copied(batch.labels, device),
-        objects=None if batch.objects is None else _copied(batch.objects, device),
+        images=to_device(batch.images, device),
+        labels=to_device(batch.labels, device),
+        objects=None if batch.objects is None else to_device(batch.objects, device),
     )
-
-
-def _copied(values: Tensor, device: torch.device) -> Tensor:
-    """Copy to a device; for CUDA by way of pinned memory, so that the host can go on."""
-    pinned = device.type == "cuda" and values.device.type == "cpu"
-    return to_device(values.pin_memory() if pinned else values, device)
 
 
 def _joined(group: list[Batch]) -> Batch:

@@ -26,6 +26,7 @@ from softaug_lab.training.augmentation import build_arm
 from softaug_lab.training.batches import Batch, MemoryBatches, StreamBatches
 from softaug_lab.training.initial import initial_model
 from softaug_lab.training.two_views import TwoViews
+from softaug_lab.training.update import has_fused_update
 
 MAX_FEATURES = 2048  # of a projection
 COLLAPSED = 0.2  # features have collapsed below this share of the full spread, 1 / sqrt(d)
@@ -100,13 +101,13 @@ def pair_weights(
     return torch.stack([normalise(half) for half in weights], dim=1)
 
 
-def spread(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Compute the standard deviation of l2-normalised features, averaged over channels.
+def spread(z: Float[Tensor, "*views n d"]) -> Float[Tensor, ""]:
+    """Compute the standard deviation of l2-normalised features, averaged over channels and views.
 
     1 / sqrt(d) for features spread over the whole sphere, 0 for collapsed ones (Chen and He 2021,
     fig. 2).
     """
-    return F.normalize(z, dim=1).std(dim=0, correction=0).mean()
+    return z.std(dim=-2, correction=0).mean()
 
 
 def alignment(first: Float[Tensor, "n d"], second: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
@@ -114,19 +115,18 @@ def alignment(first: Float[Tensor, "n d"], second: Float[Tensor, "n d"]) -> Floa
 
     Source: Wang and Isola 2020, arXiv 2005.10242, eq. 1 at alpha 2.
     """
-    difference = F.normalize(first, dim=1) - F.normalize(second, dim=1)
-    return difference.square().sum(dim=1).mean()
+    return (first - second).square().sum(dim=1).mean()
 
 
-def potential(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+def potential(z: Float[Tensor, "*views n d"]) -> Float[Tensor, ""]:
     """Average exp(-2 |a - b|^2) over pairs of l2-normalised features; its log is the uniformity.
 
-    Source: Wang and Isola 2020, arXiv 2005.10242, eq. 2 at t = 2. Needs n >= 2.
+    The pairs are within each view. Source: Wang and Isola 2020, arXiv 2005.10242, eq. 2 at t = 2.
+    Needs n >= 2.
     """
-    z = F.normalize(z, dim=1)
-    close = (4 * (z @ z.T) - 4).exp()
-    n = len(z)
-    return (close.sum() - close.diagonal().sum()) / (n * (n - 1))
+    close = (4 * (z @ z.mT) - 4).exp()
+    n = z.shape[-2]
+    return (close.mean() * n - close.diagonal(dim1=-2, dim2=-1).mean()) / (n - 1)
 
 
 @dataclass
@@ -147,31 +147,38 @@ class Siamese:
 
     @property
     def one_by_one(self) -> bool:
-        return self.recipe.parsed_arm.weighted  # weights of pairs have mean 1 in a batch
+        return False
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         trained = [p for p in model.parameters() if p.requires_grad]
         decay = self.recipe.weight_decay
+        fused = has_fused_update(trained)
         if self.recipe.optimizer == "adamw":
-            return torch.optim.AdamW(trained, lr=self.lr, weight_decay=decay)
+            return torch.optim.AdamW(trained, lr=self.lr, weight_decay=decay, fused=fused)
         return torch.optim.SGD(
-            trained, lr=self.lr, momentum=self.recipe.momentum, weight_decay=decay
+            trained, lr=self.lr, momentum=self.recipe.momentum, weight_decay=decay, fused=fused
         )
 
     def transform(self, ending: bool) -> Transform:
         del ending  # a recipe without labels has no end phase
         return self.views
 
-    def inputs_and_targets(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
-        """Make the two views of each image, uint8 [N,2,C,H,W], and the pair's weights [N,2]."""
-        del step, ending
+    def inputs_and_targets(self, batch: Batch, ending: bool) -> tuple[Tensor, Tensor]:
+        """Make the two views of each image, uint8 [N,2,C,H,W], and their confidences [N,2]."""
+        del ending
         views, seen = self.views.apply(batch.images, begun(batch.objects), batch.drawn)
-        confidence = self.curve(visibility(seen.flatten(0, 1))).view(-1, 2)
+        return views, self.curve(visibility(seen.flatten(0, 1))).view(-1, 2)
+
+    def of_batch(
+        self, inputs: Tensor, targets: Tensor, step: int, ending: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Make the weights of the pairs [N,2], of mean 1 in a batch, from the confidences."""
+        del step, ending
         arm = self.recipe.parsed_arm
         if not arm.weighted:
-            return views, torch.ones_like(confidence)
+            return inputs, torch.ones_like(targets)
         normalise = self.processes.over_global_batch(mean_one)
-        return views, pair_weights(confidence, arm.pair, normalise)
+        return inputs, pair_weights(targets, arm.pair, normalise)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return pair_loss(outputs, targets)
@@ -179,14 +186,9 @@ class Siamese:
     def batch_sums(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Weight this process's spread, alignment, potential and full spread by its images."""
         del batch
-        _, _, first, second = outputs.float().unbind(dim=1)
-        means = [
-            (spread(first) + spread(second)) / 2,
-            alignment(first, second),
-            (potential(first) + potential(second)) / 2,
-            first.new_full((), first.shape[1]) ** -0.5,
-        ]
-        return len(outputs) * torch.stack(means)
+        z = F.normalize(outputs[:, 2:].float(), dim=2).transpose(0, 1)  # [2,N,D]
+        full = z.new_full((), z.shape[2] ** -0.5)
+        return len(outputs) * torch.stack([spread(z), alignment(*z), potential(z), full])
 
     def epoch_log(self, means: list[float]) -> dict[str, float]:
         """Name the means for the log, and warn once of collapsed features."""

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from softaug import SoftAugment, Transform, per_sample
 from softaug_lab.basics.errors import UsageError
@@ -22,6 +21,7 @@ from softaug_lab.training.heads import fit_head, penalty_of, require_head_traina
 from softaug_lab.training.initial import initial_model
 from softaug_lab.training.learned import LearnedCurve, learned_curve
 from softaug_lab.training.other_methods import confusions, loss_of, mix_batch, online_smoothing
+from softaug_lab.training.update import has_fused_update
 
 
 @dataclass
@@ -53,8 +53,7 @@ class Supervised:
 
     @property
     def one_by_one(self) -> bool:
-        weight = self.main_phase.weight
-        return self.recipe.parsed_arm.mix != "none" or weight not in (None, per_sample)
+        return self.main_phase.weight not in (None, per_sample)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         return build_optimizer(self.recipe, model, head_keys(self.model))
@@ -62,7 +61,7 @@ class Supervised:
     def transform(self, ending: bool) -> Transform:
         return (self.end_phase if ending else self.main_phase).transform
 
-    def inputs_and_targets(self, batch: Batch, step: int, ending: bool) -> tuple[Tensor, Tensor]:
+    def inputs_and_targets(self, batch: Batch, ending: bool) -> tuple[Tensor, Tensor]:
         """Augment the images [N,C,H,W] and make their target rows [N,K]."""
         if ending:  # nothing is hidden
             return self.end_phase(batch.images, batch.labels, drawn=batch.drawn)
@@ -70,7 +69,14 @@ class Supervised:
         if self.confusion is not None:
             augment = replace(augment, soften=online_smoothing(self.confusion[0]))
         seen = begun(batch.objects)
-        inputs, targets = augment(batch.images, batch.labels, seen=seen, drawn=batch.drawn)
+        return augment(batch.images, batch.labels, seen=seen, drawn=batch.drawn)
+
+    def of_batch(
+        self, inputs: Tensor, targets: Tensor, step: int, ending: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Mix each image and its target with another's, in the arms that do."""
+        if ending:
+            return inputs, targets
         seed = key(self.recipe.seed, step, "mix")
         return mix_batch(self.recipe.parsed_arm, inputs, targets, seed)
 
@@ -167,8 +173,7 @@ def build_optimizer(
             *_decayed(last, recipe.weight_decay),
             *(group | {"share": recipe.body_lr} for group in _decayed(body, recipe.weight_decay)),
         ]
-    # One kernel for the whole update, where torch has one; there is none for sharded weights.
-    fused = all(p.device.type in ("cpu", "cuda") and not isinstance(p, DTensor) for p in parameters)
+    fused = has_fused_update(parameters)
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.lr, fused=fused)
     return torch.optim.SGD(

@@ -1,7 +1,10 @@
 """The optimiser's step, which is left out where loss or gradients are not finite."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 
 class Update:
@@ -43,6 +46,11 @@ class Update:
         for buffer, before in zip(self.buffers, self._before, strict=True):
             buffer.copy_(torch.where(taken, buffer, before))
         return taken
+
+
+def has_fused_update(parameters: Sequence[nn.Parameter]) -> bool:
+    """Whether torch updates these in one kernel, which it does not for sharded weights."""
+    return all(p.device.type in ("cpu", "cuda") and not isinstance(p, DTensor) for p in parameters)
 
 
 def _begin_momenta(optimizer: torch.optim.Optimizer) -> None:

@@ -47,7 +47,7 @@ def apply_in_graph(
 ) -> Pair:
     """Images and map as from `apply_operations`, within a graph and without derivatives."""
     coloured = True if images.shape[1] == 3 else False  # noqa: SIM210  (a constant of the graph)
-    shares = torch.tensor(_shares(policy, coloured), dtype=torch.float64)
+    shares = torch.tensor(_shares(policy, coloured), dtype=torch.float64, device="cpu")
     share = to_device(shares[operation, bins, negative.long()].prod(dim=1).float(), images.device)
     made: Pair = policy_operator(
         images, seen, operation, bins, negative, share, fill, _strength(policy)
