@@ -320,6 +320,21 @@ def test_interrupted_and_resumed_ends_with_the_same_weights(
         assert json.loads(b)["images_per_second"] > 0
 
 
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_corrected_labels_are_other_data(name: str, data: Data, tmp_path: Path) -> None:
+    """Though counts, images and the sum of all labels stay as they were."""
+    run = open_run(tmp_path, QUICK, data, {}, resume=False)
+    run.checkpoint_files[0].touch()
+    open_run(tmp_path, QUICK, data, {}, resume=True)
+    part = getattr(data, name)
+    labels = part.labels.clone()
+    labels[:2] = labels[:2].flip(0)
+    assert labels[0] != part.labels[0]
+    mended = replace(data, **{name: replace(part, labels=labels)})
+    with pytest.raises(UsageError, match=rf"made with another data: {name}_content was '\w{{16}}'"):
+        open_run(tmp_path, QUICK, mended, {}, resume=True)
+
+
 def test_a_checkpoint_within_an_epoch_is_of_the_step_that_was_taken(
     data: Data, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from softaug_lab.data.decode import (
 )
 from softaug_lab.data.headers import MAX_OWN_SIDE, choose_side
 from softaug_lab.data.held_out import halves, hold_out, number_to_hold_out, share_to_hold_out
-from softaug_lab.data.identity import content_keys
+from softaug_lab.data.identity import content_digest, content_keys
 from softaug_lab.data.image_paths import as_sample, find_images
 from softaug_lab.data.inspection import Glance, Inspection, inspect
 from softaug_lab.data.load import load, read_images
@@ -47,6 +47,7 @@ __all__ = [
     "begun",
     "centre_crop",
     "choose_side",
+    "content_digest",
     "content_keys",
     "decode_all",
     "decode_image",

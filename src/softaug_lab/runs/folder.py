@@ -14,7 +14,7 @@ from torch import Tensor
 
 from softaug_lab.basics.errors import SoftaugError, UsageError, listed
 from softaug_lab.basics.storage import held, read_json, write_atomically, write_json
-from softaug_lab.data import Data
+from softaug_lab.data import Data, content_digest
 from softaug_lab.recipes import Recipe
 from softaug_lab.runs.checkpoint import is_whole, read_first_checkpoint, write_checkpoint
 from softaug_lab.runs.environment import environment
@@ -257,9 +257,9 @@ def _refuse_changes(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> N
     old = {**old, "recipe": asdict(Recipe(**old["recipe"]))}
     for part in ("recipe", "data"):
         changed = [
-            f"{name} was {old[part].get(name)!r}, now {value!r}"
+            f"{name} was {old[part][name]!r}, now {value!r}"
             for name, value in new[part].items()
-            if name != "source" and old[part].get(name) != value
+            if name != "source" and old[part].get(name, value) != value
         ]
         if changed:
             raise UsageError(
@@ -269,11 +269,12 @@ def _refuse_changes(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> N
 
 
 def _fingerprint(data: Data) -> dict[str, Any]:
-    """Describe the data well enough to notice others: counts, shape, classes, and a checksum.
+    """Describe the data well enough to notice others: counts, shape, classes, and the contents.
 
-    For a stream also the options that decide its order.
+    For a stream, whose training images are not read yet, the options that decide its order.
     """
     order = {} if data.stream is None else asdict(data.stream.options)
+    parts = {"train": data.train, "held_out": data.held_out, "test": data.test}
     return {
         **order,
         "name": data.name,
@@ -281,6 +282,10 @@ def _fingerprint(data: Data) -> dict[str, Any]:
         "train_images": data.train_images,
         "test_images": len(data.test),
         "image_shape": list(data.image_shape),
-        "checksum": int(data.train.images.sum()) + int(data.train.labels.sum()),
+        **{
+            f"{name}_content": content_digest(part.images, part.labels)
+            for name, part in parts.items()
+            if part is not None
+        },
         "objects": None if data.train.objects is None else int(data.train.objects.sum()),
     }
