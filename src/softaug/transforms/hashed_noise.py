@@ -19,8 +19,8 @@ def standard_normal(
     """Normal noise of mean 0 and std 1 that depends on each sample's seed and nothing else.
 
     seed: int64 [n], 0 or more; shape: C, H, W. The noise is a hash of the seed and a counter: what
-    is drawn is one number, and the noise is the same on every device, in every batch and however
-    often it is computed.
+    is drawn is one number, and the noise is the same in every batch and however often it is
+    computed, on other devices up to rounding.
     """
     # 24 bits, centred: odd multiples of 2^-24, which float32 holds and which are never -1 or 1.
     bits = (random_bits(seed, shape) >> 8) & 0xFFFFFF

@@ -119,13 +119,15 @@ class Recipe:
         more stops the run.
     precision
         auto is bf16 where the processor computes it in hardware, and fp32 elsewhere, as for images
-        too small for the network on a CPU.
+        too small for the network on a CPU. On a GPU that has TF32, torch computes the convolutions
+        of fp32 in it.
     compile
         Compile the network with torch.compile. This takes up to half a minute at the start and
         gained between -2 and 9 % of a step where measured, so it suits long runs; --dry-run
         measures the speed with and without.
     seed
-        Seed of weights, data order and augmentation; the same seed gives the same run.
+        Seed of weights, data order and augmentation; the same seed gives the same run, on a GPU
+        up to rounding.
     """
 
     # No option of its own: `train` takes one arm, `compare` several.
