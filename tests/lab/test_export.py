@@ -107,8 +107,8 @@ def images_and_logits(run: Path, n: int) -> tuple[Tensor, Tensor]:
 
 
 def said(text: str) -> list[tuple[str, str, float]]:
-    """File, class and confidence of each line; `predict` writes names with escapes."""
-    rows = [line.split("\t") for line in text.replace("été\n\t", "été\\n\t").splitlines()]
+    """File, class and confidence of each line."""
+    rows = [line.split("\t") for line in text.splitlines()]
     return [(Path(file).name, name, float(p)) for file, name, p in rows]
 
 
@@ -320,6 +320,75 @@ def test_served_pixels_are_those_of_training(
         expected = read_image(tmp_path / file, card.channels, card.height, card.width)
         levels = (pixels[0] * std + mean) * 255
         assert (levels - expected).abs().max() < 0.01, file
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("small", "onnx"), ("plain", "torch"), ("plain", "timm"), ("efficientnet", "timm")],
+)
+def test_long_images_and_arrays_are_served_and_what_predict_refuses_is_not(
+    name: str,
+    form: str,
+    runs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What fails in scaling, too, is a line, and the others go on."""
+    out = exported(runs / name, form)
+    card = load_model(runs / name / "model.safetensors").card
+    generator = np.random.default_rng(0)
+    for file, array in {
+        "grey.npy": generator.integers(0, 256, (card.height, card.width), np.uint8),
+        "one.npy": generator.random((1, card.height, card.width), np.float32),
+        "three.npy": generator.random((3, card.height, card.width)),
+        "bright.npy": np.full((8, 8), 1.5),
+        "deep.npy": np.zeros((8, 8), np.int64),
+    }.items():
+        np.save(tmp_path / file, array)
+    stripe = generator.integers(0, 256, (60_000, 1), np.uint8)
+    Image.fromarray(np.repeat(stripe, 9, axis=0)[:60_000]).save(tmp_path / "long.png")
+    Image.fromarray(generator.random((8, 8), np.float32)).save(tmp_path / "float.tif")
+    Image.new("L", (5, 9)).save(tmp_path / "large.png")
+    Image.new("L", (8, 8)).save(tmp_path / "steers\x1b[2J.png")
+    files = [tmp_path / file for file in (
+        "long.png", "float.tif", "large.png", "bright.npy", "deep.npy", "grey.npy", "one.npy",
+        "three.npy", "steers\x1b[2J.png", "gone\x1b[2J.png",
+    )]  # fmt: skip
+    resize = Image.Image.resize
+
+    def scarce(image: Image.Image, size: tuple[int, int], *options: Any, **more: Any) -> Any:
+        if image.size == (5, 9) or size[0] * size[1] > 101 * card.height * card.width:
+            raise MemoryError
+        return resize(image, size, *options, **more)
+
+    monkeypatch.setattr(Image.Image, "resize", scarce)
+    monkeypatch.setattr(sys, "argv", ["serve.py", *map(str, files)])
+    capsys.readouterr()
+    with inputs(form) as given, pytest.raises(SystemExit, match="5 of 10 images unreadable"):
+        runpy.run_path(str(out / "serve.py"), run_name="__main__")
+    streams = capsys.readouterr()
+    served = ["long.png", "grey.npy", "one.npy", "three.npy", r"steers\x1b[2J.png"]
+    assert [row[0] for row in said(streams.out)] == served
+    reasons = [
+        "floating-point pixels; convert",
+        "MemoryError",
+        "must be",
+        "must be",
+        "No such file",
+    ]
+    lines = streams.err.splitlines()
+    assert all(why in line for why, line in zip(reasons, lines, strict=True))
+    assert r"gone\x1b[2J.png" in lines[-1]
+    assert "\x1b" not in streams.out + streams.err
+    mean, std = torch.tensor(0.0), torch.tensor(1.0)
+    if form == "timm":
+        config = json.loads((out / "config.json").read_text())["pretrained_cfg"]
+        mean, std = (torch.tensor(config[key]).view(-1, 1, 1) for key in ("mean", "std"))
+    for file, pixels in zip(served[:4], given, strict=False):
+        expected = read_image(tmp_path / file, card.channels, card.height, card.width)
+        levels = (pixels[0] * std + mean) * 255
+        assert (levels - expected).abs().max() < 1.01, file  # rounded otherwise than torch's
 
 
 def test_the_hub_reads_the_model_card(runs: Path) -> None:
