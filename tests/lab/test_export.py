@@ -1,6 +1,8 @@
 """Exported models give the run's calibrated logits wherever they are loaded, and nothing else."""
 
+import errno
 import json
+import os
 import re
 import runpy
 import shutil
@@ -463,6 +465,40 @@ def test_what_is_not_exported_is_one_line(
     (run / "evaluation.json").unlink()
     assert "not finished" in fails(capsys, 2, "export", run, "--to", "torch")
     assert not (run / "export").exists()
+
+
+def test_no_file_tells_a_path_of_this_machine(runs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs / "plain", run, ignore=shutil.ignore_patterns("export"))
+    recipe = json.loads((run / "recipe.json").read_text())
+    recipe["recipe"] |= {"weights": f"{tmp_path}/mine.pth", "weights_sha256": "abc123"}
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    for form in ("onnx", "torch", "timm"):
+        out = exported(run, form)
+        assert "weights: mine.pth\nweights_sha256: abc123" in (out / "README.md").read_text()
+        for file in out.iterdir():
+            content = file.read_bytes()
+            for code in (torch.__file__, timm.__file__, served.__file__, str(tmp_path / "x")):
+                assert str(Path(code).parent).encode() not in content, file
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch"])
+def test_a_full_disk_is_named(
+    form: str,
+    runs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    out = tmp_path / "out"
+    line = fails(capsys, 1, "export", runs / "plain", "--to", form, "--out", out)
+    assert "could not be written (No space left on device)" in line
+    assert "free some space" in line
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_whose_logits_change_is_not_written(

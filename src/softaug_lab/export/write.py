@@ -91,7 +91,10 @@ def _whole_folder(out: Path) -> Iterator[Path]:
         Path(temporary).chmod(0o755)
         Path(temporary).rename(out)
     except OSError as error:
-        raise SoftaugError(f"{out}: could not be written ({error.strerror or error})") from error
+        raise SoftaugError(
+            f"{out}: could not be written ({error.strerror or error}); free some space or check "
+            "the permissions"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if is_new and not out.exists():
