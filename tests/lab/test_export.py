@@ -461,8 +461,29 @@ def test_what_is_not_exported_is_one_line(
     recipe["recipe"]["arm"] = "soft"
     (run / "recipe.json").write_text(json.dumps(recipe))
     (run / "evaluation.json").unlink()
-    assert "not finished" in fails(capsys, 2, "export", run, "--to", "torch")
     assert not (run / "export").exists()
+    (run / "model.safetensors").unlink()
+    require_same_answer(run, f"{run}: the run is not finished; softaug train --resume", capsys)
+
+
+def require_same_answer(run: Path, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """export, predict and evaluate say the same of a folder without one model."""
+    for command in (("export", run, "--to", "torch"), ("predict", run, "x.png"), ("evaluate", run)):
+        assert message in fails(capsys, 2, *command)
+
+
+def test_of_a_search_the_winner_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = json.loads((OLD / "recipe.json").read_text())
+    for arm in ("auto", "soft(k=1)"):
+        recipe["recipe"]["arm"] = arm
+        (tmp_path / "last" / "runs" / arm).mkdir(parents=True)
+        (tmp_path / "last" / "runs" / arm / "recipe.json").write_text(json.dumps(recipe))
+    (tmp_path / "tuning.json").write_text(json.dumps({"winner": "soft(k=1)"}))
+    require_same_answer(tmp_path, f"name its winner, {tmp_path}/last/runs/soft(k=1)", capsys)
+    (tmp_path / "tuning.json").write_text("{}")
+    require_same_answer(tmp_path, f"name a run in {tmp_path}/last/runs", capsys)
 
 
 def test_no_file_tells_a_path_of_this_machine(runs: Path, tmp_path: Path) -> None:

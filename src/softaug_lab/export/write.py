@@ -65,6 +65,7 @@ def _require_one_classifier(run: RunFolder) -> None:
     folder = run.folder
     if not folder.is_dir():
         raise UsageError(f"{folder}: no run folder; expected one that softaug train wrote")
+    run.require_no_search()
     arm = run.recipe().parsed_arm
     if arm.members > 1:
         raise UsageError(
