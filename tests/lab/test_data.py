@@ -184,7 +184,12 @@ def test_what_is_left_out_is_counted_by_ending(tmp_path: Path) -> None:
     picture(9).save(root / "train" / "in-no-class.png")
     [note] = load(str(root)).notes
     counts = "3 .heic, 1 .png, 1 .txt, 1 no ending"
-    assert note == f"{root}: left out, as no image of a class: {counts}"
+    mend = "HEIC is not read, convert it to JPEG"
+    assert note == f"{root}: left out, as no image of a class: {counts}; {mend}"
+    (root / "train" / "emu").mkdir()
+    (root / "train" / "emu" / "a.heic").touch()
+    with pytest.raises(SoftaugError, match=rf"emu: a class with no image \({mend}\)"):
+        load(str(root))
 
 
 @pytest.mark.parametrize("ending", ["jfif", "jpe", "avif", "jp2", "pbm"])

@@ -107,8 +107,8 @@ def images_and_logits(run: Path, n: int) -> tuple[Tensor, Tensor]:
 
 
 def said(text: str) -> list[tuple[str, str, float]]:
-    """File, class and confidence of each line; `predict` writes names with escapes."""
-    rows = [line.split("\t") for line in text.replace("été\n\t", "été\\n\t").splitlines()]
+    """File, class and confidence of each line."""
+    rows = [line.split("\t") for line in text.splitlines()]
     return [(Path(file).name, name, float(p)) for file, name, p in rows]
 
 
@@ -322,6 +322,75 @@ def test_served_pixels_are_those_of_training(
         assert (levels - expected).abs().max() < 0.01, file
 
 
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("small", "onnx"), ("plain", "torch"), ("plain", "timm"), ("efficientnet", "timm")],
+)
+def test_long_images_and_arrays_are_served_and_what_predict_refuses_is_not(
+    name: str,
+    form: str,
+    runs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What fails in scaling, too, is a line, and the others go on."""
+    out = exported(runs / name, form)
+    card = load_model(runs / name / "model.safetensors").card
+    generator = np.random.default_rng(0)
+    for file, array in {
+        "grey.npy": generator.integers(0, 256, (card.height, card.width), np.uint8),
+        "one.npy": generator.random((1, card.height, card.width), np.float32),
+        "three.npy": generator.random((3, card.height, card.width)),
+        "bright.npy": np.full((8, 8), 1.5),
+        "deep.npy": np.zeros((8, 8), np.int64),
+    }.items():
+        np.save(tmp_path / file, array)
+    stripe = generator.integers(0, 256, (60_000, 1), np.uint8)
+    Image.fromarray(np.repeat(stripe, 9, axis=0)[:60_000]).save(tmp_path / "long.png")
+    Image.fromarray(generator.random((8, 8), np.float32)).save(tmp_path / "float.tif")
+    Image.new("L", (5, 9)).save(tmp_path / "large.png")
+    Image.new("L", (8, 8)).save(tmp_path / "steers\x1b[2J.png")
+    files = [tmp_path / file for file in (
+        "long.png", "float.tif", "large.png", "bright.npy", "deep.npy", "grey.npy", "one.npy",
+        "three.npy", "steers\x1b[2J.png", "gone\x1b[2J.png",
+    )]  # fmt: skip
+    resize = Image.Image.resize
+
+    def scarce(image: Image.Image, size: tuple[int, int], *options: Any, **more: Any) -> Any:
+        if image.size == (5, 9) or size[0] * size[1] > 101 * card.height * card.width:
+            raise MemoryError
+        return resize(image, size, *options, **more)
+
+    monkeypatch.setattr(Image.Image, "resize", scarce)
+    monkeypatch.setattr(sys, "argv", ["serve.py", *map(str, files)])
+    capsys.readouterr()
+    with inputs(form) as given, pytest.raises(SystemExit, match="5 of 10 images unreadable"):
+        runpy.run_path(str(out / "serve.py"), run_name="__main__")
+    streams = capsys.readouterr()
+    served = ["long.png", "grey.npy", "one.npy", "three.npy", r"steers\x1b[2J.png"]
+    assert [row[0] for row in said(streams.out)] == served
+    reasons = [
+        "floating-point pixels; convert",
+        "MemoryError",
+        "must be",
+        "must be",
+        "No such file",
+    ]
+    lines = streams.err.splitlines()
+    assert all(why in line for why, line in zip(reasons, lines, strict=True))
+    assert r"gone\x1b[2J.png" in lines[-1]
+    assert "\x1b" not in streams.out + streams.err
+    mean, std = torch.tensor(0.0), torch.tensor(1.0)
+    if form == "timm":
+        config = json.loads((out / "config.json").read_text())["pretrained_cfg"]
+        mean, std = (torch.tensor(config[key]).view(-1, 1, 1) for key in ("mean", "std"))
+    for file, pixels in zip(served[:4], given, strict=False):
+        expected = read_image(tmp_path / file, card.channels, card.height, card.width)
+        levels = (pixels[0] * std + mean) * 255
+        assert (levels - expected).abs().max() < 1.01, file  # rounded otherwise than torch's
+
+
 def test_the_hub_reads_the_model_card(runs: Path) -> None:
     hub = pytest.importorskip("huggingface_hub")
     run = runs / "plain"
@@ -392,8 +461,63 @@ def test_what_is_not_exported_is_one_line(
     recipe["recipe"]["arm"] = "soft"
     (run / "recipe.json").write_text(json.dumps(recipe))
     (run / "evaluation.json").unlink()
-    assert "not finished" in fails(capsys, 2, "export", run, "--to", "torch")
     assert not (run / "export").exists()
+    (run / "model.safetensors").unlink()
+    require_same_answer(run, f"{run}: the run is not finished; softaug train --resume", capsys)
+
+
+def require_same_answer(run: Path, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """export, predict and evaluate say the same of a folder without one model."""
+    for command in (("export", run, "--to", "torch"), ("predict", run, "x.png"), ("evaluate", run)):
+        assert message in fails(capsys, 2, *command)
+
+
+def test_of_a_search_the_winner_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = json.loads((OLD / "recipe.json").read_text())
+    for arm in ("auto", "soft(k=1)"):
+        recipe["recipe"]["arm"] = arm
+        (tmp_path / "last" / "runs" / arm).mkdir(parents=True)
+        (tmp_path / "last" / "runs" / arm / "recipe.json").write_text(json.dumps(recipe))
+    (tmp_path / "tuning.json").write_text(json.dumps({"winner": "soft(k=1)"}))
+    require_same_answer(tmp_path, f"name its winner, {tmp_path}/last/runs/soft(k=1)", capsys)
+    (tmp_path / "tuning.json").write_text("{}")
+    require_same_answer(tmp_path, f"name a run in {tmp_path}/last/runs", capsys)
+
+
+def test_no_file_tells_a_path_of_this_machine(runs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs / "plain", run, ignore=shutil.ignore_patterns("export"))
+    recipe = json.loads((run / "recipe.json").read_text())
+    recipe["recipe"] |= {"weights": f"{tmp_path}/mine.pth", "weights_sha256": "abc123"}
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    for form in ("onnx", "torch", "timm"):
+        out = exported(run, form)
+        assert "weights: mine.pth\nweights_sha256: abc123" in (out / "README.md").read_text()
+        for file in out.iterdir():
+            content = file.read_bytes()
+            for code in (torch.__file__, timm.__file__, served.__file__, str(tmp_path / "x")):
+                assert str(Path(code).parent).encode() not in content, file
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch"])
+def test_a_full_disk_is_named(
+    form: str,
+    runs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    resource = pytest.importorskip("resource")
+    least, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9999, most))
+    try:
+        command = ("export", runs / "plain", "--to", form, "--out", tmp_path / "out")
+        line = fails(capsys, 1, *command)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (least, most))
+    assert re.search(r"model\.\w+: could not be written \(File too large\).*free some space", line)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_whose_logits_change_is_not_written(

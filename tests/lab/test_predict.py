@@ -79,7 +79,7 @@ def test_a_folder_is_predicted_in_sorted_order_as_each_image_alone(
     out, err = said(capsys, 0, model_file, folder)
     rows = [line.split("\t") for line in out.splitlines()]
     assert [row[0] for row in rows] == [str(path) for path in images]
-    assert err == ""
+    assert err == "softaug: left out, as no image: 1 .txt\n"
     for path, name, confidence in rows[::20]:
         p = expected(model, Path(path))
         assert name == CLASSES[int(p.argmax())]
@@ -146,6 +146,9 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(
     ):
         assert f"softaug: {text}\n" in err
     assert err.endswith(f"softaug: 4 of {len(images) + 3} images unreadable\n")
+    (tmp_path / "empty" / "photo.HEIC").touch()
+    _, err = said(capsys, 1, model_file, tmp_path / "empty")
+    assert "left out, as no image: 1 .heic; HEIC is not read, convert it to JPEG\n" in err
     nothing, _ = said(capsys, 1, model_file, tmp_path / "gone.png")
     assert nothing == ""
 

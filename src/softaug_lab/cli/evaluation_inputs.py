@@ -50,12 +50,14 @@ class Corruptions:
 def model_file(run: Path) -> Path:
     """The model file of a run folder, or the file itself.
 
-    Raises UsageError for the folder of an ensemble, which has a model file for each member.
+    Raises UsageError for the folder of an ensemble, which has a model file for each member, and for
+    that of a search, which has one for each of its runs.
     """
     from softaug_lab.runs import RunFolder
 
     if not run.is_dir():
         return run
+    RunFolder(run).require_no_search()
     own, *members = RunFolder(run).model_files
     if members and not own.exists():
         raise UsageError(

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,16 +115,22 @@ def _watched(batches: "Iterator[FileProbabilities]", out: TextIO) -> "Iterator[F
 
 
 def _samples(named: list[str]) -> "Iterator[Sample | Unreadable]":
-    """Yield what the arguments name; `-` stands for the paths on standard input."""
-    from softaug_lab.data import as_sample, find_images
+    """Yield what the arguments name; `-` stands for the paths on standard input.
 
+    At the end the files in folders that are no images are counted on the error stream.
+    """
+    from softaug_lab.data import as_sample, counted, find_images
+
+    others: Counter[str] = Counter()
     for name in named:
         if name != STDIN:
-            yield from find_images([name])
+            yield from find_images([name], others)
             continue
         for line in sys.stdin.buffer:  # a path may hold bytes that are no text
             if path := os.fsdecode(line).rstrip("\r\n"):
                 yield as_sample(path)
+    if others:
+        say(f"left out, as no image: {counted(others)}")
 
 
 def _answers(

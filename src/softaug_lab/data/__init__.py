@@ -17,7 +17,7 @@ from softaug_lab.data.decode import (
 from softaug_lab.data.headers import MAX_OWN_SIDE, choose_side
 from softaug_lab.data.held_out import halves, hold_out, number_to_hold_out, share_to_hold_out
 from softaug_lab.data.identity import content_digest, content_keys
-from softaug_lab.data.image_paths import as_sample, find_images
+from softaug_lab.data.image_paths import as_sample, counted, find_images
 from softaug_lab.data.inspection import Glance, Inspection, inspect
 from softaug_lab.data.load import load, read_images
 from softaug_lab.data.memory import available_memory
@@ -49,6 +49,7 @@ __all__ = [
     "choose_side",
     "content_digest",
     "content_keys",
+    "counted",
     "decode_all",
     "decode_image",
     "decoders",

@@ -1,5 +1,6 @@
 """The forms of an exported model: each is written into a folder, read again and compared."""
 
+import io
 import json
 import warnings
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from softaug_lab.basics.errors import SoftaugError, UsageError, one_line
+from softaug_lab.basics.storage import write_atomically
 from softaug_lab.export.served import Served, require_same
 from softaug_lab.export.timm_form import timm_logits, write_timm_files
 from softaug_lab.models import (
@@ -49,9 +51,10 @@ def write_onnx(model: Classifier, folder: Path) -> float:
                 dynamic_shapes=({0: "batch"},),
             )
         exported.model.metadata_props[DESCRIPTION] = json.dumps(describe(model, normalises=True))
-        exported.save(folder / ONNX, external_data=False)
+        content = exported.model_proto.SerializeToString()
     except Exception as error:
         raise _not_exported(model, "ONNX", error) from error
+    write_atomically(folder / ONNX, content)
     return require_same(load_foreign(folder / ONNX), model, ONNX)
 
 
@@ -59,7 +62,9 @@ def write_program(model: Classifier, folder: Path) -> float:
     """Write a torch.export program with its description as an extra file, and compare it."""
     program = _traced(model)
     description = json.dumps(describe(model, normalises=True))
-    torch.export.save(program, folder / PROGRAM, extra_files={PROGRAM_DESCRIPTION: description})
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files={PROGRAM_DESCRIPTION: description})
+    write_atomically(folder / PROGRAM, content.getvalue())
     return require_same(load_foreign(folder / PROGRAM), model, PROGRAM)
 
 
@@ -106,11 +111,14 @@ def _traced(model: Classifier) -> torch.export.ExportedProgram:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch's own
-            return torch.export.export(
+            program = torch.export.export(
                 Served(model).eval(), (images,), dynamic_shapes=({0: batch},)
             )
     except Exception as error:
         raise _not_exported(model, "torch.export", error) from error
+    for node in program.graph.nodes:  # the paths of this machine are private
+        node.meta.pop("stack_trace", None)
+    return program
 
 
 def _not_exported(model: Classifier, how: str, error: Exception) -> SoftaugError:

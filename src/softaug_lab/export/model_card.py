@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -82,6 +83,8 @@ def _data(card: ModelCard, data: Mapping[str, Any]) -> str:
 def _recipe(recipe: Recipe) -> str:
     """The settings that were made, with what the arm stands for."""
     fields = {name: value for name, value in asdict(recipe).items() if value is not None}
+    if recipe.weights is not None and not recipe.weights.startswith("hf-hub:"):
+        fields["weights"] = Path(recipe.weights).name  # the folders of this machine are private
     return f"{recipe.parsed_arm.about}:\n\n```yaml\n{yaml.safe_dump(fields, sort_keys=False)}```"
 
 

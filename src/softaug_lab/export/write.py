@@ -65,6 +65,7 @@ def _require_one_classifier(run: RunFolder) -> None:
     folder = run.folder
     if not folder.is_dir():
         raise UsageError(f"{folder}: no run folder; expected one that softaug train wrote")
+    run.require_no_search()
     arm = run.recipe().parsed_arm
     if arm.members > 1:
         raise UsageError(
@@ -91,7 +92,10 @@ def _whole_folder(out: Path) -> Iterator[Path]:
         Path(temporary).chmod(0o755)
         Path(temporary).rename(out)
     except OSError as error:
-        raise SoftaugError(f"{out}: could not be written ({error.strerror or error})") from error
+        raise SoftaugError(
+            f"{out}: could not be written ({error.strerror or error}); free some space or check "
+            "the permissions"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if is_new and not out.exists():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from softaug_lab.basics.errors import SoftaugError
+from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.storage import write_atomically
 from softaug_lab.models.card import ModelCard, read_card
 
@@ -35,9 +35,17 @@ def read_model_file(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dict
         fields = json.loads(metadata["softaug"])
     except FileNotFoundError as error:
-        raise SoftaugError(f"{path}: no model here; train one with `softaug train`") from error
+        raise _absent(path) from error
     except KeyError as error:
         raise SoftaugError(f"{path}: a safetensors file, but not one softaug wrote") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise SoftaugError(f"{path}: not a whole safetensors file ({error})") from error
     return read_card(fields, path), tensors
+
+
+def _absent(path: Path) -> SoftaugError:
+    """Make the error for a model file that is not there, or not yet."""
+    folder = path.parent
+    if (folder / "recipe.json").exists() and not (folder / "evaluation.json").exists():
+        return UsageError(f"{folder}: the run is not finished; softaug train --resume goes on")
+    return SoftaugError(f"{path}: no model here; train one with `softaug train`")

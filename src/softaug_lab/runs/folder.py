@@ -103,6 +103,19 @@ class RunFolder:
         """Whether the run is trained and evaluated; the evaluation is written last."""
         return self.evaluation_file.exists()
 
+    def require_no_search(self) -> None:
+        """Raise UsageError for the folder of a search by `softaug tune`; it names the winner."""
+        if not (self.folder / "tuning.json").exists():
+            return
+        record = read_json(self.folder / "tuning.json")
+        winner = record.get("winner") if isinstance(record, dict) else None
+        last = [RunFolder(file.parent) for file in self.folder.glob("last/runs/*/recipe.json")]
+        names = [str(run.folder) for run in last if run.recipe().arm == winner]
+        raise UsageError(
+            f"{self.folder}: a search of softaug tune, and one run is used at a time; name "
+            + (f"its winner, {names[0]}" if names else f"a run in {self.folder / 'last' / 'runs'}")
+        )
+
     def recipe(self) -> Recipe:
         """Read the run's recipe; raises SoftaugError where it is none."""
         try:

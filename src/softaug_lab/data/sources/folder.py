@@ -8,7 +8,7 @@ from pathlib import Path
 
 from softaug_lab.basics.errors import SoftaugError, listed, report_faults
 from softaug_lab.data.decode import IMAGE_ENDINGS
-from softaug_lab.data.image_paths import is_run
+from softaug_lab.data.image_paths import CONVERT, HEIC, counted, ending, is_run
 from softaug_lab.data.shards import OneFile
 from softaug_lab.data.sources.listing import KINDS, TRAIN_NAMES, Listing, named_parts
 
@@ -36,9 +36,7 @@ def list_folder(root: Path) -> Listing:
     left_out: Counter[str] = Counter()
     train_shards = _class_images(train, classes, left_out)
     with_images = {shard.label for shard in train_shards}
-    faults += [
-        f"{train / name}: a class with no image" for name in classes if name not in with_images
-    ]
+    faults += [_without_image(train / name) for name in classes if name not in with_images]
     test_shards = None if test is None else _class_images(test, classes, left_out)
     report_faults(root, faults)
     return Listing(train_shards, test_shards, classes, (*notes, *_left_out(root, left_out)))
@@ -141,9 +139,13 @@ def _left_out(root: Path, others: Counter[str]) -> list[str]:
     """Return a note that counts the files that are no image of a class, by their endings."""
     if not others:
         return []
-    by_count = sorted(others.items(), key=lambda item: (-item[1], item[0]))
-    counts = listed([f"{n:,} {ending}" for ending, n in by_count], 6)
-    return [f"{root}: left out, as no image of a class: {counts}"]
+    return [f"{root}: left out, as no image of a class: {counted(others)}"]
+
+
+def _without_image(folder: Path) -> str:
+    """Word the fault of a class folder without an image."""
+    hint = f" ({CONVERT})" if any(ending(file) in HEIC for file in _files(folder)) else ""
+    return f"{folder}: a class with no image{hint}"
 
 
 def _class_images(part: Path, classes: Sequence[str], others: Counter[str]) -> list[OneFile]:
@@ -151,12 +153,12 @@ def _class_images(part: Path, classes: Sequence[str], others: Counter[str]) -> l
 
     The endings of all other files of the part, hidden ones aside, are added to `others`.
     """
-    others.update(_ending(file) for file in part.iterdir() if _is_plain(file))
+    others.update(ending(file) for file in part.iterdir() if _is_plain(file))
     shards = []
     for name in classes:
         files = sorted(_files(part / name))
         shards += [OneFile(str(file), file, name) for file in files if _is_image(file)]
-        others.update(_ending(file) for file in files if not _is_image(file))
+        others.update(ending(file) for file in files if not _is_image(file))
     return shards
 
 
@@ -166,10 +168,6 @@ def _is_image(file: Path) -> bool:
 
 def _is_plain(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(".")
-
-
-def _ending(file: Path) -> str:
-    return file.suffix.lower() or "no ending"
 
 
 def _subfolders(root: Path) -> Iterator[Path]:
