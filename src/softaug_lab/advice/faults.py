@@ -159,11 +159,21 @@ def _sides(data: Inspection, choice: Choice) -> Iterator[Fault]:
 
 
 def _names(data: Inspection, choice: Choice) -> Iterator[Fault]:
-    if all(len(name) == 1 for name in data.classes):
+    if data.arrays:
+        text = (
+            "arrays (.npy) are not mirrored, since a sound played backwards is another one; leave "
+            "out --no-flip where mirrored ones are right"
+        )
+        if choice.augment is not None:
+            text += (
+                "; RandAugment is left out, as it is not measured for them (docs/spectrograms.md)"
+            )
+        yield Fault("is to know", text)
+    elif all(len(name) == 1 for name in data.classes):
         yield Fault(
             "is to know",
             f"if the classes {listed(data.classes, NAMES)} are digits, letters or the like, add "
             "--no-flip, since mirrored ones are wrong",
         )
     elif not choice.flip:
-        yield Fault("is to know", "class names tell left from right, so images are not mirrored")
+        yield Fault("is to know", "class names tell a direction, so images are not mirrored")

@@ -59,9 +59,9 @@ def _begin(data: "Inspection", choice: "Choice") -> tuple["Choice", dict[str, An
     images -= number_to_hold_out(images)
     few = are_few_photos(images, choice.side, choice.stream)
     if not few or not (found := weights_at_hand()):
-        return choice, {"epochs": choice.epochs}
+        return choice, {"epochs": choice.epochs, "augment": choice.augment}
     settings = read_recipe(FINE_TUNING)[0]
-    choice = replace(choice, epochs=settings["epochs"], fine_tuned=found.model)
+    choice = replace(choice, epochs=settings["epochs"], fine_tuned=found.model, augment=None)
     return choice, {**settings, "model": found.model}
 
 

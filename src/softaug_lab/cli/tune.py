@@ -22,6 +22,7 @@ from softaug_lab.cli.training import (
     command_line,
     interruption_hint,
     load_to_train,
+    say_mirrored,
     source_of,
     with_weights_at_hand,
 )
@@ -117,6 +118,7 @@ def _open(
     folder = folder_of(loaded.name)
     recipe = with_weights_at_hand(recipe, "tune", data, left_open, loaded, folder)
     recipe = begin_with_weights(recipe, loaded)
+    say_mirrored(recipe, loaded)
     path = folder / PLAN
     if path.exists():
         plan = read_plan(path, minutes, objective)
