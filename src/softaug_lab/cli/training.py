@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from softaug_lab.basics.errors import listed, plural
 from softaug_lab.cli.options import DataOptions, RunFolderOptions, RunOptions, load_data
-from softaug_lab.cli.terminal import advance, inert, progress_bar, quiet, say, show, tell
+from softaug_lab.cli.terminal import advance, inert, progress_bar, quiet, quoted, say, show, tell
 from softaug_lab.cli.weights import begin_with_weights, choose_weights
 from softaug_lab.recipes import AUTO, Recipe, read_arm
 
@@ -79,8 +79,8 @@ def train_one(
     show(evaluation_table(record.evaluation))
     if record.evaluation.get("mix") is not None:
         show(views_table(record.evaluation))
-    tell(f"model   {run.model_file}")
-    tell(f"report  {path / 'report.html'}")
+    tell(f"model   {quoted(run.model_file)}")
+    tell(f"report  {quoted(path / 'report.html')}")
 
 
 def events_beside_logs(
