@@ -112,6 +112,12 @@ READY, WEAK, MEND, STOP = "Ready to train", "Trainable, but", "Mend the data fir
 ROWS: dict[str, tuple[Build, str, str, str]] = {
     "all is well": (parts(100, 50), READY, "", "--epochs 30"),
     "too few": (parts(5, 2), WEAK, "fewer than 10 training images in cat (5), dog (5)", ""),
+    "few small ones": (
+        parts(20, 50),
+        WEAK,
+        "20 training images in a class are few for a network from scratch; add images",
+        "",
+    ),
     "few to test on": (parts(100, 5), WEAK, "10 test images can rank hardly any", ""),
     "imbalanced": (
         pictures(train__cat=120, train__dog=12, test__cat=60, test__dog=60),
@@ -122,13 +128,13 @@ ROWS: dict[str, tuple[Build, str, str, str]] = {
     "exact copies": (
         then(parts(100, 50), copy_exactly),
         MEND,
-        "3 of 103 test images are copies of training images",
+        "3 of 103 test images are exact copies of training images",
         "",
     ),
     "copies saved again": (
         then(parts(100, 50), copy_saved_again),
-        MEND,
-        "3 of 103 test images are copies of training images",
+        WEAK,
+        "3 of 103 test images are much like training images",
         "",
     ),
     "copies with two labels": (
@@ -232,6 +238,16 @@ def test_copies_of_a_random_split_are_those_that_train_sees(tmp_path: Path) -> N
     assert twice > 0
     assert f"{twice} of {len(data.test)} test images" in advice.faults[0].text
     assert "make train/ and test/ yourself" in advice.faults[0].text
+
+
+def test_copies_in_data_of_the_library_are_only_told() -> None:
+    found = inspect("demo")
+    [copied] = advise("demo", None, found, choose(found, None), None).faults
+    assert copied.effect == "is to know"
+    assert re.fullmatch(
+        r"\d of 2,000 test images are much like training images, such as demo \d+ and demo \d+",
+        copied.text,
+    )
 
 
 def test_words_of_class_names_tell_left_from_right(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ from rich.text import Text
 
 from softaug_lab.cli.options import IN_DATA, Source
 from softaug_lab.cli.terminal import inert, progress_bar, show, tell
-from softaug_lab.cli.weights import are_few_photos
-from softaug_lab.recipes import FINE_TUNING, Recipe, read_recipe
+from softaug_lab.recipes import FINE_TUNING, Recipe, are_few_photos, read_recipe
 
 if TYPE_CHECKING:
     from softaug_lab.advice import Advice, Choice
