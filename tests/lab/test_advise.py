@@ -5,6 +5,7 @@ A row is what a folder holds, how the advice begins, words of a fault, and optio
 
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -111,6 +112,12 @@ READY, WEAK, MEND, STOP = "Ready to train", "Trainable, but", "Mend the data fir
 ROWS: dict[str, tuple[Build, str, str, str]] = {
     "all is well": (parts(100, 50), READY, "", "--epochs 30"),
     "too few": (parts(5, 2), WEAK, "fewer than 10 training images in cat (5), dog (5)", ""),
+    "few small ones": (
+        parts(20, 50),
+        WEAK,
+        "20 training images in a class are few for a network from scratch; add images",
+        "",
+    ),
     "few to test on": (parts(100, 5), WEAK, "10 test images can rank hardly any", ""),
     "imbalanced": (
         pictures(train__cat=120, train__dog=12, test__cat=60, test__dog=60),
@@ -121,13 +128,13 @@ ROWS: dict[str, tuple[Build, str, str, str]] = {
     "exact copies": (
         then(parts(100, 50), copy_exactly),
         MEND,
-        "3 of 103 test images are copies of training images",
+        "3 of 103 test images are exact copies of training images",
         "",
     ),
     "copies saved again": (
         then(parts(100, 50), copy_saved_again),
-        MEND,
-        "3 of 103 test images are copies of training images",
+        WEAK,
+        "3 of 103 test images are much like training images",
         "",
     ),
     "copies with two labels": (
@@ -233,14 +240,48 @@ def test_copies_of_a_random_split_are_those_that_train_sees(tmp_path: Path) -> N
     assert "make train/ and test/ yourself" in advice.faults[0].text
 
 
+def test_copies_in_data_of_the_library_are_only_told() -> None:
+    found = inspect("demo")
+    [copied] = advise("demo", None, found, choose(found, None), None).faults
+    assert copied.effect == "is to know"
+    assert re.fullmatch(
+        r"\d of 2,000 test images are much like training images, such as demo \d+ and demo \d+",
+        copied.text,
+    )
+
+
 def test_words_of_class_names_tell_left_from_right(tmp_path: Path) -> None:
     parts(3, 1)(tmp_path)
     found = inspect(str(tmp_path))
     for name, mirrored in {
         "left hand": False, "turn_left": False, "turn-RIGHT": False, "right2": False,
-        "leftover": True, "bright": True,
+        "leftover": True, "bright": True, "rising": False, "counter-clockwise": False,
     }.items():  # fmt: skip
         assert choose(replace(found, classes=("up", name)), None).flip == mirrored, name
+
+
+def test_sounds_are_advised_and_trained_without_mirroring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """RandAugment, which the rule adds at so many epochs, is not measured for them."""
+    monkeypatch.setattr(sys.modules[choose.__module__], "FEW", 0)
+    monkeypatch.setattr("softaug_lab.cli.training.print_plan", lambda *_: None)
+    for i, array in enumerate(np.random.default_rng(0).random((24, 12, 16), np.float32)):
+        place = tmp_path / ("train", "test")[i % 2] / "ab"[i // 2 % 2] / f"{i}.npy"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        np.save(place, array)
+    advice = advice_on(tmp_path)
+    command = advice.command
+    assert command.endswith(" --no-flip")
+    assert "--augment 'crop(0.2, fill=mixed)+erase(" in command
+    assert "randaugment" not in (command + advice.sections["recipe"]).lower()
+    assert "a sound played backwards" in advice.faults[-1].text
+    assert "RandAugment is left out" in advice.faults[-1].text
+    for options, said in (([], True), (["--no-flip"], False)):
+        main(["train", str(tmp_path), "--dry-run", *options])
+        assert ("arrays (.npy) are mirrored left to right" in capsys.readouterr().err) == said
+    picture(0).save(tmp_path / "test/a/0.png")
+    assert choose(inspect(str(tmp_path)), None).flip
 
 
 def test_data_larger_than_memory_are_read_while_training(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Runs side by side in processes of this machine: the same folders, whatever happens to them."""
 
+import contextlib
 import json
 import logging
 import multiprocessing
@@ -21,6 +22,7 @@ from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.storage import held
 from softaug_lab.cli.app import main
+from softaug_lab.data.load import load
 from softaug_lab.experiments.jobs import device_of, run_jobs, threads_of
 from softaug_lab.experiments.run_one import run_one
 from softaug_lab.models.classifier import load_model
@@ -144,6 +146,32 @@ def test_an_interrupted_comparison_of_new_processes_goes_on(
             process.send_signal(number)
     assert process.returncode == 128 + number
     check_stopped(tmp_path, said.read_text())
+
+
+@pytest.mark.usefixtures("forked")
+def test_runs_end_with_a_command_that_is_killed(tmp_path: Path) -> None:
+    """Else they go on for hours, and the same command is refused."""
+    said = tmp_path / "said"
+    process = fork(lambda: main(comparison(tmp_path, 100_000)), said)
+    wait_for_two(tmp_path, "metrics.jsonl", lambda: os.waitpid(process, os.WNOHANG)[0] == 0, said)
+    os.kill(process, signal.SIGKILL)
+    assert ended(process) == -signal.SIGKILL
+    try:
+        runs = [RunFolder(path) for path in tmp_path.glob("c/runs/*")]
+        for run in runs:
+            open_again(run)
+            assert run.load_checkpoint() is not None
+        assert len(runs) == 2
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)
+    assert "Traceback" not in said.read_text()
+
+
+def open_again(run: RunFolder) -> None:
+    source = run.description()["data"]["source"]
+    loaded = load("demo", train_images=200, held_out=source["read"]["held_out"] or 0.0)
+    open_run(run.folder, run.recipe(), loaded, source, resume=True)
 
 
 def comparison(folder: Path, epochs: int) -> list[str]:

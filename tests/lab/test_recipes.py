@@ -197,7 +197,10 @@ def test_a_file_downloads_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
         ("- epochs", "mine.yaml: expected fields of a recipe, such as epochs: 20"),
         ("", "mine.yaml: expected fields of a recipe"),
         ("{", "mine.yaml: no YAML"),
-        ("epochs: 2\nend_epochs: 2", "end_epochs must be 0 or more and below epochs, which is 2"),
+        (
+            "epochs: 2\nend_epochs: 2",
+            "end_epochs must be 0 or more and below the recipe's 2 epochs",
+        ),
         ("standard: crap", "unknown transform 'crap'; did you mean crop?"),
         (None, "mine.yaml: not readable"),
     ],

@@ -394,7 +394,10 @@ def test_killed_process_loses_at_most_an_epoch(tmp_path: Path) -> None:
     assert not (tmp_path / "cut" / "checkpoint.pt").exists()
 
 
-def test_one_process_holds_a_run(data: Data, tmp_path: Path) -> None:
+def test_one_process_holds_a_run(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("softaug_lab.runs.folder.PATIENCE", 0.1)
     run = open_run(tmp_path / "run", QUICK, data, {}, resume=False)
     held_by: list[str] = []
 

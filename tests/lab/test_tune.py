@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from softaug_lab.basics.errors import UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.cli.app import main
 from softaug_lab.cli.evaluation_inputs import model_file
-from softaug_lab.data.dataset import Data
+from softaug_lab.data.dataset import Data, ImageSet
 from softaug_lab.evaluation.predictions import LevelLogits, Predictions
 from softaug_lab.evaluation.views import EIGHTHS, mixed_views
 from softaug_lab.experiments.cost import Pace
@@ -232,7 +233,18 @@ def test_short_runs_are_scored_on_training_images_that_they_lack(data: Data) -> 
     ("change", "message"),
     [
         ({"train": stripes(900, 0)}, "900 training images are too few to tune on"),
-        ({"classes": (*NAMES, "dots")}, "class 'dots' has no image to score"),
+        (
+            {"classes": (*NAMES, "dots")},
+            "class 'dots' has 0 training images; tune needs 3 of each class",
+        ),
+        (
+            {
+                "classes": (*NAMES, "dots"),
+                "train": ImageSet(torch.zeros(1201, 1, 12, 12).byte(), (torch.arange(1201) // 400)),
+                "held_out": ImageSet(torch.zeros(1, 1, 12, 12).byte(), torch.tensor([3])),
+            },
+            "class 'dots' has 2 training images; tune needs 3 of each class",
+        ),
     ],
 )
 def test_data_that_cannot_be_tuned_on(change: dict[str, object], message: str, data: Data) -> None:
@@ -348,14 +360,16 @@ PLAN = Plan(5, "mix_nll", epochs=3, trial_epochs=1, trials=4, scored=300, epoch_
 def test_a_plan_is_kept_and_only_its_own_search_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     PLAN.save(path)
-    assert read_plan(path, 5, "mix_nll") == PLAN
+    assert read_plan(path, 5, "mix_nll", seed=0) == PLAN
+    with pytest.raises(UsageError, match="a search with seed 0, now 7; go on with the same"):
+        read_plan(path, 5, "mix_nll", seed=7)
     with pytest.raises(UsageError, match="a search with minutes 5, now 6"):
-        read_plan(path, 6, "mix_nll")
+        read_plan(path, 6, "mix_nll", seed=0)
     with pytest.raises(UsageError, match="a search with objective mix_nll, now error"):
-        read_plan(path, 5, "error")
+        read_plan(path, 5, "error", seed=0)
     replace(PLAN, version="0.0.1").save(path)
     with pytest.raises(UsageError, match=r"a search with version 0\.0\.1"):
-        read_plan(path, 5, "mix_nll")
+        read_plan(path, 5, "mix_nll", seed=0)
 
 
 class KilledError(Exception):
@@ -586,7 +600,8 @@ def test_the_command_trains_the_winner_and_writes_a_report(
     monkeypatch.setattr("softaug_lab.tuning.make_plan", lambda *_: replace(PLAN, trials=3))
     monkeypatch.setattr(Surface, "winner", lambda _: point)
     pictures = str(tmp_path / "pictures")
-    command = ["tune", pictures, "--minutes", "5", "--run", str(folder), "--held-out", "0.1"]
+    begin = ["tune", pictures, "--minutes", "5", "--run"]
+    command = [*begin, str(folder), "--held-out", "0.1"]
     main([*command, "--batch-size", "64"])
     assert {path.name for path in folder.iterdir()} == {
         "plan.json", "trials", "last", "tuning.json", "report.html"
@@ -600,7 +615,8 @@ def test_the_command_trains_the_winner_and_writes_a_report(
     assert (record["check"] is None) == (point == Point())
     said = capsys.readouterr()
     winner = folder / "last" / "runs" / folder_name(Recipe(arm=record["winner"]))
-    assert str(winner / "model.safetensors") in said.out.replace("\n", "")
+    printed = next(line for line in said.out.splitlines() if line.startswith("model "))
+    assert shlex.split(printed) == ["model", str(winner / "model.safetensors")]
     assert "3 short runs of 1 epoch," in said.err
     models = {path: path.stat().st_mtime_ns for path in folder.rglob("model.safetensors")}
     assert len(models) == 5
@@ -613,3 +629,8 @@ def test_the_command_trains_the_winner_and_writes_a_report(
     with pytest.raises(SystemExit):
         main([*command, "--batch-size", "64"])
     assert "exists and is no search" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    for other in (winner, tmp_path / "file"):  # without a share, which that of a run would replace
+        with pytest.raises(SystemExit):
+            main([*begin, str(other)])
+        assert f"{other}: exists and is no search" in capsys.readouterr().err

@@ -92,7 +92,8 @@ def _sides(data: Inspection, choice: Choice) -> str:
 def _recipe(data: Inspection, choice: Choice) -> str:
     n = int(data.train.sum())
     held = number_to_hold_out(n)
-    rule = strength(epochs=choice.epochs, images=n - held, side=choice.side)
+    policy = None if choice.augment is None else False
+    rule = strength(epochs=choice.epochs, images=n - held, side=choice.side, policy=policy)
     ece = (
         "3.5 % without one on 245 photos" if choice.fine_tuned else "2.9 % without one on CIFAR-10"
     )

@@ -23,15 +23,17 @@ FLAT = 4.0  # levels of 255: images that vary less are too plain to tell copies 
 ROWS = 512  # images that are compared at once
 
 
-def shared(train: Sequence[Glance], test: Sequence[Glance]) -> dict[int, int]:
-    """Find the test images that are copies of training images.
+def shared(
+    train: Sequence[Glance], test: Sequence[Glance]
+) -> tuple[dict[int, int], dict[int, int]]:
+    """Find the test images that are exact copies of training images, and those that look alike.
 
-    Returns places in `train` by places in `test`. A near copy is saved again or resized; mirrored
-    and cropped ones are not found.
+    Returns places in `train` by places in `test` for both. What looks alike may be saved again or
+    resized, or only alike, as drawings are; mirrored and cropped copies are not found.
     """
     by_key = {one.key: i for i, one in enumerate(train)}
-    found = {i: by_key[one.key] for i, one in enumerate(test) if one.key in by_key}
-    return _near(train, test) | found
+    exact = {i: by_key[one.key] for i, one in enumerate(test) if one.key in by_key}
+    return exact, {i: j for i, j in _near(train, test).items() if i not in exact}
 
 
 def surplus(images: Sequence[Glance]) -> int:

@@ -10,7 +10,8 @@ import torch
 from softaug_lab.advice import copies
 from softaug_lab.advice.choose import Choice
 from softaug_lab.basics.errors import listed, plural
-from softaug_lab.data import Inspection
+from softaug_lab.data import Inspection, number_to_hold_out
+from softaug_lab.recipes import are_few_photos
 
 VERY_FEW, FEW = 10, 100  # training images of a class
 LEAK = 0.01  # share of the test images that are copies, from which figures are wrong
@@ -47,20 +48,7 @@ def find_faults(data: Inspection, choice: Choice) -> list[Fault]:
 
 
 def _copies(data: Inspection) -> Iterator[Fault]:
-    twice = copies.shared(data.seen_train, data.seen_test)
-    if twice:
-        test, train = next(iter(sorted(twice.items())))
-        pair = f"{data.seen_test[test].name} and {data.seen_train[train].name}"
-        mend = (
-            "delete the copies, or make train/ and test/ yourself with copies on one side"
-            if data.split
-            else "delete them from one part"
-        )
-        yield Fault(
-            "misleads" if len(twice) >= LEAK * len(data.seen_test) else "is to know",
-            f"{len(twice):,} of {len(data.seen_test):,} test images are copies of training images, "
-            f"such as {pair}; the measured error will be too low: {mend}",
-        )
+    yield from _leaks(data)
     pairs = copies.contradictory(data.seen)
     if pairs:
         first, second = pairs[0]
@@ -68,7 +56,8 @@ def _copies(data: Inspection) -> Iterator[Fault]:
         yield Fault(
             "misleads",
             f"{plural(len(pairs), 'image')} {verb} in another class, such as {first.name} and "
-            f"{second.name}; keep the right one",
+            + second.name
+            + ("" if data.built_in else "; keep the right one"),
         )
     surplus = copies.surplus(data.seen_train)
     if surplus:
@@ -77,6 +66,29 @@ def _copies(data: Inspection) -> Iterator[Fault]:
             "is to know",
             f"{plural(surplus, 'training image')} {are} of another one and count twice",
         )
+
+
+def _leaks(data: Inspection) -> Iterator[Fault]:
+    """List test images that are training images too, or may be: what looks alike is not judged."""
+    exact, alike = copies.shared(data.seen_train, data.seen_test)
+    side = "make train/ and test/ yourself with copies on one side"
+    mend = f"delete the copies, or {side}" if data.split else "delete them from one part"
+    rows: tuple[tuple[dict[int, int], Effect, str, str], ...] = (
+        (exact, "misleads", "exact copies of", f"the measured error will be too low: {mend}"),
+        (alike, "weakens", "much like", "look at them first: if they were saved again or resized, "
+         f"the measured error will be too low, so {mend}"),
+    )  # fmt: skip
+    for found, effect, what, then in rows:
+        if found:
+            test, train = min(found.items())
+            pair = f"{data.seen_test[test].name} and {data.seen_train[train].name}"
+            text = (
+                f"{len(found):,} of {len(data.seen_test):,} test images are {what} training images"
+            )
+            yield Fault(
+                effect if len(found) >= LEAK * len(data.seen_test) else "is to know",
+                f"{text}, such as {pair}" + ("" if data.built_in else f"; {then}"),
+            )
 
 
 def _unreadable(data: Inspection) -> Iterator[Fault]:
@@ -114,11 +126,17 @@ def _too_few(data: Inspection, choice: Choice) -> Iterator[Fault]:
             "hardly learned: add images or leave it out",
         )
     elif median < FEW and choice.fine_tuned is None:
+        total = int(data.train.sum())
+        total -= number_to_hold_out(total)
+        mend = "add images"
+        if are_few_photos(total, choice.side, choice.stream):
+            mend = (
+                "on 245 photos fine-tuning made a quarter of the errors (docs/fine-tuning.md): "
+                "add images, or try --pretrained and --model resnet18"
+            )
         yield Fault(
             "weakens",
-            f"{median:,} training images in a class are few for a network from scratch; "
-            "on 245 photos fine-tuning made a quarter of the errors (docs/fine-tuning.md): add "
-            "images, or try --pretrained and --model resnet18",
+            f"{median:,} training images in a class are few for a network from scratch; {mend}",
         )
     n = int(data.test.sum())
     if not n:
@@ -159,11 +177,21 @@ def _sides(data: Inspection, choice: Choice) -> Iterator[Fault]:
 
 
 def _names(data: Inspection, choice: Choice) -> Iterator[Fault]:
-    if all(len(name) == 1 for name in data.classes):
+    if data.arrays:
+        text = (
+            "arrays (.npy) are not mirrored, since a sound played backwards is another one; leave "
+            "out --no-flip where mirrored ones are right"
+        )
+        if choice.augment is not None:
+            text += (
+                "; RandAugment is left out, as it is not measured for them (docs/spectrograms.md)"
+            )
+        yield Fault("is to know", text)
+    elif all(len(name) == 1 for name in data.classes):
         yield Fault(
             "is to know",
             f"if the classes {listed(data.classes, NAMES)} are digits, letters or the like, add "
             "--no-flip, since mirrored ones are wrong",
         )
     elif not choice.flip:
-        yield Fault("is to know", "class names tell left from right, so images are not mirrored")
+        yield Fault("is to know", "class names tell a direction, so images are not mirrored")

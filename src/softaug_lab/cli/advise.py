@@ -8,8 +8,7 @@ from rich.text import Text
 
 from softaug_lab.cli.options import IN_DATA, Source
 from softaug_lab.cli.terminal import inert, progress_bar, show, tell
-from softaug_lab.cli.weights import are_few_photos
-from softaug_lab.recipes import FINE_TUNING, Recipe, read_recipe
+from softaug_lab.recipes import FINE_TUNING, Recipe, are_few_photos, read_recipe
 
 if TYPE_CHECKING:
     from softaug_lab.advice import Advice, Choice
@@ -59,9 +58,9 @@ def _begin(data: "Inspection", choice: "Choice") -> tuple["Choice", dict[str, An
     images -= number_to_hold_out(images)
     few = are_few_photos(images, choice.side, choice.stream)
     if not few or not (found := weights_at_hand()):
-        return choice, {"epochs": choice.epochs}
+        return choice, {"epochs": choice.epochs, "augment": choice.augment}
     settings = read_recipe(FINE_TUNING)[0]
-    choice = replace(choice, epochs=settings["epochs"], fine_tuned=found.model)
+    choice = replace(choice, epochs=settings["epochs"], fine_tuned=found.model, augment=None)
     return choice, {**settings, "model": found.model}
 
 

@@ -28,7 +28,17 @@ from softaug_lab.cli.options import (
     RunOptions,
     Source,
 )
-from softaug_lab.cli.terminal import advance, console, inert, progress_bar, quiet, say, show, tell
+from softaug_lab.cli.terminal import (
+    advance,
+    console,
+    inert,
+    progress_bar,
+    quiet,
+    quoted,
+    say,
+    show,
+    tell,
+)
 from softaug_lab.cli.training import (
     command_line,
     events_beside_logs,
@@ -269,7 +279,7 @@ def _report(pairs: "Runs", arms: Sequence[str], data: "Data", folder: Path) -> N
     show(arms_table(results))
     for sentence in (*answer(results), *sentences(results)):
         console.print(inert(sentence), markup=False, highlight=False)
-    tell(f"report  {folder / 'report.html'}")
+    tell(f"report  {quoted(folder / 'report.html')}")
 
 
 def _name(recipe: Recipe) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from softaug_lab.cli.terminal import tell
+from softaug_lab.cli.terminal import quoted, tell
 from softaug_lab.recipes import panels
 
 
@@ -35,5 +35,5 @@ def export(
     from softaug_lab.runs import RunFolder
 
     exported = export_run(RunFolder(run), to, out)
-    tell(f"export   {exported.folder}")
+    tell(f"export   {quoted(exported.folder)}")
     tell(f"checked  logits differ from the model's by at most {exported.difference:.1g}")

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from softaug_lab.basics.errors import SoftaugError, UsageError
 from softaug_lab.cli.options import READ, Arm, ReadOptions, Source, load_data
-from softaug_lab.cli.terminal import inert, tell
+from softaug_lab.cli.terminal import inert, quoted, tell
 from softaug_lab.recipes import WHOLE, Augmentation, Recipe, panels
 
 IN_PICTURE = Parameter(group=panels.RUN)
@@ -71,4 +71,4 @@ def preview(
     except (OSError, ValueError) as error:
         raise SoftaugError(f"{out}: the picture could not be written ({error})") from error
     tell(f"{len(pixels)} images under {chosen!r}")
-    tell(f"picture  {out}")
+    tell(f"picture  {quoted(out)}")

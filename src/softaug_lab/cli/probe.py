@@ -14,7 +14,7 @@ from softaug_lab.cli.evaluation_inputs import (
     without_training_images,
 )
 from softaug_lab.cli.options import READ, Device, ReadOptions, Source, load_data, require_place
-from softaug_lab.cli.terminal import show, tell
+from softaug_lab.cli.terminal import quoted, show, tell
 from softaug_lab.recipes import panels
 
 
@@ -73,4 +73,4 @@ def probe(
     show(evaluation_table(figures))
     for path in (file, *([json] if json else [])):
         write_json(path, figures)
-    tell(f"figures  {file}")
+    tell(f"figures  {quoted(file)}")

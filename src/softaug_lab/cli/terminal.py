@@ -2,6 +2,8 @@
 
 import logging
 import re
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -45,6 +47,11 @@ def say(text: str, style: str | None = None) -> None:
 def tell(text: str) -> None:
     """Print a line of the result, made inert."""
     console.print(inert(text), markup=False, soft_wrap=True)
+
+
+def quoted(path: Path) -> str:
+    """Return a path as a shell takes it: names of run folders may hold brackets and spaces."""
+    return shlex.quote(str(path))
 
 
 def show(table: Table) -> None:

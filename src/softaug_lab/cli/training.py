@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from softaug_lab.basics.errors import listed, plural
 from softaug_lab.cli.options import DataOptions, RunFolderOptions, RunOptions, load_data
-from softaug_lab.cli.terminal import advance, inert, progress_bar, quiet, say, show, tell
+from softaug_lab.cli.terminal import advance, inert, progress_bar, quiet, quoted, say, show, tell
 from softaug_lab.cli.weights import begin_with_weights, choose_weights
 from softaug_lab.recipes import AUTO, Recipe, read_arm
 
@@ -79,8 +79,8 @@ def train_one(
     show(evaluation_table(record.evaluation))
     if record.evaluation.get("mix") is not None:
         show(views_table(record.evaluation))
-    tell(f"model   {run.model_file}")
-    tell(f"report  {path / 'report.html'}")
+    tell(f"model   {quoted(run.model_file)}")
+    tell(f"report  {quoted(path / 'report.html')}")
 
 
 def events_beside_logs(
@@ -172,11 +172,21 @@ def prepare(
         say(f"{plural(epochs, 'epoch')} for {running.minutes:g} minutes here")
         recipe = replace(recipe, epochs=epochs)
     by_rule = [chosen for arm in arms if (chosen := replace(recipe, arm=arm)).by_rule]
+    say_mirrored(recipe, data)
     for unused in _unused(recipe, arms, by_rule=bool(by_rule)):
         say(f"{unused} changes nothing: the augmentation of {listed(arms, 4)} does not use it")
     if by_rule:
         _announce(by_rule[0], data)  # the rule chooses alike for all of them
     return recipe
+
+
+def say_mirrored(recipe: Recipe, data: "Data") -> None:
+    """Say where arrays, which may be spectrograms, are mirrored as photos are."""
+    if recipe.flip and data.arrays:
+        say(
+            f"{data.name}: arrays (.npy) are mirrored left to right; for sounds add --no-flip, "
+            "since a sound played backwards is another one (docs/spectrograms.md)"
+        )
 
 
 def _unused(recipe: Recipe, arms: Sequence[str], *, by_rule: bool) -> list[str]:

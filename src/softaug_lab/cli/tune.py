@@ -17,11 +17,12 @@ from softaug_lab.cli.options import (
     RecipeOptions,
     Source,
 )
-from softaug_lab.cli.terminal import advance, console, inert, progress_bar, say, show, tell
+from softaug_lab.cli.terminal import advance, console, inert, progress_bar, quoted, say, show, tell
 from softaug_lab.cli.training import (
     command_line,
     interruption_hint,
     load_to_train,
+    say_mirrored,
     source_of,
     with_weights_at_hand,
 )
@@ -110,27 +111,36 @@ def _open(
     require_known(recipe.model)
 
     def folder_of(name: str) -> Path:
-        return run or Path("runs") / f"tune-{name}"
+        folder = run or Path("runs") / f"tune-{name}"
+        _refuse_others(folder)  # before a share is taken from the runs that it may hold
+        return folder
 
     loaded, read = load_to_train(data, read, folder_of, HELD_OUT_OF_FEW)
     require_tunable(loaded)
     folder = folder_of(loaded.name)
     recipe = with_weights_at_hand(recipe, "tune", data, left_open, loaded, folder)
     recipe = begin_with_weights(recipe, loaded)
+    say_mirrored(recipe, loaded)
     path = folder / PLAN
     if path.exists():
-        plan = read_plan(path, minutes, objective)
+        plan = read_plan(path, minutes, objective, recipe.seed)
         if plan.jobs != jobs:
             say(f"planned with --jobs {plan.jobs}; with {jobs} the time will differ")
     else:
-        if folder.exists() and any(folder.iterdir()):
-            raise UsageError(f"{folder}: exists and is no search; --run names another folder")
         plan = make_plan(minutes, objective, recipe, loaded, processes, jobs)
         folder.mkdir(parents=True, exist_ok=True)
         with held(folder):
             plan.save(path)
     _announce(plan)
     return Study(folder, plan, recipe, loaded, source_of(data, read), jobs)
+
+
+def _refuse_others(folder: Path) -> None:
+    """Raise UsageError for a folder, or a file, that something other than a search made."""
+    if not folder.exists() or (folder / PLAN).exists():
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise UsageError(f"{folder}: exists and is no search; --run names another folder")
 
 
 def _announce(plan: "Plan") -> None:
@@ -174,5 +184,5 @@ def _perform(study: "Study", processes: "Processes") -> None:
     for sentence in tuning_sentences(record):
         console.print(inert(sentence), markup=False, highlight=False)
     chosen = runs[arms.index(record["winner"])]
-    tell(f"model   {chosen.model_file}")
-    tell(f"report  {study.folder / 'report.html'}")
+    tell(f"model   {quoted(chosen.model_file)}")
+    tell(f"report  {quoted(study.folder / 'report.html')}")

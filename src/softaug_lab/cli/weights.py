@@ -5,13 +5,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from softaug_lab.cli.terminal import say
-from softaug_lab.recipes import FINE_TUNING, Recipe, read_recipe
+from softaug_lab.recipes import FINE_TUNING, Recipe, are_few_photos, read_recipe
 
 if TYPE_CHECKING:
     from softaug_lab.data import Data
 
-MANY = 5_000  # training images from which a network may well be trained from scratch
-PHOTO_SIDE = 128  # pixels of images that weights of ImageNet are good for
 DOCS = "docs/fine-tuning.md"
 
 
@@ -51,14 +49,6 @@ def choose_weights(
     )
     chosen = {key: settings[key] for key in left_open}
     return replace(recipe, model=model, weights=weights, **chosen)
-
-
-def are_few_photos(images: int, side: int, streamed: bool) -> bool:
-    """Whether training images are so few and so large that fine-tuning suits them.
-
-    images: to train on, without those held out. side: the shorter one of the images, in pixels.
-    """
-    return images < MANY and side >= PHOTO_SIDE and not streamed
 
 
 def begin_with_weights(recipe: Recipe, data: "Data") -> Recipe:

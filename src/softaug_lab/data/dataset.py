@@ -45,6 +45,7 @@ class Data:
     stream: the training images, where they are read while training; `train` then holds a sample of
     them, for statistics and previews. held_out: training images that no model is trained on, to
     fit a temperature. chosen_side: of the images in pixels, where it was chosen by their sizes.
+    arrays: whether all images are arrays (.npy), such as spectrograms.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Data:
     stream: Stream | None = None
     held_out: ImageSet | None = None
     chosen_side: int | None = None
+    arrays: bool = False
 
     @property
     def train_images(self) -> int:

@@ -19,7 +19,7 @@ from softaug_lab.data.dataset import ImageSet
 from softaug_lab.data.decode import AT_ONCE, Header, decoders, read_header, thumbnail
 from softaug_lab.data.faults import summarise
 from softaug_lab.data.load import count_parts, data_name, find_parts
-from softaug_lab.data.opening import open_content
+from softaug_lab.data.opening import are_arrays, open_content
 from softaug_lab.data.resize import with_channels
 from softaug_lab.data.sample import Sample, Unreadable
 from softaug_lab.data.shards import Part
@@ -66,6 +66,11 @@ class Inspection:
     def seen(self) -> list[Glance]:
         """The images of both parts that were opened and are readable."""
         return [*self.seen_train, *self.seen_test]
+
+    @property
+    def arrays(self) -> bool:
+        """Whether all opened images are arrays (.npy), such as spectrograms."""
+        return are_arrays([one.name for one in self.seen])
 
     @property
     def whole(self) -> bool:

@@ -22,6 +22,7 @@ from softaug_lab.data.headers import survey
 from softaug_lab.data.held_out import hold_out
 from softaug_lab.data.memory import check_memory
 from softaug_lab.data.objects import describe
+from softaug_lab.data.opening import are_arrays
 from softaug_lab.data.part import decode_part
 from softaug_lab.data.resize import fit, with_channels
 from softaug_lab.data.sample import Sample, Unreadable
@@ -116,7 +117,14 @@ def load_to_memory(
     if side is not None:
         notes.append(f"{source}: the images are scaled to {side} px, by their sizes (--size)")
     return Data(
-        data_name(source), classes, train_set, test_set, tuple(notes), split, chosen_side=side
+        data_name(source),
+        classes,
+        train_set,
+        test_set,
+        tuple(notes),
+        split,
+        chosen_side=side,
+        arrays=are_arrays(decoded.names),
     )
 
 
@@ -141,7 +149,15 @@ def open_stream(
     test_set = ImageSet(decoded.images, decoded.labels)
     notes += decode_notes
     notes += check_tested(source, classes, _per_class(test_set, classes))
-    return Data(data_name(source), classes, train_set, test_set, tuple(notes), stream=stream)
+    return Data(
+        data_name(source),
+        classes,
+        train_set,
+        test_set,
+        tuple(notes),
+        stream=stream,
+        arrays=are_arrays(preview.names),
+    )
 
 
 def read_images(

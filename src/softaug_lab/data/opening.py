@@ -4,6 +4,7 @@ Arrays in NumPy's format, such as spectrograms, are opened as images too.
 """
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from stat import S_ISREG
 
@@ -40,6 +41,11 @@ def open_image(content: Content) -> Image.Image:
         image.close()
         raise
     return image
+
+
+def are_arrays(names: Sequence[str]) -> bool:
+    """Whether images of these names are all arrays, such as spectrograms, and there are any."""
+    return bool(names) and all(name.lower().endswith(".npy") for name in names)
 
 
 def _is_array(opened: Path | io.BytesIO) -> bool:

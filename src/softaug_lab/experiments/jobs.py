@@ -7,9 +7,11 @@ for bit on a CPU with as many threads for each.
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -141,6 +143,7 @@ def _perform(
     """Perform one run in a process of its own; send its error, or None, and its warnings."""
     # Ctrl-C reaches all processes of a terminal; the first one decides, and sends SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     error: tuple[type[SoftaugError], str] | None = None
     with logged_warnings() as messages:
@@ -151,7 +154,18 @@ def _perform(
             error = kind, str(caught)
         except Exception as caught:  # as from a task on Ray: one line, and no traceback
             error = SoftaugError, f"{type(caught).__name__}: {' '.join(str(caught).split())}"
-    results.send((error, messages))
+    with contextlib.suppress(OSError):  # the first process was killed: nobody hears
+        results.send((error, messages))
+
+
+def _end_with_parent() -> None:
+    """End this process as `_stop` does once its parent has ended, which SIGKILL does unheard."""
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STOP_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _finish(job: _Job, warn: Callable[[str], None]) -> None:

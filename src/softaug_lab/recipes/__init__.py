@@ -21,6 +21,7 @@ from softaug_lab.recipes.arms import (
     sweep_arms,
     swept,
 )
+from softaug_lab.recipes.fine_tuning import are_few_photos
 from softaug_lab.recipes.recipe import (
     SIGMA,
     WHOLE,
@@ -48,6 +49,7 @@ __all__ = [
     "K",
     "Recipe",
     "Role",
+    "are_few_photos",
     "as_auto",
     "expression_of",
     "main_arm",

@@ -175,7 +175,7 @@ class Recipe:
             raise UsageError(f"momentum must be in [0, 1), got {self.momentum}")
         if not 0 <= self.end_epochs < self.epochs:
             raise UsageError(
-                f"end_epochs must be 0 or more and below epochs, which is {self.epochs}, "
+                f"end_epochs must be 0 or more and below the recipe's {self.epochs} epochs, "
                 f"got {self.end_epochs}"
             )
         if not 0 <= self.body_lr <= 1:

@@ -20,6 +20,7 @@ from softaug_lab.runs.checkpoint import is_whole, read_first_checkpoint, write_c
 from softaug_lab.runs.environment import environment
 
 CPU = torch.device("cpu")
+PATIENCE = 20.0  # seconds until what a killed command began has written its checkpoint and ended
 HISTORY = "metrics.jsonl"  # the log of finished epochs, a JSON object on each line
 MAX_LENGTH = 120  # characters of an arm in the name of its folder
 FILES = (  # of a run
@@ -245,7 +246,7 @@ def open_run(
                 f"{folder}: this run exists; --resume goes on with it, --run names another folder"
             )
         _refuse_changes(folder, run.description(), wanted)
-        with held(folder):
+        with held(folder, PATIENCE):
             run.remove_leftovers()
             if not run.training_keys_file.exists():  # an earlier version kept no record
                 run.save_training_keys(data)
@@ -258,7 +259,7 @@ def open_run(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SoftaugError(f"{folder}: could not be made ({error.strerror})") from error
-    with held(folder):
+    with held(folder, PATIENCE if resume else 0.0):
         run.remove_leftovers()
         write_json(folder / "recipe.json", {**wanted, "environment": environment(device)})
         run.save_training_keys(data)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import softaug
-from softaug_lab.basics.errors import SoftaugError, UsageError
+from softaug_lab.basics.errors import SoftaugError, UsageError, plural
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.storage import read_json, write_json
 from softaug_lab.data import Data, hold_out
@@ -31,7 +31,7 @@ class Plan:
 
     epochs: of the last runs. trial_epochs, trials: length and number of the short ones. scored: the
     number of training images that score them. epoch_seconds: measured, over all training images.
-    jobs: runs at a time.
+    jobs: runs at a time. seed: of the first round and of the last runs.
     """
 
     minutes: float
@@ -42,6 +42,7 @@ class Plan:
     scored: int
     epoch_seconds: float
     jobs: int = 1
+    seed: int = Recipe.seed
     version: str = softaug.__version__
 
     def save(self, path: Path) -> None:
@@ -49,11 +50,11 @@ class Plan:
         write_json(path, asdict(self))
 
 
-def read_plan(path: Path, minutes: float, objective: str) -> Plan:
+def read_plan(path: Path, minutes: float, objective: str, seed: int) -> Plan:
     """Read the plan of a search that goes on.
 
-    Raises UsageError where it was made for other minutes, another objective, or by another version;
-    SoftaugError where the file is broken.
+    Raises UsageError where it was made for other minutes, another objective or seed, or by another
+    version; SoftaugError where the file is broken.
     """
     saved: Any = read_json(path)
     try:
@@ -62,7 +63,9 @@ def read_plan(path: Path, minutes: float, objective: str) -> Plan:
         raise SoftaugError(
             f"{path}: is no plan of a search ({error}); remove its folder"
         ) from error
-    now = {"minutes": minutes, "objective": objective, "version": softaug.__version__}
+    now = {
+        "minutes": minutes, "objective": objective, "seed": seed, "version": softaug.__version__
+    }  # fmt: skip
     for name, value in now.items():
         if getattr(plan, name) != value:
             raise UsageError(
@@ -87,11 +90,16 @@ def search_data(data: Data, seed: int) -> Data:
             f"{data.name}: {images:,} training images are too few to tune on: {LEAST} must be set "
             f"aside to score short runs, at most {MOST_SHARE:.0%} of them; train takes the rule"
         )
-    single = (data.train.labels.bincount(minlength=data.num_classes) < 2).nonzero().flatten()
+    counts = data.train.labels.bincount(minlength=data.num_classes)
+    single = (counts < 2).nonzero().flatten()
     if len(single):
+        if data.held_out is not None:
+            counts += data.held_out.labels.bincount(minlength=data.num_classes)
+        i = int(single[0])
         raise UsageError(
-            f"{data.name}: class {data.classes[int(single[0])]!r} has no image to score short runs "
-            "with; leave it out, or add images"
+            f"{data.name}: class {data.classes[i]!r} has {plural(int(counts[i]), 'training image')}"
+            "; tune needs 3 of each class: one to train on, one to score short runs with, one that "
+            "is held out; leave it out, or add images"
         )
     split = hold_out(replace(data, held_out=None), share, seed)
     assert split.held_out is not None
@@ -146,4 +154,7 @@ def make_plan(
             f"--end-epochs must be below the {trial_epochs} epochs of the short runs, "
             f"got {recipe.end_epochs}"
         )
-    return Plan(minutes, objective, epochs, trial_epochs, trials, len(search.test), epoch, jobs)
+    scored = len(search.test)
+    return Plan(
+        minutes, objective, epochs, trial_epochs, trials, scored, epoch, jobs, recipe.seed
+    )  # fmt: skip
