@@ -181,7 +181,7 @@ READ: dict[str, tuple[Build, tuple[str, ...], int, int, str]] = {
         ("airport", "bus stop", "train station"),
         16,
         4,
-        "",
+        "train station: one class with the images of cam1/, cam2/; move them to ",
     ),
     "classes of two trains": (
         tree("train depot/x*5", "train_station/y*5", "airport/z*5"),
@@ -342,6 +342,13 @@ READ: dict[str, tuple[Build, tuple[str, ...], int, int, str]] = {
         2,
         "t.csv: left out, by its column split: 2 holdout, 1 empty",
     ),
+    "a class of classes": (
+        tree("train/animals/cats*2", "train/animals/dogs*2", "train/cars*2", "test/cars*1"),
+        ("animals", "cars"),
+        6,
+        1,
+        "animals: one class with the images of cats/, dogs/; move them to ",
+    ),
     "a table beside parts of class folders": (
         also(BOTH, files({"t.csv": "id,label\n8,0.5\n9,0.5\n"})),
         CAT_DOG,
@@ -416,7 +423,14 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "nothing": (tree(), "no class folders"),
     "images alone": (tree("*5"), "no class folders"),
     "one class": (tree("cat*5"), "one class only"),
-    "an empty class": (tree("cat*5", "dog"), "dog: a class with no image"),
+    "classes deeper down": (
+        tree("data/images/cat*2", "data/images/dog*2"),
+        "data/images may be meant",
+    ),
+    "an empty class": (
+        tree("cat*5", "dog"),
+        "dog: a class with no image; add some, or remove the folder",
+    ),
     "only a test part": (tree("test/cat*2", "test/dog*2"), "has test/ but no train/"),
     "a test class of its own": (also(BOTH, tree("test/emu*1")), "emu: no class of"),
     "parts inside the classes": (
