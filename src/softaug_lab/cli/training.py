@@ -79,8 +79,9 @@ def train_one(
     show(evaluation_table(record.evaluation))
     if record.evaluation.get("mix") is not None:
         show(views_table(record.evaluation))
-    tell(f"model   {run.model_file}")
-    tell(f"report  {path / 'report.html'}")
+    for file in filter(Path.exists, run.model_files):  # an ensemble has one for each member
+        tell(f"model   {shlex.quote(str(file))}")
+    tell(f"report  {shlex.quote(str(path / 'report.html'))}")
 
 
 def events_beside_logs(
