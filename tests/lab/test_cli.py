@@ -25,6 +25,7 @@ from softaug_lab.cli.app import main
 from softaug_lab.cli.commands import HELP, app
 from softaug_lab.cli.evaluation_inputs import foreign_model, own_model
 from softaug_lab.cli.options import FOREIGN, DataOptions
+from softaug_lab.cli.training import command_line
 from softaug_lab.recipes import ARMS, read_recipe
 
 QUICK = ["--epochs", "1", "--batch-size", "20"]
@@ -445,6 +446,11 @@ def test_figures_are_printed_before_they_are_written(
     streams = capsys.readouterr()
     assert "could not be written" in streams.err
     assert "NLL" in streams.out
+
+
+def test_the_command_to_run_again_resumes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["softaug", "train", "my photos", "--resume", "--epochs", "3"])
+    assert command_line() == "softaug train 'my photos' --epochs 3"
 
 
 def test_an_ensemble_is_used_whole(

@@ -275,8 +275,8 @@ def interruption_hint(hint: str) -> Iterator[None]:
 
 
 def command_line() -> str:
-    """The command as the user typed it, for the report."""
-    return shlex.join(["softaug", *sys.argv[1:]])
+    """The command as the user typed it, for the report; to run it again, nothing is resumed."""
+    return shlex.join(["softaug", *(word for word in sys.argv[1:] if word != "--resume")])
 
 
 def source_of(data: str, read: DataOptions) -> dict[str, Any]:
