@@ -48,6 +48,7 @@ def results(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
             for seed, one in enumerate(found)
         ],
         "seeds": list(range(max(map(len, runs.values())))),
+        "comparisons": [],
         "samples": [],
         "softening": [],
     }
@@ -73,6 +74,23 @@ def test_three_seeds() -> None:
         "\N{MINUS SIGN}14.0 (\N{MINUS SIGN}16.5 to \N{MINUS SIGN}11.5) with 40 % cut off"
         in (said[1])
     )
+
+
+def test_an_answer_by_the_means_alone_says_so() -> None:
+    found = results(
+        {
+            "standard": [evaluation(0.24, 1.8, 0.58) for _ in range(2)],
+            "auto": [evaluation(0.24, 1.5, 0.45) for _ in range(2)],
+        }
+    )
+    tested = {"arm": "auto", "against": "standard", "larger_than_chance": False}
+    found["comparisons"] = [dict(tested), dict(tested)]
+    assert answer(found)[0].startswith(
+        "No difference of auto from another arm is larger than chance with 2 seeds; by the means, "
+        "use auto: of the 2 arms"
+    )
+    found["comparisons"][1]["larger_than_chance"] = True
+    assert answer(found)[0].startswith("Use auto: of the 2 arms")
 
 
 def test_one_seed_claims_nothing() -> None:

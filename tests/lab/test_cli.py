@@ -25,6 +25,7 @@ from softaug_lab.cli.app import main
 from softaug_lab.cli.commands import HELP, app
 from softaug_lab.cli.evaluation_inputs import foreign_model, own_model
 from softaug_lab.cli.options import FOREIGN, DataOptions
+from softaug_lab.cli.training import command_line
 from softaug_lab.recipes import ARMS, read_recipe
 
 QUICK = ["--epochs", "1", "--batch-size", "20"]
@@ -447,18 +448,38 @@ def test_figures_are_printed_before_they_are_written(
     assert "NLL" in streams.out
 
 
-def test_an_ensemble_is_used_by_its_members(
-    run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_command_to_run_again_resumes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["softaug", "train", "my photos", "--resume", "--epochs", "3"])
+    assert command_line() == "softaug train 'my photos' --epochs 3"
+
+
+def test_an_ensemble_is_used_whole(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for i in range(2):
-        shutil.copytree(run, tmp_path / f"member-{i}")
-    image = pictures / "bright" / "3.png"
-    for command in (["predict", tmp_path, image], ["evaluate", tmp_path, pictures]):
-        said = fails(capsys, 2, *command)
-        assert "an ensemble of 2 models" in said
-        assert f"name a member, such as {tmp_path / 'member-0'}" in said
-    main(["predict", str(tmp_path / "member-0"), str(image)])
-    assert "bright" in capsys.readouterr().out
+    run, image = tmp_path / "a run", str(pictures / "bright" / "3.png")
+    options = ["--epochs", "2", "--batch-size", "8", "--held-out", "0.3", "--run", str(run)]
+    main(["train", str(pictures), "--arm", "ensemble(members=2)", *options])
+    made = [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert [Path(*shlex.split(name)) for name in made] == [
+        *(run / f"member-{i}" / "model.safetensors" for i in range(2)),
+        run / "report.html",
+    ]
+    # What evaluate measures and predict prints is what the run recorded, temperature included.
+    recorded = json.loads((run / "evaluation.json").read_text())
+    ood = ["--ood", str(pictures / "dark <b>"), "--json", str(tmp_path / "e.json")]
+    main(["evaluate", str(run), *ood])
+    measured = json.loads((tmp_path / "e.json").read_text())
+    for part in ("reliability", "mix", "cut_off"):
+        assert json.dumps(measured[part]) == json.dumps(recorded[part])
+    assert measured["ood"]["energy"]["auroc"] != 0.5
+    recorded["temperature"] = 1e6
+    (run / "evaluation.json").write_text(json.dumps(recorded))
+    capsys.readouterr()
+    main(["predict", str(run), image])
+    assert capsys.readouterr().out.split()[-1] == "0.5000"
+    (run / "evaluation.json").unlink()
+    said = fails(capsys, 2, "predict", run, image)
+    assert f"name a member, such as {shlex.quote(str(run / 'member-0'))}" in said
 
 
 def _tested(run: Path, data: Path) -> Any:

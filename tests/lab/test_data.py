@@ -1014,6 +1014,25 @@ def test_faults_of_a_table(content: str, message: str, tmp_path: Path) -> None:
         load(str(tmp_path / "t.csv"))
 
 
+@pytest.mark.parametrize(
+    ("labels", "joined"),
+    [
+        (["cat dog", "cat", "dog", "bird"], "cat dog"),
+        (["cat,dog", "cat, bird", "dog,bird", "bird,cat"], "bird,cat, cat, bird, cat,dog, and 1"),
+        (["cat|dog", "cat|dog|bird", "bird", "bird"], "cat|dog, cat|dog|bird"),
+        (["sea lion", "lion", "african elephant", "asian elephant"], ""),
+        (["black dress", "red dress", "black shirt", "red shirt"], ""),
+        (["tench, tinca", "tabby, tabby cat", "lion, king of beasts", "tiger"], ""),
+    ],
+)
+def test_joined_labels_are_told(labels: list[str], joined: str, tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"{i}.png" for i in range(8)))
+    rows = [f"{i};{label}" for i, label in enumerate(labels * 2)]
+    (tmp_path / "t.csv").write_text("\n".join(["id;label", *rows]))
+    told = [note for note in load(str(tmp_path)).notes if "several labels" in note]
+    assert [joined in note for note in told] == [True] * bool(joined)
+
+
 def test_a_lone_parquet_file_is_split_whatever_its_name(tmp_path: Path) -> None:
     write_parquet(tmp_path / "test.parquet", [0, 1] * 5)
     data = load(str(tmp_path / "test.parquet"))

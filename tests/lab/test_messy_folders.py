@@ -181,7 +181,7 @@ READ: dict[str, tuple[Build, tuple[str, ...], int, int, str]] = {
         ("airport", "bus stop", "train station"),
         16,
         4,
-        "",
+        "train station: one class with the images of cam1/, cam2/; move them to ",
     ),
     "classes of two trains": (
         tree("train depot/x*5", "train_station/y*5", "airport/z*5"),
@@ -316,7 +316,7 @@ READ: dict[str, tuple[Build, tuple[str, ...], int, int, str]] = {
             files(
                 {
                     "prices.csv": "file,price\n1.png,3\n",
-                    "labels.csv": "file,label\nnowhere.png,a\n",
+                    "labels.csv": "file,label\nnowhere.png,cat\n",
                     "broken.csv": b"file,label\n\xff\xfe",
                     "odd.jsonl": "[1, 2]\n",
                 }
@@ -341,6 +341,20 @@ READ: dict[str, tuple[Build, tuple[str, ...], int, int, str]] = {
         2,
         2,
         "t.csv: left out, by its column split: 2 holdout, 1 empty",
+    ),
+    "a class of classes": (
+        tree("train/animals/cats*2", "train/animals/dogs*2", "train/cars*2", "test/cars*1"),
+        ("animals", "cars"),
+        6,
+        1,
+        "animals: one class with the images of cats/, dogs/; move them to ",
+    ),
+    "a table beside parts of class folders": (
+        also(BOTH, files({"t.csv": "id,label\n8,0.5\n9,0.5\n"})),
+        CAT_DOG,
+        6,
+        4,
+        "",
     ),
     "a table with three parts": (
         also(
@@ -409,7 +423,14 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "nothing": (tree(), "no class folders"),
     "images alone": (tree("*5"), "no class folders"),
     "one class": (tree("cat*5"), "one class only"),
-    "an empty class": (tree("cat*5", "dog"), "dog: a class with no image"),
+    "classes deeper down": (
+        tree("data/images/cat*2", "data/images/dog*2"),
+        "data/images may be meant",
+    ),
+    "an empty class": (
+        tree("cat*5", "dog"),
+        "dog: a class with no image; add some, or remove the folder",
+    ),
     "only a test part": (tree("test/cat*2", "test/dog*2"), "has test/ but no train/"),
     "a test class of its own": (also(BOTH, tree("test/emu*1")), "emu: no class of"),
     "parts inside the classes": (
@@ -440,6 +461,25 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "a table that leads out": (
         also(tree("*2"), files({"t.csv": "file,label\n0.png,a\n../../x.png,b\n"})),
         "is no file of",
+    ),
+    "a table whose first file is lost": (
+        also(
+            tree("images*2", "images_small*2"),
+            files({"t.csv": "id,label\n../9,a\n9,a\n0,a\n1,b\n"}),
+        ),
+        "row 2: '../9' is no file of",
+    ),
+    "a table whose files are all lost": (
+        also(tree("images*2", "images_small*2"), files({"t.csv": "id,label\n8,a\n9,b\n"})),
+        "t.csv: no file of its first rows is there, as row 2: '8'; looked in",
+    ),
+    "a table with a column for each class": (
+        also(tree("images*2"), files({"t.csv": "id,cat,dog\n0,1,1\n1,0,1\n"})),
+        "t.csv: no column label but 2 of 0 and 1 (cat, dog)",
+    ),
+    "Parquet with lists of labels": (
+        parquet("train.parquet", [[0], [0, 1]]),
+        "label [0], expected one number or name; one label is trained for an image",
     ),
     "a table of two minds": (
         also(tree("*2"), files({"t.csv": "file,label\n0.png,a\n0.png,b\n"})),

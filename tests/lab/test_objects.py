@@ -592,7 +592,10 @@ def test_a_run_with_objects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     command = ["train", str(photos), "--size", "16", "--epochs", "1", "--run", str(run)]
     command += ["--batch-size", "8"]
     main([*command, "--objects", str(objects)])
-    assert "visibility is that of the object" in (run / "report.html").read_text()
+    report = (run / "report.html").read_text()
+    assert "visibility is that of the object" in report
+    assert "the share of the object that can still be" in report
+    assert "the dotted line" not in report
     shares = json.loads((run / "recipe.json").read_text())["data"]["objects"]
     assert shares > 0
     with pytest.raises(SystemExit) as exit_:

@@ -807,13 +807,15 @@ def test_other_sigmas_are_set_against_their_own_crop() -> None:
 
 def test_a_single_run_speaks_of_one_model(tmp_path: Path) -> None:
     results = single_run()
+    results["runs"][0]["evaluation"]["ece"] = 0.01
+    assert "error is 1.00 %, below the noise floor of 1.20 %" in page_of(results, tmp_path)[1].text
     results["runs"][0]["evaluation"]["ece"] = 0.014
     _, page = page_of(results, tmp_path)
     assert "The model" in page.headings
     assert "Where the arms disagree" not in page.headings
     assert "Differences" not in page.headings
     assert "of 2,000 test images" in page.text
-    assert "hardly more than the noise floor of 1.2 %" in page.text
+    assert "1.40 %, hardly more than the noise floor of 1.20 %" in page.text
     assert "best" not in page.text
 
 
@@ -949,3 +951,13 @@ def test_a_single_run_shows_what_its_targets_promised(tmp_path: Path) -> None:
     assert prepare_promise(results) is None  # one confidence for all promises nothing by visibility
     assert said not in page_of(results, tmp_path)[1].text
     assert prepare_promise(fake_results()) is None
+
+
+def test_a_run_with_objects_speaks_of_their_visibility(tmp_path: Path) -> None:
+    """Its curve is no line over the share of the image that is left."""
+    results = single_run()
+    assert "the share of the image that can still be seen" in page_of(results, tmp_path)[1].text
+    results["data"]["objects"] = True
+    text = page_of(results, tmp_path)[1].text
+    assert "the share of the object that can still be seen" in text
+    assert "the dotted line" not in text

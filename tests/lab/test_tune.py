@@ -22,7 +22,7 @@ from softaug.recommend import Strength
 from softaug_lab.basics.errors import UsageError
 from softaug_lab.basics.processes import Processes
 from softaug_lab.cli.app import main
-from softaug_lab.cli.evaluation_inputs import model_file
+from softaug_lab.cli.evaluation_inputs import load_own
 from softaug_lab.data.dataset import Data, ImageSet
 from softaug_lab.evaluation.predictions import LevelLogits, Predictions
 from softaug_lab.evaluation.views import EIGHTHS, mixed_views
@@ -621,7 +621,7 @@ def test_the_command_trains_the_winner_and_writes_a_report(
     models = {path: path.stat().st_mtime_ns for path in folder.rglob("model.safetensors")}
     assert len(models) == 5
     with pytest.raises(UsageError, match=rf"name its winner, {re.escape(str(winner))}$"):
-        model_file(folder)
+        load_own(folder)
     main([*command, "--batch-size", "64"])  # nothing is trained twice
     assert {path: path.stat().st_mtime_ns for path in models} == models
     shutil.rmtree(folder / "trials")

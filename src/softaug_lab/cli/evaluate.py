@@ -134,7 +134,10 @@ def _of_logits(
 def _of_model(
     subject: Subject, read: DataOptions, asked: Corruptions, ood: str | None
 ) -> dict[str, Any]:
+    import torch
+
     from softaug_lab.corruptions import require_size
+    from softaug_lab.evaluation import Ensemble
     from softaug_lab.evaluation import evaluate as measure
     from softaug_lab.experiments import fills_for
     from softaug_lab.metrics import detect_by
@@ -152,20 +155,25 @@ def _of_model(
     if asked.any:
         figures |= under_corruptions(subject, asked)
     if ood is not None and images is not None:
-        logits = predict_logits(subject.model, images)
-        figures["ood"] = _detected(ood, predictions.logits, logits)
-        known, other = (own_score(subject.model, some) for some in (subject.test.images, images))
-        if known is not None and other is not None:
-            figures["ood"]["own"] = asdict(detect_by(known, other))
+        known, logits = predictions.logits, predict_logits(subject.model, images)
+        if isinstance(subject.model, Ensemble):  # its energy is the mean of the members'
+            known, logits = (
+                torch.stack([predict_logits(member, some) for member in subject.model.models])
+                for some in (subject.test.images, images)
+            )
+        figures["ood"] = _detected(ood, known, logits)
+        ours, other = (own_score(subject.model, some) for some in (subject.test.images, images))
+        if ours is not None and other is not None:
+            figures["ood"]["own"] = asdict(detect_by(ours, other))
     return figures
 
 
-def _detected(name: str, logits: "Tensor", other: "Tensor") -> dict[str, Any]:
+def _detected(name: str, known: "Tensor", other: "Tensor") -> dict[str, Any]:
     """AUROC and FPR of telling other data from the test images, for --json."""
     from softaug_lab.metrics import detect
 
-    found = {score: asdict(one) for score, one in detect(logits, other).items()}
-    return {"data": name, "images": len(other), **found}
+    found = {score: asdict(one) for score, one in detect(known, other).items()}
+    return {"data": name, "images": other.shape[-2], **found}
 
 
 def _print(figures: dict[str, Any]) -> None:

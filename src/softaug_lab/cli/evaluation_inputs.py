@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from softaug_lab.data import Data, ImageSet
-    from softaug_lab.evaluation import Predictions
+    from softaug_lab.evaluation import Ensemble, Predictions
+    from softaug_lab.models import Classifier
     from softaug_lab.runs import RunFolder
 
 
@@ -47,24 +48,19 @@ class Corruptions:
         return self.made or self.folder is not None
 
 
-def model_file(run: Path) -> Path:
-    """The model file of a run folder, or the file itself.
+def load_own(run: Path) -> "Classifier | Ensemble":
+    """Load what softaug trained: the model or the ensemble of a run folder, or a model file.
 
-    Raises UsageError for the folder of an ensemble, which has a model file for each member, and for
-    that of a search, which has one for each of its runs.
+    Raises UsageError for the folder of a search, which has a model file for each of its runs.
     """
+    from softaug_lab.evaluation import load_run
+    from softaug_lab.models import load_model
     from softaug_lab.runs import RunFolder
 
     if not run.is_dir():
-        return run
+        return load_model(run)
     RunFolder(run).require_no_search()
-    own, *members = RunFolder(run).model_files
-    if members and not own.exists():
-        raise UsageError(
-            f"{run}: an ensemble of {len(members)} models, and one is used at a time; name a "
-            f"member, such as {members[0].parent}"
-        )
-    return own
+    return load_run(RunFolder(run))
 
 
 def run_of(model: Path) -> "RunFolder":
@@ -143,14 +139,13 @@ def own_model(
     """Load a model that softaug wrote, and the data to test it on."""
     from softaug_lab.basics.processes import choose_device
     from softaug_lab.data import BUILT_IN
-    from softaug_lab.models import load_model
 
     if foreign != FOREIGN:
         raise UsageError(
             f"{run}: --weights, --classes, --mean, --std and --input-size are for models that "
             "softaug did not train"
         )
-    model = load_model(model_file(run)).to(choose_device(device))
+    model = load_own(run).to(choose_device(device))
     folder = run_of(run)
     if data is None:
         if not folder.started:

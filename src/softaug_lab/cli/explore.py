@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from softaug_lab.cli.evaluation_inputs import model_file, own_model
+from softaug_lab.cli.evaluation_inputs import load_own, own_model
 from softaug_lab.cli.options import (
     FOREIGN,
     READ,
@@ -70,11 +70,10 @@ def _with_model(data: str, run: Path, read: DataOptions, device: str) -> "Explor
     """The page of test images and a model, which begins with the augmentation of its run."""
     from softaug_lab.data import BUILT_IN
     from softaug_lab.explore import Explorer
-    from softaug_lab.models import load_model
     from softaug_lab.runs import RunFolder
     from softaug_lab.training import resolve
 
-    card = load_model(model_file(run)).card
+    card = load_own(run).card
     if read.size is None and card.height == card.width and data not in BUILT_IN:
         read = replace(read, size=card.height)
     subject = own_model(run, data, read, FOREIGN, None, device)

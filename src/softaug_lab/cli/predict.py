@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 from cyclopts import Parameter
 
 from softaug_lab.basics.errors import SoftaugError, UsageError, plural
-from softaug_lab.cli.evaluation_inputs import model_file
+from softaug_lab.cli.evaluation_inputs import load_own
 from softaug_lab.cli.options import Device
 from softaug_lab.cli.terminal import inert, progress_bar, say
 from softaug_lab.recipes import WHOLE, panels
@@ -73,10 +73,9 @@ def predict(
     """
     from softaug_lab.basics.processes import choose_device
     from softaug_lab.evaluation import predict_files
-    from softaug_lab.models import load_model
 
     _check(top, unsure_below, as_json and as_csv)
-    model = load_model(model_file(run)).to(choose_device(device))
+    model = load_own(run).to(choose_device(device))
     out = sys.stdout  # a progress bar puts another in its place
     write = _json_writer(out) if as_json else _csv_writer(out) if as_csv else _text_writer(out)
     done = unreadable = unsure = 0

@@ -79,7 +79,8 @@ def train_one(
     show(evaluation_table(record.evaluation))
     if record.evaluation.get("mix") is not None:
         show(views_table(record.evaluation))
-    tell(f"model   {quoted(run.model_file)}")
+    for file in filter(Path.exists, run.model_files):  # an ensemble has one for each member
+        tell(f"model   {quoted(file)}")
     tell(f"report  {quoted(path / 'report.html')}")
 
 
@@ -284,8 +285,8 @@ def interruption_hint(hint: str) -> Iterator[None]:
 
 
 def command_line() -> str:
-    """The command as the user typed it, for the report."""
-    return shlex.join(["softaug", *sys.argv[1:]])
+    """The command as the user typed it, for the report; to run it again, nothing is resumed."""
+    return shlex.join(["softaug", *(word for word in sys.argv[1:] if word != "--resume")])
 
 
 def source_of(data: str, read: DataOptions) -> dict[str, Any]:

@@ -25,6 +25,10 @@ from softaug_lab.data.sample import Content, Object, Sample, Unreadable
 
 # Numeric labels may leave this many class numbers unused; with more gaps they are no class numbers.
 MAX_UNUSED_NUMBERS = 1000
+ONE_LABEL = (
+    'one label is trained for an image, and the page "Several labels for an image" of the '
+    "documentation (docs/multi-label.md) shows the loop for several"
+)
 SHARDS_AT_ONCE = 8  # whose labels are read concurrently: most threads wait for a disk or a network
 log = logging.getLogger(__name__)
 
@@ -263,7 +267,9 @@ def _shard_labels(shard: Shard) -> _LabelCounts:
             times[label] += 1
         except TypeError:
             text = repr(stored)[:100]
-            raise SoftaugError(f"{name}: label {text}, expected one number or name") from None
+            raise SoftaugError(
+                f"{name}: label {text}, expected one number or name; {ONE_LABEL}"
+            ) from None
         first.setdefault(label, name)
     return {label: (n, first[label]) for label, n in times.items()}
 

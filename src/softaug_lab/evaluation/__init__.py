@@ -3,7 +3,7 @@
 Imports `softaug` and the lab's basics, data, metrics, models, corruptions, recipes and runs.
 """
 
-from softaug_lab.evaluation.ensembles import Ensemble, mean_of
+from softaug_lab.evaluation.ensembles import Ensemble, load_run, mean_of
 from softaug_lab.evaluation.evaluate import PASSES, evaluate, predict_views, summarise
 from softaug_lab.evaluation.fills import Fills
 from softaug_lab.evaluation.image_files import FileProbabilities, predict_files
@@ -39,6 +39,7 @@ __all__ = [
     "example_views",
     "features_of",
     "has_views",
+    "load_run",
     "mean_of",
     "predict_files",
     "predict_views",

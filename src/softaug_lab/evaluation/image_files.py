@@ -13,6 +13,7 @@ from torch import Tensor
 
 from softaug_lab.basics.errors import SoftaugError
 from softaug_lab.data import Decoded, Sample, Unreadable, decode_all, decoders
+from softaug_lab.evaluation.ensembles import Ensemble
 from softaug_lab.models import Classifier, predict_logits
 
 BATCH = 64  # images; larger batches are no faster on a CPU, and their results come later
@@ -31,7 +32,7 @@ class FileProbabilities:
 
 
 def predict_files(
-    model: Classifier, samples: Iterable[Sample | Unreadable], batch: int = BATCH
+    model: Classifier | Ensemble, samples: Iterable[Sample | Unreadable], batch: int = BATCH
 ) -> Iterator[FileProbabilities]:
     """Predict image files batch by batch, in their order; each batch is yielded once it is done.
 
@@ -53,7 +54,7 @@ def predict_files(
             yield _predict(model, current.result())
 
 
-def _predict(model: Classifier, decoded: Decoded) -> FileProbabilities:
+def _predict(model: Classifier | Ensemble, decoded: Decoded) -> FileProbabilities:
     if not decoded.names:
         empty = decoded.images.new_empty((0, len(model.card.classes))).float()
         return FileProbabilities([], empty, decoded.unreadable)

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from softaug_lab.basics.processes import Processes
 from softaug_lab.basics.storage import read_json, write_json
 from softaug_lab.data import Data
-from softaug_lab.evaluation import Ensemble, Predictions, evaluate_corruptions
+from softaug_lab.evaluation import Ensemble, Predictions, evaluate_corruptions, load_run
 from softaug_lab.metrics import detect, detect_by
 from softaug_lab.models import load_model, own_score, predict_logits
 from softaug_lab.runs import RunFolder
@@ -31,18 +31,12 @@ def measure_corruptions(
     processes.wait()  # until all processes have looked, since one is about to write
     for first in range(0, len(left), AT_ONCE):
         group = left[first : first + AT_ONCE]
-        models = [_model_of(run).to(processes.device) for run in group]
+        models = [load_run(run).to(processes.device) for run in group]
         results = evaluate_corruptions(models, data.test, processes, watch=watch)
         if processes.main:
             for run, result in zip(group, results, strict=True):
                 write_json(run.corruptions_file, result)
         processes.wait()
-
-
-def _model_of(run: RunFolder) -> nn.Module:
-    """Load the model of a run, or the ensemble of its members."""
-    models = [load_model(file) for file in run.model_files if file.exists()]
-    return models[0] if len(models) == 1 else Ensemble(models)
 
 
 def measure_ood(
@@ -64,16 +58,9 @@ def measure_ood(
         models = [load_model(file).to(processes.device) for file in files]
         scores = detect(known, torch.stack([predict_logits(model, other) for model in models]))
         results = {score: asdict(result) for score, result in scores.items()}
-        if (ours := _own_scores(models, test)) is not None:
-            theirs = _own_scores(models, other)
+        if (ours := own_score(Ensemble(models), test)) is not None:
+            theirs = own_score(Ensemble(models), other)
             assert theirs is not None
             results["own"] = asdict(detect_by(ours, theirs))
         write_json(run.ood_file, images | results)
     processes.wait()
-
-
-def _own_scores(models: Sequence[nn.Module], images: Tensor) -> Tensor | None:
-    """The mean over models of the scores of their own heads, [N]; None where one has none."""
-    scores = [own_score(model, images) for model in models]
-    found = [score for score in scores if score is not None]
-    return torch.stack(found).mean(dim=0) if len(found) == len(models) else None

@@ -52,6 +52,7 @@ def collect(
             "train_images": data.train_images,
             "test_images": len(data.test),
             "image_shape": list(data.image_shape),
+            "objects": data.train.objects is not None,  # whose visibility the targets followed
             "notes": [*data.notes, *([data.split] if data.split else [])],
         },
         "recipe": _shared_settings(recipes, runs[0]),

@@ -13,11 +13,18 @@ def own_score(
 ) -> Float32[Tensor, "n"] | None:
     """Compute the score of images by a classifier's own head, float32 [N] on the CPU.
 
-    None for a model whose last layer has no score. model: a Classifier, or a module around one.
+    None for a model whose last layer has no score. model: a Classifier, or a module around one, or
+    around several, whose scores are averaged.
     """
-    inner = next((m for m in model.modules() if isinstance(m, Classifier)), None)
-    if inner is None or inner.head_name is None:
+    inner = [module for module in model.modules() if isinstance(module, Classifier)]
+    if not inner or any(one.head_name is None for one in inner):
         return None
+    return torch.stack([_of_one(one, images, batch_size) for one in inner]).mean(dim=0)
+
+
+def _of_one(
+    inner: Classifier, images: UInt8[Tensor, "n c h w"], batch_size: int
+) -> Float32[Tensor, "n"]:
     with headless(inner) as head:
         features = predict_logits(inner, images, batch_size)
     device = inner.mean.device

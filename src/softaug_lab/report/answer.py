@@ -34,7 +34,8 @@ def answer(results: Results) -> list[str]:
     if len(figures) < 2 or any(math.isnan(v) for one in figures.values() for v in one.values()):
         return []
     arm, near = recommended_arm(figures)
-    return [_why(arm, near, figures), *_by_how_much(results, arm)]
+    why = _why(arm, near, figures)
+    return [_may_be_chance(results, arm, why), *_by_how_much(results, arm)]
 
 
 def recommended_arm(figures: dict[str, dict[str, float]]) -> tuple[str, list[str]]:
@@ -86,6 +87,18 @@ def _why(arm: str, near: list[str], figures: dict[str, dict[str, float]]) -> str
         f"Use {arm}: of the {len(near)} arms that are {NEAR_IN_WORDS}, it has the lowest NLL of "
         f"the mix of whole, cut-off and hidden images, {mix}; {second} has "
         f"{figures[second][CHOSEN_BY]:.3f}."
+    )
+
+
+def _may_be_chance(results: Results, arm: str, why: str) -> str:
+    """Begin a sentence with the doubt, where no tested difference of the arm exceeds chance."""
+    tested = [one for one in results["comparisons"] if arm in (one["arm"], one["against"])]
+    seeds = seed_count(results)
+    if seeds < 2 or not tested or any(one["larger_than_chance"] for one in tested):
+        return why
+    return (
+        f"No difference of {arm} from another arm is larger than chance with {seeds} seeds; by the "
+        f"means, {why[0].lower()}{why[1:]}"
     )
 
 

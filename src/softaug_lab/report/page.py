@@ -63,6 +63,7 @@ def _page(results: Results) -> str:
         panels=panels(results, prepare.only(results, drawn), looks),
         views=_views(results["views"]),
         promised=prepare.prepare_promise(prepare.only(results, drawn)) is not None,
+        objects=results["data"].get("objects"),
         samples=_samples(prepare.only(results, drawn)),
         disagreements=_disagreements(results["disagreements"], drawn),
         held_out=any("held_out_nll" in e for r in results["runs"] for e in r.get("history") or []),

@@ -277,9 +277,12 @@ def prepare_softening(results: Results) -> tuple[list[Lines], list[Lines]]:
 
 
 def prepare_promise(results: Results) -> Promise | None:
-    """The curve of a single run's targets; None for several runs, and where it is constant."""
+    """The curve of a single run's targets; None for several runs, and where it is constant.
+
+    None too where its visibility was that of objects: the views are by the share of the image.
+    """
     curves, _ = prepare_softening(results)
-    if len(results["runs"]) != 1 or len(curves) != 1:
+    if len(results["runs"]) != 1 or len(curves) != 1 or results["data"].get("objects"):
         return None
     images = number((results["runs"][0].get("evaluation") or {}).get("images"))
     (curve,) = curves

@@ -256,9 +256,10 @@ def _one_model(results: Results) -> list[str]:
             text += f"; with {HEADLINE_PERCENT} of each image missing, on {_list(parts)}"
         said.append(text + ".")
     if math.isfinite(ece):
-        text = f"Its expected calibration error is {100 * ece:.1f} %"
+        text = f"Its expected calibration error is {100 * ece:.2f} %"
         if ece <= 1.5 * floor:
-            text += f", hardly more than the noise floor of {100 * floor:.1f} %, which a perfectly "
+            side = "below" if ece <= floor else "hardly more than"
+            text += f", {side} the noise floor of {100 * floor:.2f} %, which a perfectly "
             text += "calibrated model would measure on this number of images"
         elif math.isfinite(gap):
             side = "over" if gap > 0 else "under"

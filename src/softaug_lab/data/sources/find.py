@@ -15,7 +15,14 @@ FILES = {".parquet": parquet.list_files, ".tar": tar.list_files}
 def _list_labelled(path: Path) -> Listing:
     """List the images that the tables of a folder name, or without tables its class folders."""
     tables = table.tables_in(path)
-    return table.list_tables(path, tables) if tables else list_folder(path)
+    if tables:
+        return table.list_tables(path, tables)
+    try:
+        return list_folder(path)
+    except SoftaugError as error:
+        if (fault := table.several_labels(path)) is None:
+            raise
+        raise SoftaugError(fault) from error
 
 
 def find(

@@ -29,7 +29,9 @@ def list_folder(root: Path) -> Listing:
     _refuse_parts(train, classes)
     faults = []
     if len(classes) < 2:
-        faults.append(f"{train}: one class only ({classes[0]}); at least 2 are needed")
+        meant = _with_classes(train / classes[0])
+        hint = "" if meant is None else f"; {meant} may be meant"
+        faults.append(f"{train}: one class only ({classes[0]}); at least 2 are needed{hint}")
     if test is not None:
         others = sorted({folder.name for folder in _subfolders(test)} - set(classes))
         faults += [f"{test / name}: no class of {train}" for name in others]
@@ -39,6 +41,7 @@ def list_folder(root: Path) -> Listing:
     faults += [_without_image(train / name) for name in classes if name not in with_images]
     test_shards = None if test is None else _class_images(test, classes, left_out)
     report_faults(root, faults)
+    notes += _nested(train, classes)
     return Listing(train_shards, test_shards, classes, (*notes, *_left_out(root, left_out)))
 
 
@@ -135,6 +138,27 @@ def _refuse_parts(root: Path, classes: Sequence[str]) -> None:
         )
 
 
+def _nested(train: Path, classes: Sequence[str]) -> list[str]:
+    """Return a note on classes of folders of images, beside classes that hold images themselves."""
+    nested = [name for name in classes if not any(map(_is_image, (train / name).iterdir()))]
+    deep = [] if len(nested) == len(classes) else filter(_with_classes, map(train.joinpath, nested))
+    return [
+        f"{folder}: one class with the images of {listed([f'{i.name}/' for i in inside], 4)}; move "
+        f"them to {train} if they are classes of their own"
+        for folder in deep
+        if (inside := sorted(_subfolders(folder)))
+    ]
+
+
+def _with_classes(folder: Path) -> Path | None:
+    """Return the first folder in a folder, or itself, that holds two folders of images or more."""
+    for place, _ in _folders(folder):
+        inside = [path for path in _subfolders(place) if any(map(_is_image, _files(path)))]
+        if len(inside) > 1:
+            return place
+    return None
+
+
 def _left_out(root: Path, others: Counter[str]) -> list[str]:
     """Return a note that counts the files that are no image of a class, by their endings."""
     if not others:
@@ -144,8 +168,9 @@ def _left_out(root: Path, others: Counter[str]) -> list[str]:
 
 def _without_image(folder: Path) -> str:
     """Word the fault of a class folder without an image."""
-    hint = f" ({CONVERT})" if any(ending(file) in HEIC for file in _files(folder)) else ""
-    return f"{folder}: a class with no image{hint}"
+    unread = any(ending(file) in HEIC for file in _files(folder))
+    mend = f" ({CONVERT})" if unread else "; add some, or remove the folder"
+    return f"{folder}: a class with no image{mend}"
 
 
 def _class_images(part: Path, classes: Sequence[str], others: Counter[str]) -> list[OneFile]:

@@ -3,13 +3,16 @@
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from softaug_lab.basics.errors import SoftaugError, listed, one_line, report_faults
-from softaug_lab.data.shards import OneFile
+from softaug_lab.data.shards import ONE_LABEL, OneFile
 from softaug_lab.data.sources.columns import file_inside
 from softaug_lab.data.sources.listing import KINDS, Listing, list_parts, named_parts, unlabelled
 
@@ -25,6 +28,8 @@ LABEL_COLUMNS = (
 PART_COLUMNS = ("split", "part", "subset", "set")
 ENDINGS = (".csv", ".tsv", ".jsonl")
 PARTS = {name for names in KINDS for name in names}
+TRIED = 100  # rows whose files are looked for: the first one may name a file that is lost
+YES_OR_NO = {"0", "1", "0.0", "1.0", "-1", "true", "false"}
 
 
 def is_table(path: Path) -> bool:
@@ -35,11 +40,37 @@ def is_table(path: Path) -> bool:
 def tables_in(root: Path) -> list[Path]:
     """List the tables of files and labels in a folder, or in its folders of parts.
 
-    Tables without the two columns, or whose first file is not there, are none of them.
+    Tables without the two columns are none of them, nor those that name no file that is there.
+    Raises SoftaugError where there is only such a one, and no class folders that it may go with.
     """
-    parts = [path for path in root.iterdir() if path.name.lower() in PARTS]
-    files = [file for folder in (root, *filter(Path.is_dir, parts)) for file in folder.iterdir()]
-    return sorted(file for file in files if is_table(file) and _names_images(file))
+    parts = [path for path in root.iterdir() if path.name.lower() in PARTS and path.is_dir()]
+    tables = [table for table in _tables(root, parts) if table.is_labelled]
+    if found := [table.path for table in tables if table.place]:
+        return found
+    folders = [{path.name for path in place.iterdir() if path.is_dir()} for place in (root, *parts)]
+    for table in [] if any(folders[1:]) else tables:
+        if not table.first_labels <= folders[0]:  # else it says what the folders say, in its words
+            raise SoftaugError(table.lost())
+    return []
+
+
+def several_labels(root: Path) -> str | None:
+    """Word the fault of a table in a folder that has a column of 0 and 1 for each class, if any."""
+    return next((fault for table in _tables(root) if (fault := table.yes_or_no())), None)
+
+
+def _tables(root: Path, parts: Sequence[Path] = ()) -> list["_Table"]:
+    """Open the readable tables with a column of files in a folder and in those of its parts."""
+    files = [file for folder in (root, *parts) for file in folder.iterdir() if is_table(file)]
+    tables = []
+    for file in sorted(files):
+        try:
+            if not file.name.startswith(".") and (table := _Table(file)).file is not None:
+                _ = table.place  # reads on, and finds what is broken
+                tables.append(table)
+        except SoftaugError:
+            continue
+    return tables
 
 
 def list_tables(path: Path, tables: list[Path]) -> Listing:
@@ -73,7 +104,7 @@ def _list_one(table: Path) -> Listing:
     found = _Table(table)
     parts = found.parts()
     if PARTS.isdisjoint(parts):
-        return _numbered([image for part in parts.values() for image in part], None)
+        return _numbered(table, [image for part in parts.values() for image in part], None)
     train, tests = named_parts(parts)
     if train is None:
         raise SoftaugError(f"{table}: no part to train on among {', '.join(parts)}")
@@ -84,7 +115,8 @@ def _list_one(table: Path) -> Listing:
         if images is not train and images is not test
     ]
     note = f"{table}: left out, by its column {found.part}: {listed(left_out, 6)}"
-    return replace(_numbered(train, test), notes=(note,) if left_out else ())
+    listing = _numbered(table, train, test)
+    return replace(listing, notes=(*listing.notes, note)) if left_out else listing
 
 
 def _list_files(train: Sequence[Path], test: Sequence[Path] | None) -> Listing:
@@ -92,29 +124,40 @@ def _list_files(train: Sequence[Path], test: Sequence[Path] | None) -> Listing:
         [image for table in tables for part in _Table(table).parts().values() for image in part]
         for tables in (train, test or ())
     ]
-    return _numbered(parts[0], None if test is None else parts[1])
+    return _numbered(train[0], parts[0], None if test is None else parts[1])
 
 
-def _numbered(train: Sequence[OneFile], test: Sequence[OneFile] | None) -> Listing:
+def _numbered(table: Path, train: Sequence[OneFile], test: Sequence[OneFile] | None) -> Listing:
     """Make the labels class numbers where all of them are whole numbers."""
     labels = {str(image.label) for image in (*train, *(test or ())) if image.label is not None}
     if all(re.fullmatch(r"[-+]?[0-9]{1,9}", label) for label in labels):
         train, test = _as_numbers(train), None if test is None else _as_numbers(test)
-    return Listing(train, test)
+    joined = _joined(labels)
+    note = f"{table}: {listed(joined, 3)} may be several labels, each is one class here; "
+    return Listing(train, test, notes=(note + ONE_LABEL,) if joined else ())
+
+
+def _joined(labels: set[str]) -> list[str]:
+    """List the labels that may be joined ones; none where most such names have words of their own.
+
+    Words after spaces must also be classes by themselves, since "sea lion" is one class; those
+    after other marks may also be in another joined label.
+    """
+    marked = any(re.search("[,|;]", label) for label in labels)
+    parts = {label: re.split(r"[,|;]" if marked else r"\s+", label) for label in sorted(labels)}
+    joined = {
+        label: {word.strip() for word in words} for label, words in parts.items() if words[1:]
+    }
+    times = Counter(word for words in joined.values() for word in words)
+    known = (labels - joined.keys()) | {word for word in times if marked and times[word] > 1}
+    found = [label for label, words in joined.items() if words <= known]
+    return found if 2 * len(found) > len(joined) else []
 
 
 def _as_numbers(images: Sequence[OneFile]) -> list[OneFile]:
     return [
         image if image.label is None else replace(image, label=int(image.label)) for image in images
     ]
-
-
-def _names_images(path: Path) -> bool:
-    """Whether a table has the columns of files and labels, and its first file is there."""
-    try:
-        return not path.name.startswith(".") and _Table(path).is_labelled
-    except SoftaugError:
-        return False
 
 
 class _Table:
@@ -132,12 +175,38 @@ class _Table:
 
     @property
     def is_labelled(self) -> bool:
-        """Whether rows name a file that is there and have a label."""
-        if self.file is None or self.label is None:
-            return False
-        folder, ending = self._place()
-        file = file_inside(folder, f"{self.first[self.file]}{ending}")
-        return file is not None and file.is_file()
+        """Whether rows name a file and a label."""
+        return self.file is not None and self.label is not None
+
+    @property
+    def first_labels(self) -> set[str]:
+        """The labels of the rows that are tried, as text."""
+        return {str(_label(row.get(self.label))) for row in islice(self.rows(), TRIED)}
+
+    def lost(self) -> str:
+        """Word the fault that no file is there."""
+        places = listed(dict.fromkeys(folder for folder in self._folders() if folder.is_dir()))
+        return (
+            f"{self.path}: no file of its first rows is there, as row 2: "
+            f"{self.first[self.file]!r}; looked in {places}; "
+            "mend the names, or move the table away if it is of other files"
+        )
+
+    def yes_or_no(self) -> str | None:
+        """Word the fault of columns of 0 and 1 instead of one of labels; None without it."""
+        rows = [*islice(self.rows(), TRIED)]
+        others = [name for name in self.first if name not in (self.file, self.part)]
+        found = [
+            name
+            for name in others
+            if all(str(row.get(name)).strip().lower() in YES_OR_NO for row in rows)
+        ]
+        if self.file is None or self.label is not None or len(found) < 2:
+            return None
+        return (
+            f"{self.path}: no column label but {len(found)} of 0 and 1 ({listed(found, 4)}); "
+            f"write the name of the class into a column label; {ONE_LABEL}"
+        )
 
     def parts(self) -> dict[str, list[OneFile]]:
         """Return the images by the words of the column `split`, or as one part without a name.
@@ -146,11 +215,14 @@ class _Table:
         """
         for column, known in ((self.file, FILE_COLUMNS), (self.label, LABEL_COLUMNS)):
             if column is None:
+                has = ", ".join(self.columns) or "no rows"
+                names = ", ".join(known[:3])
                 raise SoftaugError(
-                    f"{self.path}: no column {', '.join(known[:3])} or the like; "
-                    f"it has {', '.join(self.columns) or 'no rows'}"
+                    self.yes_or_no() or f"{self.path}: no column {names} or the like; it has {has}"
                 )
-        folder, ending = self._place()
+        if self.place is None:
+            raise SoftaugError(self.lost())
+        folder, ending = self.place
         parts: dict[str, list[OneFile]] = {}
         labels: dict[Path, Any] = {}
         faults = []
@@ -169,16 +241,20 @@ class _Table:
         report_faults(self.path, faults)
         return parts
 
-    def _place(self) -> tuple[Path, str]:
-        """Find the folder and the ending that make the first row's name a file that is there."""
-        name, stem = str(self.first[self.file]), self.path.stem
-        folders = [self.path.parent / inside for inside in ("", stem, "images", f"{stem}_images")]
-        for folder in folders:
-            for ending in ("", ".jpg", ".jpeg", ".png"):
-                file = file_inside(folder, name + ending)
-                if file is not None and file.is_file():
-                    return folder, ending
-        return folders[0], ""
+    @cached_property
+    def place(self) -> tuple[Path, str] | None:
+        """The folder and the ending that make one of the first names a file that is there."""
+        for row in islice(self.rows(), TRIED):
+            for folder in self._folders():
+                for ending in ("", ".jpg", ".jpeg", ".png"):
+                    file = file_inside(folder, f"{row.get(self.file)}{ending}")
+                    if file is not None and file.is_file():
+                        return folder, ending
+        return None
+
+    def _folders(self) -> list[Path]:
+        stem = self.path.stem
+        return [self.path.parent / inside for inside in ("", stem, "images", f"{stem}_images")]
 
     def rows(self) -> Iterator[dict[Any, Any]]:
         """Yield all rows as dicts."""
