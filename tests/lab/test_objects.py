@@ -32,7 +32,9 @@ from softaug_lab.data.sample import Boxes
 from softaug_lab.recipes import Recipe
 from softaug_lab.training.augmentation import build_arm, mean_confidence
 from softaug_lab.training.batches import MemoryBatches, StreamBatches
+from softaug_lab.training.pace import Pace
 from softaug_lab.training.prepared import prepare
+from softaug_lab.training.progress import State
 from softaug_lab.training.simsiam import build_siamese
 from softaug_lab.training.supervised import build_supervised
 
@@ -253,8 +255,8 @@ def epoch(
     """All inputs and targets of an epoch after the first `done` batches."""
     objective = build_supervised(recipe, data, CPU)
     batches = MemoryBatches(data.train, recipe.batch_size, recipe.seed, processes)
-    left = batches.epoch(1, objective.transform(False), done)
-    prepared = [*prepare(left, objective, done, False, block, CPU)]
+    at = State(epoch=1, position=done)
+    prepared = [*prepare(batches, objective, at, False, Pace(block=block), CPU)]
     return torch.cat([p.inputs for p in prepared]), torch.cat([p.targets for p in prepared])
 
 

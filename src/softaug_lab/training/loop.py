@@ -19,7 +19,7 @@ from softaug_lab.training.checkpoints import Checkpoints
 from softaug_lab.training.faults import Faults
 from softaug_lab.training.objective import Objective, build_objective
 from softaug_lab.training.pace import Pace, pace_of
-from softaug_lab.training.prepared import block_of, prepare
+from softaug_lab.training.prepared import prepare
 from softaug_lab.training.progress import Progress, State
 from softaug_lab.training.reports import Reports
 from softaug_lab.training.schedule import Schedule
@@ -50,7 +50,6 @@ def fit(
     step = make_step(recipe, objective, processes)
     optimizer = objective.optimizer(step.model)
     batches = build_batches(recipe, data, processes)
-    block = 1 if objective.one_by_one else block_of(pace, batches, processes)
     schedule = Schedule(recipe, objective.lr, batches.steps)
     checkpoints = Checkpoints(run, objective, step, optimizer, pace)
     at, history = checkpoints.resume()
@@ -60,8 +59,7 @@ def fit(
     with caught_signals() as caught, torch.random.fork_rng(devices=[]):
         for epoch in range(at.epoch, recipe.epochs):
             ending = epoch >= recipe.epochs - recipe.end_epochs
-            left = batches.epoch(epoch, objective.transform(ending), at.position, block)
-            for prepared in prepare(left, objective, at.step(schedule), ending, block, processes):
+            for prepared in prepare(batches, objective, at, ending, pace, processes):
                 schedule.set_rates(optimizer, prepared.index)
                 update.begin()
                 outputs, loss = step.gradients(prepared)
@@ -74,15 +72,14 @@ def fit(
                 if reports.stop or reports.due:
                     reports.catch_up()
                     checkpoints.save(at, history)
-                    reports.due = False
                 if reports.stop:
                     raise interruption(run.folder, at.step(schedule), schedule.steps, caught)
             reports.catch_up()
             history.append(_epoch_log(at, step, schedule, optimizer, ending, validation))
             at.next_epoch()
             objective.next_epoch()
-            # No step follows the last epoch, with whose sums a signal could travel.
-            reports.stop |= bool(processes.largest(bool(caught)))
+            # After the last epoch no step follows with whose sums a signal could travel.
+            reports.stop |= processes.largest(bool(caught)) > 0
             if pace.every_epoch or reports.stop or at.epoch == recipe.epochs:
                 checkpoints.save(at, history)
             if reports.stop:

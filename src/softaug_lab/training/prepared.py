@@ -15,6 +15,7 @@ from softaug_lab.basics.processes import Processes
 from softaug_lab.training.batches import Batch, MemoryBatches, StreamBatches
 from softaug_lab.training.objective import Objective
 from softaug_lab.training.pace import BLOCK_BYTES, Pace
+from softaug_lab.training.progress import State
 
 
 @dataclass(frozen=True)
@@ -31,20 +32,22 @@ class Prepared:
 
 
 def prepare(
-    batches: Iterator[Batch],
+    batches: MemoryBatches | StreamBatches,
     objective: Objective,
-    first: int,
+    at: State,
     ending: bool,
-    block: int,
+    pace: Pace,
     processes: Processes,
 ) -> Iterator[Prepared]:
-    """Augment batches on the device, a block of them at once, and yield them one by one.
+    """Augment the batches that an epoch has left, a block of them at once, on the device.
 
-    first: the index of the first batch's step. ending: whether the epoch is one of the recipe's
+    at: epoch and position of the first one. ending: whether the epoch is one of the recipe's
     `end_epochs`. A block costs as many launches as a batch, and gives the same pixels.
     """
-    for leading in batches:
-        group = [leading, *islice(batches, block - 1)]
+    block = 1 if objective.one_by_one else block_of(pace, batches, processes)
+    left = batches.epoch(at.epoch, objective.transform(ending), at.position, block)
+    first = at.epoch * batches.steps + at.position
+    while group := list(islice(left, block)):
         whole = _moved(_joined(group), processes.device)
         inputs, targets = objective.inputs_and_targets(whole, ending)
         sizes = [len(batch.labels) for batch in group]
