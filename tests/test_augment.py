@@ -393,6 +393,9 @@ def test_a_mask_that_was_not_scaled_is_told() -> None:
         ({"transform": Crop}, "transform must have draw and apply"),
         ({"soften": "no"}, "soften must be True, False or a function, got 'no'"),
         ({"soften": 0.5}, "soften must be True, False or a function, got 0.5"),
+        ({"curve": 0.9}, "curve must be None or a function of tensors, got 0.9"),
+        ({"weight": "x"}, "weight must be None or a function of tensors, got 'x'"),
+        ({"generator": 3}, r"generator must be None or a torch.Generator, got 3; .*manual_seed"),
     ],
 )
 def test_wrong_parts_are_told_at_once(options: dict[str, Any], message: str) -> None:
@@ -401,3 +404,17 @@ def test_wrong_parts_are_told_at_once(options: dict[str, Any], message: str) -> 
         object.__setattr__(made, name, value)
     with pytest.raises(ValueError, match=message):
         made.__post_init__()
+
+
+def test_without_labels_it_says_where_it_belongs() -> None:
+    with pytest.raises(TypeError, match=r"got no labels; pass it as transforms= .*collate_fn"):
+        SoftAugment(Crop(0.3), num_classes=10)(FOUR[0])
+
+
+def test_a_batch_of_grey_images_without_channels_is_told() -> None:
+    augment = SoftAugment(Crop(0.3), num_classes=10)
+    grey, labels = torch.zeros(8, 32, 32), torch.arange(8)
+    with pytest.raises(ValueError, match=r"\[8, 32, 32\] are read as one image .*got labels \[8\]"):
+        augment(grey, labels)
+    assert augment(grey[:, None], labels)[1].shape == (8, 10)
+    assert augment(grey, torch.ones(10) / 10)[1].shape == (10,)

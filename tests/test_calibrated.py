@@ -1,8 +1,10 @@
 """The learned curve: it finds the curve of a model that it can calibrate, and checks its input."""
 
 import copy
+import inspect
 import math
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -88,8 +90,37 @@ def test_its_state_goes_into_a_checkpoint_and_to_other_processes() -> None:
     for other in (restored, copy.deepcopy(curve), pickle.loads(pickle.dumps(curve))):
         assert torch.equal(other(v), curve(v))
     assert not torch.equal(curve(v), CalibratedCurve(CHANCE)(v))
-    with pytest.raises(ValueError, match="expected a state of alpha and log_k, got weight"):
-        curve.load_state_dict({"weight": 1})
+    restored.load_state_dict({"alpha": 0.1, "log_k": 0.3})  # of an earlier version
+    assert restored.alpha == 0.1
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"weight": 1}, "expected a state of alpha and log_k, got weight"),
+        ({}, "expected a state of alpha and log_k, got an empty one"),
+        (None, "expected a state of alpha and log_k, got None"),
+        ({"alpha": math.nan, "log_k": 0.3}, r"alpha must be in \[0, 0.3\] in a state, got nan"),
+        ({"alpha": 9, "log_k": 0.3}, r"alpha must be in \[0, 0.3\] in a state, got 9"),
+        ({"alpha": 0.1, "log_k": 5}, "log_k must be in .* got 5"),
+        ({"alpha": "x", "log_k": 0.3}, "a state must be a number, got 'x'"),
+        ({"alpha": 0.1, "log_k": 0.3, "chance": 0.5}, "curve of chance 0.5, and this one has 0.1"),
+    ],
+)
+def test_the_state_of_something_else_is_refused(state: Any, message: str) -> None:
+    curve = CalibratedCurve(CHANCE)
+    before = curve.state_dict()
+    with pytest.raises(ValueError, match=message):
+        curve.load_state_dict(state)
+    assert curve.state_dict() == before
+
+
+def test_arrays_and_lists_are_observed_as_tensors_are() -> None:
+    curve, other = CalibratedCurve(CHANCE), CalibratedCurve(CHANCE)
+    logits, labels = torch.randn(3, CLASSES), torch.tensor([0, 1, 2])
+    curve.observe(logits, labels, torch.tensor([1.0, 0.5, 0.25]))
+    other.observe(logits, labels.numpy(), [1.0, 0.5, 0.25])
+    assert other.state_dict() == curve.state_dict()
 
 
 def test_a_soft_augment_uses_what_it_has_learned() -> None:
@@ -121,7 +152,8 @@ def test_wrong_observations_are_refused(
     assert curve.state_dict() == CalibratedCurve(CHANCE).state_dict()
 
 
-@pytest.mark.parametrize("chance", [-0.1, 1.0])
-def test_a_wrong_chance_is_refused(chance: float) -> None:
-    with pytest.raises(ValueError, match="chance must be in"):
-        CalibratedCurve(chance)
+@pytest.mark.parametrize("chance", [-0.1, 1.0, "a", None])
+def test_a_wrong_chance_is_refused(chance: Any) -> None:
+    made = object.__new__(CalibratedCurve)  # the tests' own check of types would come first
+    with pytest.raises(ValueError, match=r"chance must be (in|a number)"):
+        inspect.unwrap(CalibratedCurve.__init__)(made, chance)

@@ -38,6 +38,19 @@ def batch() -> tuple[Tensor, Tensor]:
     return torch.rand(8, 3, 16, 16, generator=generator), torch.arange(8) % K
 
 
+def test_mixup_takes_float_images_and_cutmix_uint8() -> None:
+    """As README and docs/faq.md say; should torchvision's change, the sentences are to go."""
+    images, labels = (255 * batch()[0]).to(torch.uint8), batch()[1]
+    augment, mixup = SoftAugment(Crop(0.3), K), v2.MixUp(num_classes=K)
+    with pytest.raises(RuntimeError, match="can't be cast"):
+        v2.Compose([augment, mixup])(images, labels)
+    mixed, rows = v2.Compose([augment, v2.ToDtype(torch.float32, scale=True), mixup])(
+        images, labels
+    )
+    assert (mixed.dtype, mixed.max() <= 1, rows.shape) == (torch.float32, True, (8, K))
+    assert v2.Compose([augment, v2.CutMix(num_classes=K)])(images, labels)[0].dtype == torch.uint8
+
+
 @pytest.mark.parametrize("mixer", [v2.MixUp, v2.CutMix])
 def test_before_and_after_mixup_and_cutmix(mixer: Any) -> None:
     torch.manual_seed(0)

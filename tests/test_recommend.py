@@ -1,5 +1,6 @@
 """The recommended strength: what it is made of, and that the lab's arm auto is the same."""
 
+import inspect
 from typing import Any
 
 import pytest
@@ -79,3 +80,16 @@ def test_a_shift_of_a_small_image_is_a_pixel_at_least() -> None:
 def test_wrong_budgets(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         softaug.recommended(10, **{**BUDGET, **changes})
+
+
+@pytest.mark.parametrize("num_classes", [0, 1, "10"])
+def test_wrong_numbers_of_classes(num_classes: Any) -> None:
+    recommended = inspect.unwrap(softaug.recommended)  # the tests' own check of types comes first
+    with pytest.raises(ValueError, match="recommended: num_classes must be"):
+        recommended(num_classes, **BUDGET)
+
+
+def test_it_is_printed_without_addresses() -> None:
+    shown = repr(softaug.recommended(10, **{**BUDGET, "epochs": 60}))
+    assert "FromConfidence(polynomial_confidence, chance=0, k=2)" in shown
+    assert " at 0x" not in shown

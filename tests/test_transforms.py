@@ -4,14 +4,17 @@ import math
 from fractions import Fraction
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.stats import chisquare
 from torch import Generator, Tensor
 
 from softaug import Chain, Crop, Drawn, Flip, Hard, UniformCrop, visibility
+from softaug.transforms.pixels import from_pil
 
 H, W = 5, 7
 
@@ -202,6 +205,23 @@ def test_values_out_of_range_are_named(use: object, message: str) -> None:
     assert callable(use)
     with pytest.raises(ValueError, match=message):
         use()
+
+
+def test_a_chain_takes_a_list() -> None:
+    made = object.__new__(Chain)  # the tests' own check of types would come first
+    object.__setattr__(made, "transforms", Flip())
+    with pytest.raises(
+        ValueError, match=r"expected a list of transforms, got Flip.*Chain\(\[...\]\)"
+    ):
+        made.__post_init__()
+
+
+def test_a_picture_of_16_bits_is_to_be_scaled() -> None:
+    deep = Image.fromarray(np.full((4, 4), 9999, np.uint16))
+    with pytest.raises(ValueError, match=r'got "I;16"; scale it to 8 bits \(divide by 257\)'):
+        from_pil(deep)
+    with pytest.raises(ValueError, match=r'got "CMYK"; convert\("RGB"\) it'):
+        from_pil(Image.new("CMYK", (4, 4)))
 
 
 def test_draws_are_on_the_cpu_and_leave_the_global_generator_alone() -> None:

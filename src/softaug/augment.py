@@ -64,6 +64,16 @@ class SoftAugment:
             )
         if not isinstance(self.soften, bool) and not callable(self.soften):
             raise ValueError(f"soften must be True, False or a function, got {self.soften!r}")
+        for name in ("curve", "weight"):
+            if not (getattr(self, name) is None or callable(getattr(self, name))):
+                raise ValueError(
+                    f"{name} must be None or a function of tensors, got {getattr(self, name)!r}"
+                )
+        if not (self.generator is None or isinstance(self.generator, Generator)):
+            raise ValueError(
+                f"generator must be None or a torch.Generator, got {self.generator!r}; "
+                "torch.Generator().manual_seed(seed)?"
+            )
         if self.curve is None:
             object.__setattr__(self, "curve", PowerCurve(k=2, chance=1 / self.num_classes))
 
@@ -76,7 +86,7 @@ class SoftAugment:
     def __call__(
         self,
         images: Shaped[Tensor, "*n c h w"] | Any,
-        labels: Shaped[Tensor, "..."] | int,
+        labels: Shaped[Tensor, "..."] | int | None = None,
         *,
         seen: Float[Tensor, "*n 1 h w"] | None = None,
         drawn: Drawn | None = None,
@@ -91,14 +101,28 @@ class SoftAugment:
         seen: the map to begin with, None for all ones; drawn: draws to use instead of new ones.
         Raises ValueError for labels out of range or on another device, wrong shapes and dtypes,
         draws of another number of samples, maps whose mean exceeds 1, and pixels that are not
-        finite.
+        finite; TypeError without labels.
         """
+        if labels is None:  # a data set's transform= gets no label
+            raise TypeError(
+                "SoftAugment takes images and labels, got no labels; pass it as transforms= of a "
+                "data set, not as transform=, or call it in collate_fn or in the training loop"
+            )
         if not isinstance(images, Tensor):
             images = from_pil(images)
         if images.ndim == 3:
-            one = as_labels(labels).to(images.device)[None]
+            one = as_labels(labels)
+            if one.ndim and one.shape != (self.num_classes,):
+                raise ValueError(
+                    f"images {list(images.shape)} are read as one image [C,H,W] with one label or "
+                    f"row [{self.num_classes}], got labels {list(one.shape)}; images[:, None] for "
+                    "a batch of grey ones"
+                )
             batch, rows = self(
-                images[None], one, seen=None if seen is None else seen[None], drawn=drawn
+                images[None],
+                one.to(images.device)[None],
+                seen=None if seen is None else seen[None],
+                drawn=drawn,
             )
             return batch[0], rows[0]
         labels = as_labels(labels)

@@ -1,17 +1,19 @@
 """A curve that is learned during training, from how sure the model is of images held out."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from softaug.checks import check_between, check_labels
+from softaug.checks import check_between, check_labels, check_numbers
 from softaug.curves import PowerCurve
 
 MOST_ALPHA = 0.3
 LEAST_K, MOST_K = 0.5, 4.0
+ROUNDING = 1e-6
 RATE = 0.5  # the share of a gap that one observation corrects: the next one sees what it did
 # What is thought likely before any observation: changes of alpha of 0.05 and of log k of 0.5. The
 # confidence of one image differs from whether it is right by about 0.45.
@@ -46,6 +48,7 @@ class CalibratedCurve:
     """
 
     def __init__(self, chance: float) -> None:
+        check_numbers("CalibratedCurve", "chance", chance)
         self.chance = chance
         self.alpha, self.log_k = 0.0, math.log(2.0)
         self._curve()  # checks chance
@@ -71,19 +74,20 @@ class CalibratedCurve:
     def observe(
         self,
         logits: Float[Tensor, "n k"],
-        labels: Int64[Tensor, "n"],
-        visibility: Float[Tensor, "n"] | None = None,
+        labels: Int64[Tensor, "n"] | Any,
+        visibility: Float[Tensor, "n"] | Any = None,
     ) -> None:
         """Move the curve towards the one at which the model's confidence equals its accuracy.
 
-        logits [N,K], labels [N] and visibilities [N] of images that do not train the model; without
-        visibilities they are whole. One call corrects up to half of the gap between the model's
-        confidence and its accuracy, by one damped Gauss-Newton step in (alpha, log k), and less the
-        fewer the images are: 500 are worth a call of their own.
+        logits [N,K], labels [N] and visibilities [N] of images that do not train the model, tensors
+        or what makes one; without visibilities they are whole. One call corrects up to half of the
+        gap between the model's confidence and its accuracy, by one damped Gauss-Newton step in
+        (alpha, log k), and less the fewer the images are: 500 are worth a call of their own.
         Raises ValueError for no images, logits that are not finite, and labels or visibilities out
         of range.
         """
-        seen = logits.new_ones(len(logits)) if visibility is None else visibility
+        logits, labels = torch.as_tensor(logits), torch.as_tensor(labels)
+        seen = logits.new_ones(len(logits)) if visibility is None else torch.as_tensor(visibility)
         _check(logits, labels, seen)
         confidence, predicted = logits.detach().double().softmax(dim=1).max(dim=1)
         gap = (confidence - (predicted == labels).double()).cpu()
@@ -96,13 +100,30 @@ class CalibratedCurve:
 
     def state_dict(self) -> dict[str, float]:
         """Return what was learned, for a checkpoint."""
-        return {"alpha": self.alpha, "log_k": self.log_k}
+        return {"alpha": self.alpha, "log_k": self.log_k, "chance": self.chance}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned; raises ValueError for the state of something else."""
-        if set(state) != {"alpha", "log_k"}:
+        """Restore what `state_dict` returned; raises ValueError for the state of something else.
+
+        A state of an earlier version has no chance.
+        """
+        learned = {"alpha": (0.0, MOST_ALPHA), "log_k": (math.log(LEAST_K), math.log(MOST_K))}
+        if not isinstance(state, Mapping) or {*state} - {"chance"} != {*learned}:
+            got = ", ".join(map(str, state)) if isinstance(state, Mapping) else repr(state)
             raise ValueError(
-                f"CalibratedCurve: expected a state of alpha and log_k, got {', '.join(state)}"
+                f"CalibratedCurve: expected a state of alpha and log_k, got {got or 'an empty one'}"
+            )
+        check_numbers("CalibratedCurve", "a state", *state.values())
+        for name, (least, most) in learned.items():
+            if not least - ROUNDING <= state[name] <= most + ROUNDING:
+                raise ValueError(
+                    f"CalibratedCurve: {name} must be in [{least:.4g}, {most:.4g}] in a state, got "
+                    f"{state[name]}"
+                )
+        if abs(state.get("chance", self.chance) - self.chance) > ROUNDING:
+            raise ValueError(
+                f"CalibratedCurve: the state is of a curve of chance {state['chance']:g}, and this "
+                f"one has {self.chance:g}; make the curve with the chance of the state"
             )
         self.alpha, self.log_k = float(state["alpha"]), float(state["log_k"])
 

@@ -82,6 +82,7 @@ def recommended(
     >>> augment.transform.transforms[1]
     Crop(sigma=0.1, fill='mixed')
     """
+    check_whole("recommended", "num_classes", num_classes, 2)
     chosen = strength(epochs=epochs, images=images, side=side, robust=robust, policy=policy)
     transforms: list[Transform] = [Hard(RandAugment())] if chosen.policy else []
     transforms.append(Crop(chosen.sigma, fill="mixed"))

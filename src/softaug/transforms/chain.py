@@ -33,6 +33,10 @@ class Chain:
     transforms: Sequence[Transform]
 
     def __post_init__(self) -> None:
+        if isinstance(self.transforms, Transform):
+            raise ValueError(
+                f"Chain: expected a list of transforms, got {self.transforms}; Chain([...])"
+            )
         object.__setattr__(self, "transforms", tuple(self.transforms))
         if not self.transforms:
             raise ValueError(

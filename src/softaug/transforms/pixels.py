@@ -22,7 +22,9 @@ def from_pil(picture: Any) -> Shaped[Tensor, "c h w"]:
             f"images must be a tensor or a picture of PIL, got {type(picture).__name__}"
         )
     if mode not in ("L", "LA", "RGB", "RGBA"):
-        raise ValueError(f'a picture of PIL must be grey or RGB, got "{mode}"; convert("RGB") it')
+        deep = str(mode).startswith("I")  # 16 bits, of which convert would keep the lowest levels
+        mend = "scale it to 8 bits (divide by 257)" if deep else 'convert("RGB") it'
+        raise ValueError(f'a picture of PIL must be grey or RGB, got "{mode}"; {mend}')
     pixels = torch.from_numpy(np.array(picture))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
 

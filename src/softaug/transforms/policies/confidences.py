@@ -71,6 +71,10 @@ class FromConfidence:
                 f"FromConfidence: k must be finite and above 0, the curve's own, got {self.k}"
             )
 
+    def __repr__(self) -> str:
+        rule = getattr(self.rule, "__name__", repr(self.rule))
+        return f"FromConfidence({rule}, chance={self.chance:g}, k={self.k:g})"
+
     def __call__(self, operation: str, magnitude: float) -> float:
         p = self.rule(operation, magnitude, self.chance)
         if not 0 <= p <= 1:
