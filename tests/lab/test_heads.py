@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from softaug_lab.experiments.record import run_as_dict
 from softaug_lab.experiments.run_one import read_record, run_one
 from softaug_lab.metrics.ood import auroc
 from softaug_lab.models import heads as heads_module
-from softaug_lab.models.classifier import headless, load_model
+from softaug_lab.models.classifier import headless, load_model, take_head
 from softaug_lab.models.heads import HEADS, Centroids, Gaussians, Process, bound_weights
 from softaug_lab.models.logits import predict_logits
 from softaug_lab.models.model_file import save_model
@@ -292,6 +293,24 @@ def test_its_own_score_stands_beside_softmax_and_energy(
     assert "the model's own score" in capsys.readouterr().out
     again = json.loads((tmp_path / "found.json").read_text())["ood"]
     assert again["own"] == pytest.approx(found["own"])
+
+
+@pytest.mark.parametrize(("arm", "head"), [("sngp", "process"), ("duq", "centroids")])
+def test_features_are_refused_by_the_name_of_the_head(arm: str, head: str, data: Data) -> None:
+    model = build_supervised(replace(QUICK, arm=arm), data, CPU).model
+    with pytest.raises(UsageError, match=rf"the head of the run's arm \({head}\) is no linear"):
+        take_head(model)
+
+
+def test_centroids_that_learned_too_little_are_told(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys.modules[run_one.__module__], "BY_CHANCE", 0.0)
+    for arm in ("standard", "duq"):
+        run = open_run(tmp_path / arm, recipe := replace(QUICK, arm=arm), data, {}, resume=False)
+        run_one(recipe, data, run, CPU, ignore)
+    told = [one for one in caplog.messages if "head of centroids learns slowly" in one]
+    assert [str(tmp_path / "duq") in one for one in told] == [True]
 
 
 def test_a_model_without_a_head_has_no_score(data: Data) -> None:

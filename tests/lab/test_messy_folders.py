@@ -481,6 +481,10 @@ REFUSED: dict[str, tuple[Build, str]] = {
         parquet("train.parquet", [[0], [0, 1]]),
         "label [0], expected one number or name; one label is trained for an image",
     ),
+    "a row without a file": (
+        also(tree("*2"), files({"m.jsonl": '{"file":"0","label":"a"}\n{"label":"b"}\n'})),
+        "row 3: None is no file of",
+    ),
     "a table of two minds": (
         also(tree("*2"), files({"t.csv": "file,label\n0.png,a\n0.png,b\n"})),
         "0.png is 'b', and before 'a'",

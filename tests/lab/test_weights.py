@@ -2,8 +2,11 @@
 
 import io
 import json
+import os
+import pickle
 import re
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -144,6 +147,13 @@ def test_a_folder_of_timm_and_a_model_of_softaug_name_their_network(
     assert torch.allclose(second.get_parameter(weight), first.get_parameter(weight), atol=1e-6)
 
 
+class Code:
+    """What runs a command where it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("false",)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -152,6 +162,8 @@ def test_a_folder_of_timm_and_a_model_of_softaug_name_their_network(
             r"not the weights of 'test_resnet' \(--model\); of their keys \d+ missing",
         ),
         ("text.pth", "text.pth: not readable as a checkpoint of tensors alone"),
+        ("code.pth", r"code.pth: it holds code \(posix.system\), not tensors alone; do not load"),
+        ("raw.pth", r"tensors alone \(not as torch.save writes one\); save the model's"),
         ("gone.pth", "gone.pth: no such file"),
         ("local-dir:empty", "empty: no weights; expected model.safetensors or"),
         ("hf-hub:a b", "hf-hub:a b: no name of a repository"),
@@ -167,9 +179,13 @@ def test_what_are_no_weights_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"a.weight": torch.zeros(3), "b.weight": torch.zeros(2)}, "other.pth")
+    torch.save({"a": Code()}, "code.pth")
+    Path("raw.pth").write_bytes(pickle.dumps({"a": 1}, protocol=4))
     Path("text.pth").write_text("no weights")
     command = ["train", pictures, "--model", "test_resnet", "--weights", name]
-    line = fails(capsys, 1, *command)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # those of torch would stand above the line
+        line = fails(capsys, 1, *command)
     assert re.search(message, line)
     assert not Path("runs").exists()
 

@@ -35,6 +35,7 @@ from softaug_lab.training import Progress, fit
 log = logging.getLogger(__name__)
 
 CLOTHES = 200  # images of the embedded demo among the fills
+BY_CHANCE = 10.0  # NLL that no chance reaches: that of 22,000 classes
 MEMBER_SEEDS = 1_000_000  # between the seeds of an ensemble's members: no two ensembles share one
 Watch = Callable[[Progress], None]
 Train = Callable[[Recipe, Data, RunFolder, Processes, Watch], None]
@@ -192,6 +193,13 @@ def _evaluate(run: RunFolder, data: Data, processes: Processes) -> tuple[Evaluat
         log.warning(
             "%s: the held-out images determine no temperature, as none is wrong; it is 1",
             run.folder,
+        )
+    if processes.main and model.card.head == "centroids" and evaluation.metrics.nll > BY_CHANCE:
+        log.warning(
+            "%s: NLL %.0f, worse than chance; a head of centroids learns slowly, so train for more "
+            "epochs (docs/other-heads.md)",
+            run.folder,
+            evaluation.metrics.nll,
         )
     if processes.main and evaluation.temperature is not None:
         card = replace(model.card, temperature=evaluation.temperature)

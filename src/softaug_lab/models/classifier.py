@@ -143,10 +143,10 @@ def take_head(model: Classifier) -> tuple[str, nn.Linear]:
     layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)]
     name, head = layers[-1] if layers else ("", None)
     if head is None or head.out_features != len(model.card.classes):
-        raise UsageError(_no_features(model.card))
+        raise UsageError(_no_features(model))
     _put(model, name, nn.Identity())
     if not _returns(model, head.in_features):
-        raise UsageError(_no_features(model.card))
+        raise UsageError(_no_features(model))
     return name, head
 
 
@@ -181,7 +181,13 @@ def _put(model: Classifier, name: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), attribute, module)
 
 
-def _no_features(card: ModelCard) -> str:
+def _no_features(model: Classifier) -> str:
+    card = model.card
+    if model.head_name is not None:
+        return (
+            f"the head of the run's arm ({card.head}) is no linear layer, so the model has no "
+            "features to pre-train or to probe; choose a run of another arm"
+        )
     return (
         f"model {card.model!r} does not end in one linear layer for its {len(card.classes)} "
         "classes, so it has no features to pre-train, to probe or to put a head on; choose another "

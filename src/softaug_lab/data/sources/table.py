@@ -97,7 +97,7 @@ def rows_by_file(table: Path) -> Iterator[tuple[int, str, dict[Any, Any]]]:
     found = _Table(table)
     if found.file is not None:
         for number, row in enumerate(found.rows(), 2):
-            yield number, str(row[found.file]), row
+            yield number, str(row.get(found.file, "")), row
 
 
 def _list_one(table: Path) -> Listing:
@@ -227,16 +227,14 @@ class _Table:
         labels: dict[Path, Any] = {}
         faults = []
         for i, row in enumerate(self.rows(), 2):
-            label = _label(row[self.label])
-            file = file_inside(folder, f"{row[self.file]}{ending}")
+            label, name = _label(row.get(self.label)), row.get(self.file)
+            file = None if name is None else file_inside(folder, f"{name}{ending}")
             if file is None:
-                faults.append(f"row {i}: {row[self.file]!r} is no file of {folder}")
+                faults.append(f"row {i}: {name!r} is no file of {folder}")
             elif labels.setdefault(file, label) != label:
-                faults.append(
-                    f"row {i}: {row[self.file]} is {label!r}, and before {labels[file]!r}"
-                )
+                faults.append(f"row {i}: {name} is {label!r}, and before {labels[file]!r}")
             else:
-                part = "" if self.part is None else str(row[self.part]).strip().lower()
+                part = "" if self.part is None else str(row.get(self.part, "")).strip().lower()
                 parts.setdefault(part, []).append(OneFile(str(file), file, label))
         report_faults(self.path, faults)
         return parts

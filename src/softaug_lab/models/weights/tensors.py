@@ -1,6 +1,9 @@
 """Read the tensors of a file of weights, without its wrappers and prefixes; no code in it runs."""
 
 import argparse
+import pickle
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +52,25 @@ def _read_checkpoint(path: Path) -> Any:
         if path.suffix.lower() == ".safetensors":
             return load_file(path)
         # timm's checkpoints hold their options beside the weights; a namespace runs nothing.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with (
+            torch.serialization.safe_globals([argparse.Namespace]),
+            warnings.catch_warnings(),
+        ):
+            # torch asks to report other pickles to it; what is wrong with them is said below.
+            warnings.simplefilter("ignore", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise SoftaugError(f"{path}: no such file") from error
     except Exception as error:
+        if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise SoftaugError(
+                f"{path}: it holds code ({code[1]}), not tensors alone; do not load it; of a model "
+                "of your own, save the state_dict()"
+            ) from error
+        # torch's own words for these advise to load the file all the same.
+        foreign = isinstance(error, (pickle.UnpicklingError, KeyError))
+        reason = "not as torch.save writes one" if foreign else one_line(error)
         raise SoftaugError(
-            f"{path}: not readable as a checkpoint of tensors alone ({one_line(error)}); "
+            f"{path}: not readable as a checkpoint of tensors alone ({reason}); "
             "save the model's state_dict()"
         ) from error
