@@ -25,7 +25,9 @@ from softaug_lab.cli.app import main
 from softaug_lab.cli.commands import HELP, app
 from softaug_lab.cli.evaluation_inputs import foreign_model, own_model
 from softaug_lab.cli.options import FOREIGN, DataOptions
+from softaug_lab.cli.terminal import advance
 from softaug_lab.cli.training import command_line
+from softaug_lab.experiments import run_one
 from softaug_lab.recipes import ARMS, read_recipe
 
 QUICK = ["--epochs", "1", "--batch-size", "20"]
@@ -158,7 +160,9 @@ def test_any_augmentation_can_be_previewed_trained_and_compared(
     assert softened[arms[1]] == pytest.approx(softened[arms[2]], abs=0.01)
 
 
-def test_compare_keeps_what_is_finished(pictures: Path, tmp_path: Path) -> None:
+def test_compare_keeps_what_is_finished(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The same command twice does nothing twice; more seeds and arms only add."""
     command = ["compare", str(pictures), *QUICK, "--run", str(tmp_path / "c")]
     main([*command, "--seeds", "1", "--arms", "standard", "soft"])
@@ -181,6 +185,10 @@ def test_compare_keeps_what_is_finished(pictures: Path, tmp_path: Path) -> None:
     disagree = results["disagreements"]
     assert disagree is None or (disagree["arm"], disagree["against"]) == ("soft", "standard")
     assert "<svg" in (tmp_path / "c" / "report.html").read_text()
+    left_out = "c also holds finished runs of"
+    assert left_out not in capsys.readouterr().err
+    main([*command, "--seeds", "2", "--arms", "standard"])
+    assert f"{left_out} soft, soft@0.1; name them in --arms" in capsys.readouterr().err
 
 
 def test_compare_refuses_another_recipe_before_any_work(
@@ -525,6 +533,51 @@ def test_ctrl_c_stops_cleanly(command: str, hint: str, tmp_path: Path) -> None:
     assert last.startswith("softaug: ")
     assert last.endswith(f"with a checkpoint; {hint}")
     assert list(tmp_path.rglob("checkpoint.pt"))
+
+
+def test_resume_says_what_it_goes_on_with(
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also where the training is over and SIGTERM stopped the evaluation."""
+    run = tmp_path / "run"
+    command = ["train", str(pictures), "--epochs", "2", *QUICK[2:], "--resume", "--run"]
+    command.append(str(run))
+    steps: list[int] = []
+
+    def stop(bar: Any, task: Any, step: Any) -> None:
+        advance(bar, task, step)
+        steps.append(step.step)
+        if len(steps) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def killed(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("not stopped")
+
+    monkeypatch.setattr("softaug_lab.cli.training.advance", stop)
+    assert fails(capsys, 143, *command).endswith("with a checkpoint; --resume goes on with it")
+    done = len(steps)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules[run_one.__module__], "evaluate", killed)
+        with pytest.raises(SystemExit) as exit_:
+            main(command)
+    assert exit_.value.code == 143
+    said = capsys.readouterr().err
+    assert f"softaug: {run}: goes on after step {done} of {steps[-1]}\n" in said
+    assert said.endswith(
+        f"softaug: {run}: trained, but stopped in its evaluation; --resume goes on with it\n"
+    )
+    main(command)
+    said = capsys.readouterr().err
+    assert "goes on after" not in said
+    assert f"softaug: {run}: trained; evaluated on 12 test images now\n" in said
+    main(command)
+    assert f"softaug: {run}: this run is finished\n" in capsys.readouterr().err
+    main([*command[:-1], str(tmp_path / "new")])
+    assert f"nothing to go on with in {tmp_path / 'new'}: a new run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", None])

@@ -491,7 +491,7 @@ def test_names_do_not_steer_the_terminal_in_results(
     main(["preview", f"{tmp_path}/data.parquet", "--arm", arm, "--out", f"{folder}/[red].png"])
     said = capsys.readouterr()
     assert not steers(said.out)
-    assert "/[red].png\n" in said.out
+    assert "/[red].png'\n" in said.out
     assert not steers(said.err)
 
 

@@ -1,7 +1,7 @@
 """softaug compare"""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from softaug_lab.basics.errors import UsageError
+from softaug_lab.basics.errors import SoftaugError, UsageError, listed
 from softaug_lab.cli.evaluation_inputs import other_images
 from softaug_lab.cli.options import (
     COMPARING,
@@ -84,8 +84,8 @@ def compare(
     """Compare arms: same budget, data order and initial weights; several seeds; one report.
 
     An arm is an augmentation with its targets and loss. Finished runs in the folder are kept: the
-    same command continues after a crash, and arms or seeds can be added later. The arms simsiam...
-    train without labels and are compared with each other, by the figures of a linear probe.
+    same command continues after a crash; to add arms or seeds, name the earlier ones too. The arms
+    simsiam... are trained without labels and compared with each other, by a linear probe.
 
     Parameters
     ----------
@@ -223,6 +223,7 @@ def _perform(
     """Train where the options say; return the process that measures the finished runs here."""
     from softaug_lab.experiments import run_jobs, run_one
 
+    _say_left_out(runs)
     if comparing.on == "ray":
         return _perform_on_ray(runs, data, device, watch)
     if comparing.jobs > 1:
@@ -258,6 +259,23 @@ def _refuse_beside_ray(running: RunOptions) -> None:
         )
     if running.minutes is not None:
         raise UsageError("--minutes measures this machine; with --on ray set --epochs instead")
+
+
+def _say_left_out(runs: "Runs") -> None:
+    """Name the arms of finished runs beside these, which the report will not have."""
+    from softaug_lab.runs import RunFolder
+
+    arms, folder = {recipe.arm for recipe, _ in runs}, runs[0][1].folder.parent
+    others: set[str] = set()
+    for path in folder.glob("*/recipe.json"):
+        with suppress(SoftaugError):  # of another version, or by hand
+            run = RunFolder(path.parent)
+            others |= {run.recipe().arm} - arms if run.finished else set()
+    if others:
+        say(
+            f"{folder.parent} also holds finished runs of {listed(sorted(others), 4)}; "
+            "name them in --arms to keep them in the report"
+        )
 
 
 def _report(pairs: "Runs", arms: Sequence[str], data: "Data", folder: Path) -> None:

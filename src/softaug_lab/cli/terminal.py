@@ -78,6 +78,7 @@ class _Say(logging.Handler):
 def log_to_terminal() -> None:
     """Print what the lab logs as lines of `say`; calling this again changes nothing."""
     logger = logging.getLogger("softaug_lab")
+    logger.setLevel(logging.INFO)
     if not any(isinstance(handler, _Say) for handler in logger.handlers):
         logger.addHandler(_Say())
 

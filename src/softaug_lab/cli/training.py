@@ -35,9 +35,7 @@ def train_one(
     left_open: fields of the recipe for which fine-tuning may choose.
     """
     from softaug_lab.basics.processes import started
-    from softaug_lab.cli.tables import evaluation_table, views_table
-    from softaug_lab.experiments import collect, run_one
-    from softaug_lab.report import write_report
+    from softaug_lab.experiments import run_one
     from softaug_lab.runs import RunFolder, folder_name, open_run
     from softaug_lab.training import resolve
 
@@ -60,6 +58,7 @@ def train_one(
                 path, recipe, loaded, source_of(data, read), folder.resume, processes.device
             )
         processes.wait()
+        goes_on = folder.resume and _goes_on(run)
         with (
             interruption_hint("--resume goes on with it"),
             progress_bar() as bar,
@@ -68,20 +67,43 @@ def train_one(
             task = bar.add_task(inert(recipe.arm), total=None, figures="")
 
             def watch(step: "Progress") -> None:
+                nonlocal goes_on
+                if goes_on:
+                    say(f"{path}: goes on after step {step.step - 1} of {step.steps}")
+                    goes_on = False
                 advance(bar, task, step)
                 copy_logs()
 
             record = run_one(recipe, loaded, run, processes, watch)
         if not processes.main:
             return
-    results = collect(f"{recipe.arm} on {loaded.name}", command_line(), [run], loaded, [])
-    write_report(results, path / "report.html")
-    show(evaluation_table(record.evaluation))
-    if record.evaluation.get("mix") is not None:
-        show(views_table(record.evaluation))
+    _report(recipe, run, loaded, record.evaluation)
+
+
+def _report(recipe: Recipe, run: "RunFolder", data: "Data", evaluation: dict[str, Any]) -> None:
+    """Write report.html, and print the figures of the run."""
+    from softaug_lab.cli.tables import evaluation_table, views_table
+    from softaug_lab.experiments import collect
+    from softaug_lab.report import write_report
+
+    report = run.folder / "report.html"
+    results = collect(f"{recipe.arm} on {data.name}", command_line(), [run], data, [])
+    write_report(results, report)
+    show(evaluation_table(evaluation))
+    if evaluation.get("mix") is not None:
+        show(views_table(evaluation))
     for file in filter(Path.exists, run.model_files):  # an ensemble has one for each member
         tell(f"model   {quoted(file)}")
-    tell(f"report  {quoted(path / 'report.html')}")
+    tell(f"report  {quoted(report)}")
+
+
+def _goes_on(run: "RunFolder") -> bool:
+    """Whether there is something to resume; says where there is not, or nothing is left to do."""
+    if not run.started:
+        say(f"nothing to go on with in {run.folder}: a new run begins")
+    elif run.finished:
+        say(f"{run.folder}: this run is finished")
+    return run.started
 
 
 def events_beside_logs(

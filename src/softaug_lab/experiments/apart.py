@@ -32,7 +32,7 @@ def stopped(pairs: Sequence[tuple[Recipe, RunFolder]], signal_number: int) -> In
 def logged_warnings() -> Iterator[list[str]]:
     """Collect the warnings that the lab logs in a list."""
     messages: list[str] = []
-    handler = logging.Handler()
+    handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("softaug_lab")
     logger.addHandler(handler)

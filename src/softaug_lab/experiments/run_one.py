@@ -30,7 +30,7 @@ from softaug_lab.evaluation import (
 from softaug_lab.models import load_model, save_model
 from softaug_lab.recipes import Recipe, member_of
 from softaug_lab.runs import RunFolder, open_run
-from softaug_lab.training import Progress, fit
+from softaug_lab.training import Progress, fit, stopped_by_signals
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,12 @@ def _perform(
     else:
         if not run.model_file.exists():
             _train(recipe, data, run, processes, watch, train)
-        evaluation, predictions = _evaluate(run, data, processes)
+        if processes.main:
+            log.info(
+                "%s: trained; evaluated on %s test images now", run.folder, f"{len(data.test):,}"
+            )
+        with stopped_by_signals(f"{run.folder}: trained, but stopped in its evaluation"):
+            evaluation, predictions = _evaluate(run, data, processes)
     if processes.main:
         predictions.save(run.predictions_file)
         if run.probe_file.exists():

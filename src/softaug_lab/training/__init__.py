@@ -8,7 +8,7 @@ from softaug_lab.training.batches import AHEAD, build_batches
 from softaug_lab.training.initial import adopt_weights, initial_model
 from softaug_lab.training.loop import fit
 from softaug_lab.training.progress import Progress
-from softaug_lab.training.signals import InterruptedRunError, caught_signals
+from softaug_lab.training.signals import InterruptedRunError, caught_signals, stopped_by_signals
 from softaug_lab.training.simsiam import SimSiam
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "initial_model",
     "resolve",
     "rule_of",
+    "stopped_by_signals",
 ]

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,34 @@ def interruption(folder: Path, step: int, steps: int, caught: list[int]) -> Inte
         f"{folder}: stopped after step {step} of {steps}, with a checkpoint",
         caught[0] if caught else signal.SIGTERM,
     )
+
+
+@contextlib.contextmanager
+def stopped_by_signals(message: str) -> Iterator[None]:
+    """Raise InterruptedRunError with this message, at once, on Ctrl-C and SIGTERM.
+
+    A process that ignores Ctrl-C, as those of `--jobs` do, goes on ignoring it.
+    """
+
+    def stop(number: int, _: Any) -> None:
+        raise InterruptedRunError(message, number)
+
+    if threading.current_thread() is not threading.main_thread():  # it alone receives signals
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {
+        number: handler
+        for number in numbers
+        if (handler := signal.getsignal(number)) not in (None, signal.SIG_IGN)
+    }
+    try:
+        for number in before:
+            signal.signal(number, stop)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
