@@ -32,4 +32,4 @@ def test_inputs_of_the_command_line_get_their_verdicts(tmp_path: Path) -> None:
 
     said = tmp_path / "said"
     assert ended(fork(try_inputs, said)) == 0, said.read_text()
-    assert "command line: 15 tried" in said.read_text()
+    assert "command line: 16 tried" in said.read_text()
