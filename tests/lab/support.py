@@ -175,6 +175,7 @@ def fork(act: Callable[[], object], said: Path, environment: Mapping[str, str] =
     try:
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # else it is that of pytest-timeout
         os.environ.update(environment)
         sys.stderr = said.open("w", buffering=1)
         act()
