@@ -112,6 +112,14 @@ def said(text: str) -> list[tuple[str, str, float]]:
     return [(Path(file).name, name, float(p)) for file, name, p in rows]
 
 
+def run_serve(out: Path) -> None:
+    """Run serve.py as `python` does: with its folder first among those of modules."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(out)
+        patched.delitem(sys.modules, "read_image", raising=False)
+        runpy.run_path(str(out / "serve.py"), run_name="__main__")
+
+
 def require_served(
     run: Path, out: Path, pictures: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,7 +129,7 @@ def require_served(
     expected = said(capsys.readouterr().out)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sys, "argv", ["serve.py", *map(str, pictures)])
-        runpy.run_path(str(out / "serve.py"), run_name="__main__")
+        run_serve(out)
     got = said(capsys.readouterr().out)
     assert len(got) == 3
     for (file, name, p), (file2, name2, p2) in zip(got, expected, strict=True):
@@ -306,7 +314,7 @@ def test_served_pixels_are_those_of_training(
     monkeypatch.setattr(sys, "argv", ["serve.py", *map(str, files)])
     capsys.readouterr()
     with inputs(form) as given, pytest.raises(SystemExit) as left:
-        runpy.run_path(str(out / "serve.py"), run_name="__main__")
+        run_serve(out)
     assert left.value.code == f"2 of {len(files)} images unreadable"  # Python prints it, code 1
     streams = capsys.readouterr()
     assert [row[0] for row in said(streams.out)] == list(odd)
@@ -366,7 +374,7 @@ def test_long_images_and_arrays_are_served_and_what_predict_refuses_is_not(
     monkeypatch.setattr(sys, "argv", ["serve.py", *map(str, files)])
     capsys.readouterr()
     with inputs(form) as given, pytest.raises(SystemExit, match="5 of 10 images unreadable"):
-        runpy.run_path(str(out / "serve.py"), run_name="__main__")
+        run_serve(out)
     streams = capsys.readouterr()
     served = ["long.png", "grey.npy", "one.npy", "three.npy", r"steers\x1b[2J.png"]
     assert [row[0] for row in said(streams.out)] == served
@@ -431,7 +439,7 @@ def test_a_run_of_an_earlier_version_is_exported(tmp_path: Path) -> None:
     main(["export", str(tmp_path / "old"), "--to", "timm"])
     folder = tmp_path / "old" / "export" / "timm"
     assert {file.name for file in folder.iterdir()} == {
-        "config.json", "model.safetensors", "serve.py", "README.md",
+        "config.json", "model.safetensors", "serve.py", "read_image.py", "README.md",
     }  # fmt: skip
     assert "part of the image" not in (folder / "README.md").read_text()
 

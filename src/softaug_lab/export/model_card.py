@@ -22,7 +22,7 @@ USE = """\
 Input: float32 [N, {channels}, {height}, {width}], pixels in [0, 1]{normalise}. An image of another
 size is scaled to cover {width} x {height} px (bilinear, with antialiasing) and cropped at its
 centre. Output: logits [N, {k}] in the order of the classes above{temperature}.
-`python serve.py IMAGE ...` is this program:
+`python serve.py IMAGE ...` is this program; `read_image.py` reads the files for it as in training:
 """
 TESTED = """\
 On {images:,} test images. AURC: area under the risk-coverage curve; ECE: expected calibration

@@ -17,6 +17,7 @@ from softaug_lab.export.model_card import model_card
 from softaug_lab.models import CONFIG, ONNX, PROGRAM, has_small_stem, load_model
 from softaug_lab.runs import RunFolder
 
+READER = "read_image.py"  # what all serving examples call
 EXAMPLES = Path(__file__).parent / "serving"
 # The serving example of a folder, by the file that it loads.
 EXAMPLE_OF = {CONFIG: "timm", ONNX: "onnx", PROGRAM: "torch"}
@@ -56,6 +57,7 @@ def export_run(run: RunFolder, form: str, out: Path | None = None) -> Exported:
             name = description["data"]["name"]
             text = hub_metadata(model.card, evaluation, name, LIBRARIES.get(example)) + text
         write_atomically(folder / "serve.py", code)
+        write_atomically(folder / READER, (EXAMPLES / READER).read_text())
         write_atomically(folder / "README.md", text)
     return Exported(out, difference)
 

@@ -70,7 +70,7 @@ class Reports:
     def catch_up(self) -> None:
         """Read the sums of all steps taken; the position is then that of the weights."""
         self._read_until(0)
-        self.due = False  # whoever catches up may write a checkpoint; asked again, it is due again
+        self.due = False  # a checkpoint that is not written now is asked for again by the next step
 
     def _read_until(self, left: int) -> None:
         while len(self._waiting) > left:

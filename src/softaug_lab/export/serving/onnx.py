@@ -4,80 +4,25 @@ Needs onnxruntime, numpy and pillow.
 """
 
 import json
-import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageOps
+from PIL import Image
+from read_image import classify_files, cover
 
 session = onnxruntime.InferenceSession(Path(__file__).with_name("model.onnx"))
 about = json.loads(session.get_modelmeta().custom_metadata_map["softaug"])
 h, w, mode = about["height"], about["width"], "L" if about["channels"] == 1 else "RGB"
 
-# What would steer a terminal: control characters, changes of the writing direction, no text.
-STEERING = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
+
+def classify(image: Image.Image) -> tuple[str, float]:
+    """Return the class of an image and its confidence."""
+    pixels = np.asarray(cover(image, w, h), np.float32) / 255
+    images = pixels.reshape(1, h, w, -1).transpose(0, 3, 1, 2)  # [N,C,H,W] in [0, 1]
+    logits = np.asarray(session.run(None, {"images": images})[0])[0]
+    p = np.exp(logits - logits.max())  # the temperature is in the logits already
+    return about["classes"][p.argmax()], float(p.max() / p.sum())
 
 
-def inert(text: object) -> str:
-    """Return the text on one line, with escapes (`\\x1b`) for what would steer a terminal."""
-    return STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
-
-
-def centre(image: Image.Image, width: int, height: int) -> Image.Image:
-    """Crop an image to its centre."""
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-    return image.crop((left, top, left + width, top + height))
-
-
-def from_array(file: str) -> Image.Image:
-    """Read an array [H,W], [1,H,W] or [3,H,W] of NumPy as an image."""
-    array = np.load(file, allow_pickle=False)
-    array = array[None] if array.ndim == 2 else array
-    if array.dtype.kind == "f" and ((array >= 0) & (array <= 1)).all():
-        array = (array * 255).round().astype(np.uint8)
-    if array.dtype != np.uint8 or array.ndim != 3 or len(array) not in (1, 3):
-        kinds = "[H,W], [1,H,W] or [3,H,W] of uint8, or of floats in [0, 1]"
-        raise ValueError(f"an array must be {kinds}, got {list(array.shape)} of {array.dtype}")
-    return Image.fromarray(array[0] if len(array) == 1 else np.moveaxis(array, 0, -1))
-
-
-def read(file: str) -> Image.Image:
-    """Read an image as in training: upright, of 8 bits, with white where it is transparent."""
-    is_array = file.lower().endswith(".npy")
-    image = from_array(file) if is_array else ImageOps.exif_transpose(Image.open(file))
-    if image.mode == "F":  # what is white in floating point, nobody knows
-        raise ValueError("floating-point pixels; convert it to 8 or 16 bits")
-    # The ends of a very long image, which the centre crop drops, would take gigabytes.
-    longest = max(1, 100 * w * image.height // h), max(1, 100 * h * image.width // w)
-    image = centre(image, *map(min, image.size, longest))
-    if image.mode.startswith("I"):  # 16 bits, of which 65535 is white
-        image = image.convert("I").point([(level + 128) // 257 for level in range(1 << 16)], "L")
-    elif image.mode[-1] in "Aa" or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert(mode)
-
-
-unreadable = 0
-for file in sys.argv[1:]:
-    try:
-        image = read(file)
-        size = max(w, h * image.width // image.height), max(h, w * image.height // image.width)
-        image = image.resize(size, Image.Resampling.BILINEAR)  # covers h x w; then the centre
-        pixels = np.asarray(centre(image, w, h), np.float32) / 255
-        images = pixels.reshape(1, h, w, -1).transpose(0, 3, 1, 2)  # [N,C,H,W] in [0, 1]
-        logits = np.asarray(session.run(None, {"images": images})[0])[0]
-        p = np.exp(logits - logits.max())  # the temperature is in the logits already
-    except Exception as error:  # Pillow raises errors of many types
-        why = inert(error) or type(error).__name__
-        print(f"{inert(file)}: unreadable ({why})", file=sys.stderr)
-        unreadable += 1
-    else:
-        label = about["classes"][p.argmax()]
-        print(inert(file), inert(label), f"{p.max() / p.sum():.4f}", sep="\t")
-if unreadable:
-    sys.exit(f"{unreadable} of {len(sys.argv) - 1} images unreadable")
+classify_files(classify, w, h, mode)
